@@ -1,0 +1,100 @@
+//! BLAKE3-256 with one derive-key context a purpose, so that a hash made for one
+//! purpose never stands for another. The list is frozen in `specs/encoding.md`.
+//!
+//! Source: the BLAKE3 paper, section 2.3 (`derive_key` mode).
+
+use crate::types::Hash;
+
+/// What a hash is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Domain {
+    /// Address of a public key.
+    Address,
+    /// Hash of a transaction without its signature.
+    Transaction,
+    /// Leaf of a transaction or outcome list tree.
+    ListLeaf,
+    /// Inner node of a transaction or outcome list tree.
+    ListNode,
+    /// Root of a transaction or outcome list tree: count and top node.
+    ListRoot,
+    /// Id of a block: its canonical header.
+    Block,
+    /// What a validator signs: a vote or a proposal.
+    Vote,
+    /// Hash of a validator set.
+    Validators,
+    /// Key of a state entry that is not an account.
+    StateKey,
+    /// Leaf of the state tree.
+    StateLeaf,
+    /// Inner node of the state tree.
+    StateNode,
+    /// State root: entry count and top node.
+    StateRoot,
+    /// What a provider signs to bind a receipt key to its account.
+    ProviderBinding,
+    /// Seeds of a devnet's named accounts.
+    DevelopmentKey,
+    /// Coefficients of a signature batch.
+    SignatureBatch,
+}
+
+impl Domain {
+    /// Every domain, for vectors and uniqueness tests.
+    pub const ALL: [Self; 15] = [
+        Self::Address,
+        Self::Transaction,
+        Self::ListLeaf,
+        Self::ListNode,
+        Self::ListRoot,
+        Self::Block,
+        Self::Vote,
+        Self::Validators,
+        Self::StateKey,
+        Self::StateLeaf,
+        Self::StateNode,
+        Self::StateRoot,
+        Self::ProviderBinding,
+        Self::DevelopmentKey,
+        Self::SignatureBatch,
+    ];
+
+    /// The derive-key context string.
+    #[must_use]
+    pub const fn context(self) -> &'static str {
+        match self {
+            Self::Address => "ait-node 2026-11 address",
+            Self::Transaction => "ait-node 2026-11 transaction",
+            Self::ListLeaf => "ait-node 2026-11 list leaf",
+            Self::ListNode => "ait-node 2026-11 list node",
+            Self::ListRoot => "ait-node 2026-11 list root",
+            Self::Block => "ait-node 2026-11 block",
+            Self::Vote => "ait-node 2026-11 vote",
+            Self::Validators => "ait-node 2026-11 validators",
+            Self::StateKey => "ait-node 2026-11 state key",
+            Self::StateLeaf => "ait-node 2026-11 state leaf",
+            Self::StateNode => "ait-node 2026-11 state node",
+            Self::StateRoot => "ait-node 2026-11 state root",
+            Self::ProviderBinding => "ait-node 2026-11 provider binding",
+            Self::DevelopmentKey => "ait-node 2026-11 development key",
+            Self::SignatureBatch => "ait-node 2026-11 signature batch",
+        }
+    }
+
+    /// A hasher for this purpose.
+    #[must_use]
+    pub fn hasher(self) -> blake3::Hasher {
+        blake3::Hasher::new_derive_key(self.context())
+    }
+
+    /// Hash of the concatenation of `parts`.
+    #[must_use]
+    pub fn hash(self, parts: &[&[u8]]) -> Hash {
+        let mut hasher = self.hasher();
+        for part in parts {
+            hasher.update(part);
+        }
+        Hash(*hasher.finalize().as_bytes())
+    }
+}

@@ -1,0 +1,3 @@
+//! The node: command line, configuration, mempool, sequencer, RPC and wiring.
+//!
+//! No rule that decides whether a transaction or a block is valid lives here.
