@@ -84,10 +84,16 @@ pub enum StorageError {
         /// The size met.
         found: usize,
     },
-    /// An earlier commit on this handle failed, so that it refuses to write.
-    #[error("{place} refuses to write after an earlier commit failed")]
+    /// An earlier operation on this handle failed, so that it refuses further work.
+    #[error("{place} refuses further work after an earlier failure")]
     Poisoned {
         /// What refuses.
+        place: Place,
+    },
+    /// The handle was closed while this snapshot of it was still in use.
+    #[error("{place} was closed")]
+    Closed {
+        /// What was closed.
         place: Place,
     },
     /// The engine has no such operation.
@@ -144,6 +150,8 @@ pub enum StorageErrorKind {
     Limit,
     /// Refuses after a failed commit.
     Poisoned,
+    /// Closed while in use.
+    Closed,
     /// Not offered by the engine.
     Unsupported,
     /// Another failure below.
@@ -169,6 +177,7 @@ impl StorageError {
             Self::Busy { .. } => StorageErrorKind::Busy,
             Self::Limit { .. } => StorageErrorKind::Limit,
             Self::Poisoned { .. } => StorageErrorKind::Poisoned,
+            Self::Closed { .. } => StorageErrorKind::Closed,
             Self::Unsupported { .. } => StorageErrorKind::Unsupported,
             Self::Io { .. } => StorageErrorKind::Io,
             Self::Injected { .. } => StorageErrorKind::Injected,
@@ -224,7 +233,9 @@ impl StorageError {
             StorageErrorKind::Io => {
                 "Look at the system's log for failures of the disk, then restart the node."
             }
-            StorageErrorKind::Injected | StorageErrorKind::Crashed => "Open the storage again.",
+            StorageErrorKind::Closed | StorageErrorKind::Injected | StorageErrorKind::Crashed => {
+                "Open the storage again."
+            }
         }
     }
 }
