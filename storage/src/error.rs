@@ -116,7 +116,7 @@ pub enum StorageError {
     #[error("injected failure of {operation} number {number}")]
     Injected {
         /// The operation that failed.
-        operation: &'static str,
+        operation: crate::Operation,
         /// Its number.
         number: u64,
     },
@@ -240,20 +240,21 @@ impl StorageError {
     }
 }
 
-/// Where a failure happened: a path, or an engine that has none.
+/// Where a failure happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Place {
     /// A file.
     Path(PathBuf),
-    /// Memory of this process.
-    Memory,
+    /// The wrapper that injects failures.
+    Wrapper,
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => write!(f, "{}", path.display()),
-            Self::Memory => f.write_str("the in-memory storage"),
+            Self::Wrapper => f.write_str("the failing storage of a test"),
         }
     }
 }

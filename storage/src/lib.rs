@@ -11,9 +11,9 @@
 //! decides to retry.
 
 mod batch;
-//pub mod contract;
+pub mod contract;
 mod error;
-//mod faulty;
+mod faulty;
 mod key_range;
 pub mod limits;
 mod memory;
@@ -25,7 +25,7 @@ mod value;
 
 pub use batch::Batch;
 pub use error::{LimitKind, Place, StorageError, StorageErrorKind};
-//pub use faulty::{Fault, FaultEffect, FaultMoment, FaultPlan, Faulty, Operation};
+pub use faulty::{Fault, FaultEffect, FaultMoment, FaultPlan, Faulty, Operation};
 pub use key_range::{Direction, KeyRange};
 pub use memory::MemoryStorage;
 pub use redb_storage::{RedbOptions, RedbStorage};
