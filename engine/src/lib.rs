@@ -5,7 +5,20 @@
 //! async, no threads whose order shows, no floats, no hash-map order, no
 //! randomness, no logging.
 
+pub mod block;
+pub mod certificate;
 pub mod codec;
+pub mod crypto;
+pub mod execute;
+pub mod genesis;
 pub mod hash;
 pub mod limits;
+pub mod list;
+pub mod outcome;
+pub mod params;
+pub mod receipt;
+pub mod state;
+pub mod transaction;
 pub mod types;
+pub mod validator;
+pub mod vote;

@@ -3,6 +3,10 @@
 //!
 //! Source: the BLAKE3 paper, section 2.3 (`derive_key` mode).
 
+mod many;
+
+pub use many::BlockHasher;
+
 use crate::types::Hash;
 
 /// What a hash is for.

@@ -1,0 +1,155 @@
+//! A state being changed: reads go to what was written first, then to the view.
+//!
+//! A transaction's writes are staged and kept only if it applies as a whole.
+
+use std::collections::BTreeMap;
+
+use crate::codec::DecodeError;
+use crate::state::{Account, Key, Leaf, StateView, Value, WriteSet, update};
+use crate::types::Address;
+
+/// Why executing stopped: not the transaction's fault, but the state's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateFault<E> {
+    /// The state cannot be read.
+    #[error("reading the state failed: {0}")]
+    Read(E),
+    /// An entry is not what it must be.
+    #[error("the state is corrupt: {0}")]
+    Corrupt(DecodeError),
+    /// An entry that every state has is missing.
+    #[error("the state is corrupt: it has no {what}")]
+    Missing {
+        /// What is missing.
+        what: &'static str,
+    },
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    /// Number and link of an entry that the view has; none for a new or absent one.
+    old: Option<(u64, u64)>,
+    value: Option<Value>,
+    changed: bool,
+}
+
+/// The state of a block being executed.
+#[derive(Debug)]
+pub(crate) struct Draft<V> {
+    view: V,
+    entries: BTreeMap<Key, Entry>,
+    /// Keys of new entries in order of their creation, which gives their numbers.
+    created: Vec<Key>,
+    staged: Vec<(Key, Value)>,
+}
+
+impl<V: StateView> Draft<V> {
+    pub(crate) const fn new(view: V) -> Self {
+        Self { view, entries: BTreeMap::new(), created: Vec::new(), staged: Vec::new() }
+    }
+
+    fn load(&mut self, key: &Key) -> Result<&mut Entry, StateFault<V::Error>> {
+        if !self.entries.contains_key(key) {
+            let entry = match self.view.number_of(key).map_err(StateFault::Read)? {
+                Some(number) => {
+                    let Leaf { next, value, .. } =
+                        self.view.leaf(number).map_err(StateFault::Read)?;
+                    Entry { old: Some((number, next)), value: Some(value), changed: false }
+                }
+                None => Entry { old: None, value: None, changed: false },
+            };
+            self.entries.insert(*key, entry);
+        }
+        self.entries.get_mut(key).ok_or(StateFault::Missing { what: "entry just loaded" })
+    }
+
+    /// The value under a key, staged writes included.
+    pub(crate) fn get(&mut self, key: &Key) -> Result<Option<Value>, StateFault<V::Error>> {
+        if let Some((_, value)) = self.staged.iter().rev().find(|(staged, _)| staged == key) {
+            return Ok(Some(value.clone()));
+        }
+        Ok(self.load(key)?.value.clone())
+    }
+
+    /// The account of this address; an empty one if it was never used.
+    pub(crate) fn account(&mut self, address: &Address) -> Result<Account, StateFault<V::Error>> {
+        match self.get(&Key::account(address))? {
+            Some(value) => Account::try_from(&value).map_err(StateFault::Corrupt),
+            None => Ok(Account::default()),
+        }
+    }
+
+    /// Stages a write; [`Draft::keep`] makes it count, [`Draft::drop_staged`] undoes it.
+    pub(crate) fn put(&mut self, key: Key, value: Value) {
+        self.staged.push((key, value));
+    }
+
+    pub(crate) fn put_account(&mut self, address: &Address, account: Account) {
+        self.put(Key::account(address), account.into());
+    }
+
+    pub(crate) fn drop_staged(&mut self) {
+        self.staged.clear();
+    }
+
+    pub(crate) fn keep(&mut self) -> Result<(), StateFault<V::Error>> {
+        for (key, value) in std::mem::take(&mut self.staged) {
+            let entry = self.load(&key)?;
+            let is_new = entry.old.is_none() && entry.value.is_none();
+            entry.value = Some(value);
+            entry.changed = true;
+            if is_new {
+                self.created.push(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers and links the new entries, and computes the tree.
+    pub(crate) fn finish(self) -> Result<WriteSet, StateFault<V::Error>> {
+        let Self { view, entries, created, .. } = self;
+        let old_count = view.entry_count().map_err(StateFault::Read)?;
+        let numbers: BTreeMap<Key, u64> = created.into_iter().zip(old_count..).collect();
+        let mut leaves = BTreeMap::new();
+        for (key, entry) in entries {
+            let (Some(value), true) = (entry.value, entry.changed) else { continue };
+            let place = entry.old.or_else(|| numbers.get(&key).map(|number| (*number, 0)));
+            let (number, next) = place.ok_or(StateFault::Missing { what: "number of an entry" })?;
+            leaves.insert(number, Leaf { key, next, value });
+        }
+        link(&view, &numbers, &mut leaves)?;
+        let count = old_count + numbers.len() as u64;
+        update(&view, count, leaves, numbers).map_err(StateFault::Read)
+    }
+}
+
+/// Links new entries into the order of keys. They come in ascending order, so that the
+/// entry before a new one is the new one before it, or the greatest old one below.
+fn link<V: StateView>(
+    view: &V,
+    numbers: &BTreeMap<Key, u64>,
+    leaves: &mut BTreeMap<u64, Leaf>,
+) -> Result<(), StateFault<V::Error>> {
+    let mut previous: Option<(Key, u64)> = None;
+    for (key, number) in numbers {
+        let below = view.number_below(key).map_err(StateFault::Read)?;
+        if !leaves.contains_key(&below) {
+            leaves.insert(below, view.leaf(below).map_err(StateFault::Read)?);
+        }
+        let below_key = leaves.get(&below).map_or(Key::SENTINEL, |leaf| leaf.key);
+        let before = match previous {
+            Some((new_key, new_number)) if new_key > below_key => new_number,
+            _ => below,
+        };
+        let Some(next) =
+            leaves.get_mut(&before).map(|leaf| std::mem::replace(&mut leaf.next, *number))
+        else {
+            return Err(StateFault::Missing { what: "entry before a new one" });
+        };
+        if let Some(leaf) = leaves.get_mut(number) {
+            leaf.next = next;
+        }
+        previous = Some((*key, *number));
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! Many hashes of one 64-byte block each, as many at once as the processor has
+//! lanes (16 with AVX-512): 9 ns instead of 85 ns a hash where it was measured.
+//!
+//! Equal, byte for byte, to [`Domain::hash`] of each block: BLAKE3's derive-key
+//! mode hashes an input of one block by one compression under the context key,
+//! with the flags below (BLAKE3 paper, section 2). The library offers this only
+//! through a module that it hides from its documentation, so the version is
+//! pinned in the manifest and a test compares with the public interface.
+
+use blake3::IncrementCounter;
+use blake3::hazmat::hash_derive_key_context;
+use blake3::platform::Platform;
+
+use super::Domain;
+use crate::types::Hash;
+
+const CHUNK_START: u8 = 1 << 0;
+const CHUNK_END: u8 = 1 << 1;
+const ROOT: u8 = 1 << 3;
+const DERIVE_KEY_MATERIAL: u8 = 1 << 6;
+
+/// Blocks handed to the library at once: enough for every lane, small enough for the stack.
+const BATCH: usize = 16;
+
+/// Hashes blocks of 64 bytes in one domain.
+#[derive(Debug, Clone, Copy)]
+pub struct BlockHasher {
+    platform: Platform,
+    key: [u32; 8],
+}
+
+impl BlockHasher {
+    /// A hasher for this domain.
+    #[must_use]
+    pub fn new(domain: Domain) -> Self {
+        let context_key = hash_derive_key_context(domain.context());
+        let mut key = [0; 8];
+        for (word, bytes) in key.iter_mut().zip(context_key.chunks_exact(4)) {
+            *word = bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+        }
+        Self { platform: Platform::detect(), key }
+    }
+
+    /// Appends the hash of each block to `out`, in order.
+    pub fn hash_into(&self, blocks: &[[u8; 64]], out: &mut Vec<Hash>) {
+        for batch in blocks.chunks(BATCH) {
+            let mut inputs = [&batch[0]; BATCH];
+            for (input, block) in inputs.iter_mut().zip(batch) {
+                *input = block;
+            }
+            let mut hashes = [0; BATCH * 32];
+            let bytes = batch.len() * 32;
+            self.platform.hash_many(
+                &inputs[..batch.len()],
+                &self.key,
+                0,
+                IncrementCounter::No,
+                DERIVE_KEY_MATERIAL,
+                CHUNK_START,
+                CHUNK_END | ROOT,
+                &mut hashes[..bytes],
+            );
+            out.extend(hashes[..bytes].as_chunks().0.iter().map(|hash| Hash(*hash)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equals_the_public_interface_for_every_batch_size() {
+        let blocks: Vec<[u8; 64]> = (0..100_u8).map(|n| [n; 64]).collect();
+        for domain in [Domain::StateLeaf, Domain::StateNode] {
+            let expected: Vec<_> = blocks.iter().map(|block| domain.hash(&[block])).collect();
+            for count in 0..blocks.len() {
+                let mut hashes = Vec::new();
+                BlockHasher::new(domain).hash_into(&blocks[..count], &mut hashes);
+                assert_eq!(hashes, expected[..count]);
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The state: entries under 32-byte keys, committed to by one tree over their
+//! numbers.
+//!
+//! Every entry (an account, a claimed receipt, the parameters, ..) gets the next
+//! number when it is made and keeps it. Leaf `n` of the tree holds entry `n`: its
+//! key, the number of the entry with the next greater key, and its value. The
+//! second makes absence provable: two leaves that follow each other in key order,
+//! one below and one above the key that is absent. Nothing is ever removed.
+//!
+//! The numbers follow from the order of creation on the chain alone, so that the
+//! root is the same on every storage engine and after a restore.
+//! `specs/state.md` has the layout and the measurements behind the choice.
+//!
+//! Absent here: how entries are stored. That is the other side of [`StateView`].
+
+mod entry;
+mod layer;
+mod proof;
+mod tree;
+
+pub use entry::{Account, Coordinator, EntryKind, Key, Leaf, Provider, Supply, Value};
+pub use layer::{Layer, MemoryState, Missing};
+pub use proof::{Claim, LeafPath, ProofError, StateProof};
+pub use tree::{
+    GROUP_LEAVES, GROUP_LEVEL, GenesisTree, WriteSet, node_count, root, top_level, update,
+};
+
+use crate::types::Hash;
+
+/// Read access to the state after some block, as the engine needs it.
+///
+/// The engine reads through this port and returns a [`WriteSet`]; who implements
+/// it decides where the bytes lie. All methods see the same state.
+pub trait StateView {
+    /// Why a read failed; never "absent".
+    type Error: std::error::Error;
+
+    /// How many entries there are, the sentinel at number 0 included.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    fn entry_count(&self) -> Result<u64, Self::Error>;
+
+    /// Number of the entry under this key.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    fn number_of(&self, key: &Key) -> Result<Option<u64>, Self::Error>;
+
+    /// Number of the entry with the greatest key below this one; 0, the sentinel, if there is none.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    fn number_below(&self, key: &Key) -> Result<u64, Self::Error>;
+
+    /// The leaf of an existing entry.
+    ///
+    /// # Errors
+    /// When the state cannot be read or lacks the entry.
+    fn leaf(&self, number: u64) -> Result<Leaf, Self::Error>;
+
+    /// The inner node at `level` (at least [`GROUP_LEVEL`]) and `index` of the tree.
+    ///
+    /// # Errors
+    /// When the state cannot be read or lacks the node.
+    fn node(&self, level: u8, index: u64) -> Result<Hash, Self::Error>;
+}
+
+impl<V: StateView + ?Sized> StateView for &V {
+    type Error = V::Error;
+
+    fn entry_count(&self) -> Result<u64, Self::Error> {
+        (**self).entry_count()
+    }
+    fn number_of(&self, key: &Key) -> Result<Option<u64>, Self::Error> {
+        (**self).number_of(key)
+    }
+    fn number_below(&self, key: &Key) -> Result<u64, Self::Error> {
+        (**self).number_below(key)
+    }
+    fn leaf(&self, number: u64) -> Result<Leaf, Self::Error> {
+        (**self).leaf(number)
+    }
+    fn node(&self, level: u8, index: u64) -> Result<Hash, Self::Error> {
+        (**self).node(level, index)
+    }
+}
+
+#[cfg(test)]
+mod tests;

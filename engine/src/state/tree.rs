@@ -1,0 +1,212 @@
+//! The state tree: a binary Merkle tree over entry numbers.
+//!
+//! Level 0 holds the leaves, level `d` the node over `2^d` of them; the tree is as
+//! high as its count needs. A place without leaves below it is all zero. The root
+//! is the hash of the entry count and the top node.
+//!
+//! Nodes below [`GROUP_LEVEL`] are never stored: eight leaves are hashed anew when
+//! one of them changes, which SIMD does in less time than a stored hash is read.
+
+use std::collections::BTreeMap;
+
+use super::{Key, Leaf, StateView, Value};
+use crate::hash::{BlockHasher, Domain};
+use crate::types::{Hash, StateRoot};
+
+/// The lowest level whose nodes are stored.
+pub const GROUP_LEVEL: u8 = 3;
+/// Leaves under one node of [`GROUP_LEVEL`].
+pub const GROUP_LEAVES: u64 = 1 << GROUP_LEVEL;
+
+/// What a block changes in the state, ordered: the engine's result, storage's task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct WriteSet {
+    /// Entries after the block.
+    pub entry_count: u64,
+    /// New and changed leaves by number.
+    pub leaves: BTreeMap<u64, Leaf>,
+    /// New keys and their numbers.
+    pub keys: BTreeMap<Key, u64>,
+    /// New and changed nodes by level and index.
+    pub nodes: BTreeMap<(u8, u64), Hash>,
+    /// Root of the state after the block.
+    pub root: StateRoot,
+}
+
+/// Level of the top node of a tree of `count` leaves; at least [`GROUP_LEVEL`].
+#[must_use]
+pub fn top_level(count: u64) -> u8 {
+    let mut level = GROUP_LEVEL;
+    while level < 63 && (1_u64 << level) < count {
+        level += 1;
+    }
+    level
+}
+
+/// How many nodes `level` has in a tree of `count` leaves.
+#[must_use]
+pub const fn node_count(level: u8, count: u64) -> u64 {
+    count.div_ceil(1 << level)
+}
+
+/// Root of a tree of `count` leaves with this top node.
+#[must_use]
+pub(super) fn root_hash(count: u64, top: &Hash) -> StateRoot {
+    StateRoot(Domain::StateRoot.hash(&[&count.to_le_bytes(), &top.0]).0)
+}
+
+fn pair(left: &Hash, right: &Hash) -> [u8; 64] {
+    let mut block = [0; 64];
+    block[..32].copy_from_slice(&left.0);
+    block[32..].copy_from_slice(&right.0);
+    block
+}
+
+/// Hashes of many leaves; those of one block go through SIMD together.
+pub(super) fn leaf_hashes<'a>(leaves: impl Iterator<Item = Option<&'a Leaf>>) -> Vec<Hash> {
+    let hasher = BlockHasher::new(Domain::StateLeaf);
+    let (mut hashes, mut places, mut blocks) = (Vec::new(), Vec::new(), Vec::new());
+    for (place, leaf) in leaves.enumerate() {
+        hashes.push(match leaf.map(|leaf| (leaf, leaf.inline_block())) {
+            Some((_, Some(block))) => {
+                places.push(place);
+                blocks.push(block);
+                Hash::ZERO
+            }
+            Some((leaf, None)) => leaf.hash(),
+            None => Hash::ZERO,
+        });
+    }
+    let mut hashed = Vec::with_capacity(blocks.len());
+    hasher.hash_into(&blocks, &mut hashed);
+    for (place, hash) in places.into_iter().zip(hashed) {
+        hashes[place] = hash;
+    }
+    hashes
+}
+
+/// Hashes neighbours together; the number of hashes must be even.
+pub(super) fn parents(hasher: &BlockHasher, hashes: &[Hash]) -> Vec<Hash> {
+    let blocks: Vec<_> =
+        hashes.as_chunks().0.iter().map(|[left, right]| pair(left, right)).collect();
+    let mut out = Vec::with_capacity(blocks.len());
+    hasher.hash_into(&blocks, &mut out);
+    out
+}
+
+/// Computes the tree after `leaves` were written over the state of `view`, which
+/// then has `entry_count` entries, `keys` being those added.
+///
+/// # Errors
+/// What reading the view gives.
+pub fn update<V: StateView>(
+    view: &V,
+    entry_count: u64,
+    leaves: BTreeMap<u64, Leaf>,
+    keys: BTreeMap<Key, u64>,
+) -> Result<WriteSet, V::Error> {
+    let old_count = view.entry_count()?;
+    let hasher = BlockHasher::new(Domain::StateNode);
+    let mut touched = group_nodes(view, &hasher, old_count, &leaves)?;
+    let mut nodes = BTreeMap::new();
+    let top = top_level(entry_count);
+    for level in GROUP_LEVEL..top {
+        nodes.extend(touched.iter().map(|(index, hash)| ((level, *index), *hash)));
+        let (mut indices, mut blocks) = (Vec::new(), Vec::new());
+        let mut at = 0;
+        while let Some((index, hash)) = touched.get(at) {
+            let sibling = index ^ 1;
+            let next = touched.get(at + 1).filter(|(next, _)| *next == sibling);
+            at += if next.is_some() { 2 } else { 1 };
+            let other = match next {
+                Some((_, other)) => *other,
+                None if sibling < node_count(level, old_count) => view.node(level, sibling)?,
+                None => Hash::ZERO,
+            };
+            indices.push(index / 2);
+            blocks.push(if index % 2 == 0 { pair(hash, &other) } else { pair(&other, hash) });
+        }
+        let mut hashes = Vec::with_capacity(blocks.len());
+        hasher.hash_into(&blocks, &mut hashes);
+        touched = indices.into_iter().zip(hashes).collect();
+    }
+    nodes.extend(touched.iter().map(|(index, hash)| ((top, *index), *hash)));
+    let top_node = match touched.first() {
+        Some((_, hash)) => *hash,
+        None if old_count > 0 => view.node(top, 0)?,
+        None => Hash::ZERO,
+    };
+    let root = root_hash(entry_count, &top_node);
+    Ok(WriteSet { entry_count, leaves, keys, nodes, root })
+}
+
+/// Nodes of [`GROUP_LEVEL`] above the changed leaves, by index.
+fn group_nodes<V: StateView>(
+    view: &V,
+    hasher: &BlockHasher,
+    old_count: u64,
+    leaves: &BTreeMap<u64, Leaf>,
+) -> Result<Vec<(u64, Hash)>, V::Error> {
+    let mut groups: Vec<u64> = leaves.keys().map(|number| number / GROUP_LEAVES).collect();
+    groups.dedup();
+    // Old leaves beside the changed ones, read before hashing so that all are hashed together.
+    let mut beside = BTreeMap::new();
+    for number in groups.iter().flat_map(|group| group_numbers(*group)) {
+        if number < old_count && !leaves.contains_key(&number) {
+            beside.insert(number, view.leaf(number)?);
+        }
+    }
+    let numbers = groups.iter().flat_map(|group| group_numbers(*group));
+    let mut hashes = leaf_hashes(numbers.map(|n| leaves.get(&n).or_else(|| beside.get(&n))));
+    for _ in 0..GROUP_LEVEL {
+        hashes = parents(hasher, &hashes);
+    }
+    Ok(groups.into_iter().zip(hashes).collect())
+}
+
+fn group_numbers(group: u64) -> std::ops::Range<u64> {
+    group * GROUP_LEAVES..(group + 1) * GROUP_LEAVES
+}
+
+/// Root of the state behind a view.
+///
+/// # Errors
+/// What reading the view gives.
+pub fn root<V: StateView>(view: &V) -> Result<StateRoot, V::Error> {
+    let count = view.entry_count()?;
+    let top = if count == 0 { Hash::ZERO } else { view.node(top_level(count), 0)? };
+    Ok(root_hash(count, &top))
+}
+
+/// Makes the first state: the sentinel, then all entries in order of their keys.
+#[derive(Debug, Default)]
+pub struct GenesisTree {
+    entries: BTreeMap<Key, Value>,
+}
+
+impl GenesisTree {
+    /// Adds an entry; false if the key is taken.
+    #[must_use]
+    pub fn insert(&mut self, key: Key, value: Value) -> bool {
+        key != Key::SENTINEL && self.entries.insert(key, value).is_none()
+    }
+
+    /// The first state's entries, keys and nodes.
+    pub fn build(self) -> WriteSet {
+        let count = self.entries.len() as u64 + 1;
+        let sentinel = (Key::SENTINEL, Value::SENTINEL);
+        let ordered = std::iter::once(sentinel).chain(self.entries);
+        let mut keys = BTreeMap::new();
+        let mut leaves = BTreeMap::new();
+        for (number, (key, value)) in (0_u64..).zip(ordered) {
+            keys.insert(key, number);
+            leaves.insert(number, Leaf { key, next: (number + 1) % count, value });
+        }
+        match update(&super::MemoryState::default(), count, leaves, keys) {
+            Ok(writes) => writes,
+            // Every leaf is given and nothing lies below, so that nothing is read.
+            Err(_) => unreachable!("an empty state is never read"),
+        }
+    }
+}
