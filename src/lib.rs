@@ -1,3 +1,5 @@
 //! The node: command line, configuration, mempool, sequencer, RPC and wiring.
 //!
 //! No rule that decides whether a transaction or a block is valid lives here.
+
+pub mod chain;

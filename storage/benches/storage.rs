@@ -32,9 +32,7 @@ fn entries() -> u64 {
 fn key(number: u64) -> [u8; 32] {
     let mut key = [0; 32];
     for (at, part) in key.chunks_exact_mut(8).enumerate() {
-        let mut mixed = number
-            .wrapping_add(at as u64 + 1)
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = number.wrapping_add(at as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         part.copy_from_slice(&(mixed ^ (mixed >> 27)).to_be_bytes());
     }
@@ -65,46 +63,35 @@ fn upserts(round: u64) -> Batch {
 fn commits(group: &mut Group<'_>, name: &str, storage: &dyn Storage) {
     let mut round = 0;
     group.throughput(Throughput::Elements(UPSERTS));
-    for (label, durability) in [
-        ("durable", Durability::Immediate),
-        ("not durable", Durability::None),
-    ] {
-        group.bench_function(
-            format!("{name}/commit 20k random upserts, {label}"),
-            |bencher| {
-                bencher.iter_batched(
-                    || {
-                        round += 1;
-                        upserts(round)
-                    },
-                    |batch| storage.commit(batch, durability).unwrap(),
-                    BatchSize::PerIteration,
-                );
-            },
-        );
+    for (label, durability) in
+        [("durable", Durability::Immediate), ("not durable", Durability::None)]
+    {
+        group.bench_function(format!("{name}/commit 20k random upserts, {label}"), |bencher| {
+            bencher.iter_batched(
+                || {
+                    round += 1;
+                    upserts(round)
+                },
+                |batch| storage.commit(batch, durability).unwrap(),
+                BatchSize::PerIteration,
+            );
+        });
         storage.commit(Batch::new(), Durability::Immediate).unwrap();
     }
     let mut height = 0_u64;
     group.throughput(Throughput::Bytes(BLOCK_BYTES as u64));
-    group.bench_function(
-        format!("{name}/append a block of 1.6 MB, durable"),
-        |bencher| {
-            bencher.iter_batched(
-                || {
-                    height += 1;
-                    let mut batch = Batch::new();
-                    batch.put(
-                        BLOCKS,
-                        height.to_be_bytes(),
-                        vec![height as u8; BLOCK_BYTES],
-                    );
-                    batch
-                },
-                |batch| storage.commit(batch, Durability::Immediate).unwrap(),
-                BatchSize::PerIteration,
-            );
-        },
-    );
+    group.bench_function(format!("{name}/append a block of 1.6 MB, durable"), |bencher| {
+        bencher.iter_batched(
+            || {
+                height += 1;
+                let mut batch = Batch::new();
+                batch.put(BLOCKS, height.to_be_bytes(), vec![height as u8; BLOCK_BYTES]);
+                batch
+            },
+            |batch| storage.commit(batch, Durability::Immediate).unwrap(),
+            BatchSize::PerIteration,
+        );
+    });
 }
 
 fn reads(group: &mut Group<'_>, name: &str, storage: &dyn Storage) {
@@ -117,16 +104,11 @@ fn reads(group: &mut Group<'_>, name: &str, storage: &dyn Storage) {
             black_box(snapshot.get(ACCOUNTS, &key(number % entries())).unwrap())
         });
     });
-    let count = snapshot
-        .range(ACCOUNTS, KeyRange::all(), Direction::Forward)
-        .unwrap()
-        .count();
+    let count = snapshot.range(ACCOUNTS, KeyRange::all(), Direction::Forward).unwrap().count();
     group.throughput(Throughput::Elements(count as u64));
     group.bench_function(format!("{name}/ordered scan of all"), |bencher| {
         bencher.iter(|| {
-            let found = snapshot
-                .range(ACCOUNTS, KeyRange::all(), Direction::Forward)
-                .unwrap();
+            let found = snapshot.range(ACCOUNTS, KeyRange::all(), Direction::Forward).unwrap();
             black_box(found.map(|entry| entry.unwrap().1.len()).sum::<usize>())
         });
     });
@@ -135,10 +117,7 @@ fn reads(group: &mut Group<'_>, name: &str, storage: &dyn Storage) {
 fn storage(criterion: &mut Criterion) {
     let directory = TempDir::new().unwrap();
     let redb = |file: &str, quick_repair| {
-        let options = RedbOptions {
-            quick_repair,
-            ..RedbOptions::default()
-        };
+        let options = RedbOptions { quick_repair, ..RedbOptions::default() };
         RedbStorage::open(directory.path().join(file), &options).unwrap()
     };
     let subjects: [(&str, Box<dyn Storage>); 3] = [
@@ -147,9 +126,7 @@ fn storage(criterion: &mut Criterion) {
         ("redb without quick repair", Box::new(redb("slow", false))),
     ];
     let mut group = criterion.benchmark_group("storage");
-    group
-        .sample_size(10)
-        .measurement_time(Duration::from_secs(3));
+    group.sample_size(10).measurement_time(Duration::from_secs(3));
     for (name, storage) in &subjects {
         load(&**storage);
         commits(&mut group, name, &**storage);

@@ -75,10 +75,7 @@ impl Batch {
     /// Number of changes that remain: keys set or removed, and ranges removed.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.tables
-            .values()
-            .map(|changes| changes.cleared.len() + changes.entries.len())
-            .sum()
+        self.tables.values().map(|changes| changes.cleared.len() + changes.entries.len()).sum()
     }
 
     /// Bytes of the keys and values that remain.
@@ -108,11 +105,7 @@ impl Batch {
         for changes in self.tables.values() {
             for (key, value) in &changes.entries {
                 check(LimitKind::Key, KEY_BYTES_MAX, key.len())?;
-                check(
-                    LimitKind::Value,
-                    VALUE_BYTES_MAX,
-                    value.as_ref().map_or(0, Vec::len),
-                )?;
+                check(LimitKind::Value, VALUE_BYTES_MAX, value.as_ref().map_or(0, Vec::len))?;
             }
         }
         check(LimitKind::Batch, BATCH_BYTES_MAX, self.bytes)
@@ -133,8 +126,7 @@ impl Batch {
             }
             room -= changes.entries.len();
         }
-        self.tables
-            .retain(|_, changes| !changes.cleared.is_empty() || !changes.entries.is_empty());
+        self.tables.retain(|_, changes| !changes.cleared.is_empty() || !changes.entries.is_empty());
         self.bytes = self
             .tables
             .values()
@@ -145,19 +137,10 @@ impl Batch {
 
     fn set(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
         let key_bytes = key.len();
-        self.bytes = self
-            .bytes
-            .saturating_add(entry_bytes(key_bytes, value.as_deref()));
-        let replaced = self
-            .tables
-            .entry(table)
-            .or_default()
-            .entries
-            .insert(key, value);
+        self.bytes = self.bytes.saturating_add(entry_bytes(key_bytes, value.as_deref()));
+        let replaced = self.tables.entry(table).or_default().entries.insert(key, value);
         if let Some(replaced) = replaced {
-            self.bytes = self
-                .bytes
-                .saturating_sub(entry_bytes(key_bytes, replaced.as_deref()));
+            self.bytes = self.bytes.saturating_sub(entry_bytes(key_bytes, replaced.as_deref()));
         }
     }
 }
@@ -174,11 +157,7 @@ fn entry_bytes(key_bytes: usize, value: Option<&[u8]>) -> usize {
 
 fn check(what: LimitKind, expected: usize, found: usize) -> Result<(), StorageError> {
     if found > expected {
-        return Err(StorageError::Limit {
-            what,
-            expected,
-            found,
-        });
+        return Err(StorageError::Limit { what, expected, found });
     }
     Ok(())
 }
@@ -265,10 +244,7 @@ mod tests {
         batch.put(A, [], vec![0; VALUE_BYTES_MAX + 1]);
         assert!(matches!(
             batch.check_limits(),
-            Err(StorageError::Limit {
-                what: LimitKind::Value,
-                ..
-            })
+            Err(StorageError::Limit { what: LimitKind::Value, .. })
         ));
     }
 }

@@ -191,10 +191,7 @@ impl StorageError {
     /// is known only after opening the storage again.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self.kind(),
-            StorageErrorKind::Locked | StorageErrorKind::Busy
-        )
+        matches!(self.kind(), StorageErrorKind::Locked | StorageErrorKind::Busy)
     }
 
     /// What the operator may do, as one sentence.

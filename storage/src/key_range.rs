@@ -111,10 +111,7 @@ impl KeyRange {
     /// Whether both ends are open.
     #[must_use]
     pub fn is_all(&self) -> bool {
-        matches!(
-            (&self.start, &self.end),
-            (Bound::Unbounded, Bound::Unbounded)
-        )
+        matches!((&self.start, &self.end), (Bound::Unbounded, Bound::Unbounded))
     }
 
     pub(crate) fn is_before_start(&self, key: &[u8]) -> bool {
@@ -175,10 +172,7 @@ mod tests {
     #[test]
     fn bounds_that_exclude_each_other_are_empty() {
         let excluded = |start: &[u8], end: &[u8]| {
-            KeyRange::new(
-                Bound::Excluded(start.to_vec()),
-                Bound::Excluded(end.to_vec()),
-            )
+            KeyRange::new(Bound::Excluded(start.to_vec()), Bound::Excluded(end.to_vec()))
         };
         assert!(KeyRange::between([2], [1]).is_empty());
         assert!(KeyRange::between([1], [1]).is_empty());

@@ -86,10 +86,7 @@ pub trait Storage: Send + Sync + Debug {
     /// [`StorageError::Busy`] while a snapshot lives, [`StorageError::Unsupported`] if the engine
     /// has no such operation.
     fn compact(&self) -> Result<bool, StorageError> {
-        Err(StorageError::Unsupported {
-            engine: self.engine(),
-            operation: "compact",
-        })
+        Err(StorageError::Unsupported { engine: self.engine(), operation: "compact" })
     }
 
     /// Name of the engine, as configuration has it: `redb` or `memory`.
@@ -126,9 +123,7 @@ pub trait Snapshot: Send + Sync {
     ///
     /// If the engine cannot read it.
     fn first(&self, table: Table, range: KeyRange) -> Result<Option<Entry>, StorageError> {
-        self.range(table, range, Direction::Forward)?
-            .next()
-            .transpose()
+        self.range(table, range, Direction::Forward)?.next().transpose()
     }
 
     /// The last entry of a range.
@@ -137,9 +132,7 @@ pub trait Snapshot: Send + Sync {
     ///
     /// If the engine cannot read it.
     fn last(&self, table: Table, range: KeyRange) -> Result<Option<Entry>, StorageError> {
-        self.range(table, range, Direction::Reverse)?
-            .next()
-            .transpose()
+        self.range(table, range, Direction::Reverse)?.next().transpose()
     }
 }
 

@@ -1,15 +1,39 @@
 //! Ed25519 keys and signatures by the rule of ZIP-215.
+//!
+//! A replicated state machine must accept exactly the same signatures one by one, in
+//! batches, and in every version: the equation is the cofactored one of ZIP-215,
+//! `s` must be canonical, keys and `R` may be any encoding of a point.
+//! Source: ZIP-215, "Explicitly Defining and Modifying Ed25519 Validation Rules".
+//!
+//! No randomness here: a batch's coefficients are hashed from the batch.
 
+mod batch;
+mod cache;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::str::FromStr;
+
+use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
+use curve25519_dalek::scalar::Scalar;
+use curve25519_dalek::traits::IsIdentity;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha512};
 use zeroize::Zeroizing;
+
+pub use batch::verify_batch;
+pub use cache::KeyCache;
 
 use crate::hash::Domain;
 use crate::types::{Address, hash_type};
 
-/// Tag of the only signature scheme so far.
+/// Tag of the only signature scheme so far, in addresses and encodings.
 pub const SCHEME_ED25519: u8 = 1;
 
 hash_type!(
-    /// An Ed25519 public key, as 32 bytes that may or may not be a point.
+    /// An Ed25519 public key: 32 bytes that may or may not be the encoding of a point.
     PublicKey
 );
 
@@ -19,41 +43,96 @@ impl PublicKey {
     pub fn address(&self) -> Address {
         Address(Domain::Address.hash(&[&[SCHEME_ED25519], &self.0]).0)
     }
+
+    fn point(&self) -> Option<EdwardsPoint> {
+        CompressedEdwardsY(self.0).decompress()
+    }
 }
 
-/// An Ed25519 signature.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// An Ed25519 signature: the encoding of `R`, then `s`.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Signature(pub [u8; 64]);
 
-/// A secret key.
+/// A text that is not 64 bytes of hex.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected 0x and 128 hex digits")]
+pub struct ParseSignatureError;
+
+impl Signature {
+    fn parts(&self) -> Option<(CompressedEdwardsY, Scalar)> {
+        let (r, s) = self.0.split_first_chunk::<32>()?;
+        let s = Option::from(Scalar::from_canonical_bytes(s.try_into().ok()?))?;
+        Some((CompressedEdwardsY(*r), s))
+    }
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("0x")?;
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signature({self})")
+    }
+}
+
+impl FromStr for Signature {
+    type Err = ParseSignatureError;
+
+    fn from_str(text: &str) -> Result<Self, ParseSignatureError> {
+        let mut bytes = [0; 64];
+        let digits = text.strip_prefix("0x").unwrap_or(text);
+        hex::decode_to_slice(digits, &mut bytes).map_err(|_| ParseSignatureError)?;
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for Signature {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Signature {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A secret key. Wiped from memory when dropped; never shown by `Debug`.
 pub struct SecretKey(ed25519_dalek::SigningKey);
 
-impl std::fmt::Debug for SecretKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SecretKey(..)")
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretKey(of {})", self.public_key())
     }
 }
 
 impl SecretKey {
-    /// The key of this seed.
+    /// The key of this 32-byte seed (RFC 8032, section 5.1.5).
     #[must_use]
     pub fn from_seed(seed: [u8; 32]) -> Self {
+        let seed = Zeroizing::new(seed);
         Self(ed25519_dalek::SigningKey::from_bytes(&seed))
     }
 
-    /// The seed.
+    /// The seed: whoever has it has the account.
     #[must_use]
     pub fn seed(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(self.0.to_bytes())
     }
 
-    /// Its public half.
+    /// The public half.
     #[must_use]
     pub fn public_key(&self) -> PublicKey {
         PublicKey(self.0.verifying_key().to_bytes())
     }
 
-    /// Signs a message.
+    /// Signs a message; the same message gives the same signature.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> Signature {
         use ed25519_dalek::Signer as _;
@@ -61,21 +140,38 @@ impl SecretKey {
     }
 }
 
-/// A cache of keys.
-#[derive(Debug)]
-pub struct KeyCache;
+/// A signature that does not verify.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the signature does not verify")]
+pub struct SignatureError;
 
-/// Verifies many signatures; the error lists those that do not verify.
-pub fn verify_batch(
-    items: &[(PublicKey, &[u8], Signature)],
-    _cache: Option<&mut KeyCache>,
-) -> Result<(), Vec<usize>> {
-    let bad: Vec<_> = (0..items.len())
-        .filter(|at| {
-            let (key, message, signature) = items[*at];
-            let Ok(key) = ed25519_dalek::VerifyingKey::from_bytes(&key.0) else { return true };
-            key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.0)).is_err()
-        })
-        .collect();
-    if bad.is_empty() { Ok(()) } else { Err(bad) }
+/// The challenge `k`: SHA-512 of `R`, key and message as they are encoded.
+fn challenge(r: &CompressedEdwardsY, key: &PublicKey, message: &[u8]) -> Scalar {
+    let mut hash = Sha512::new();
+    hash.update(r.0);
+    hash.update(key.0);
+    hash.update(message);
+    Scalar::from_bytes_mod_order_wide(&hash.finalize().into())
+}
+
+/// Whether `8 (s B - R - k A)` is the identity, A being the point of the key.
+fn holds(negated_key: &EdwardsPoint, k: &Scalar, r: &EdwardsPoint, s: &Scalar) -> bool {
+    let expected = EdwardsPoint::vartime_double_scalar_mul_basepoint(k, negated_key, s);
+    (expected - r).mul_by_cofactor().is_identity()
+}
+
+/// Verifies one signature.
+///
+/// # Errors
+/// [`SignatureError`] if it is not one that ZIP-215 accepts.
+pub fn verify(
+    key: &PublicKey,
+    message: &[u8],
+    signature: &Signature,
+) -> Result<(), SignatureError> {
+    let point = key.point().ok_or(SignatureError)?;
+    let (r, s) = signature.parts().ok_or(SignatureError)?;
+    let k = challenge(&r, key, message);
+    let r = r.decompress().ok_or(SignatureError)?;
+    if holds(&-point, &k, &r, &s) { Ok(()) } else { Err(SignatureError) }
 }

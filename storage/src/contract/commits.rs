@@ -18,19 +18,12 @@ pub(super) fn later_change_wins(subject: &mut dyn Subject) {
     batch.delete(A, [2]);
     batch.delete(A, [3]);
     batch.put(A, [3], *b"put");
-    storage
-        .commit(batch, Durability::Immediate)
-        .expect("a batch is committed");
-    assert_eq!(
-        contents(&*storage, A),
-        [(vec![1], b"second".to_vec()), (vec![3], b"put".to_vec())]
-    );
+    storage.commit(batch, Durability::Immediate).expect("a batch is committed");
+    assert_eq!(contents(&*storage, A), [(vec![1], b"second".to_vec()), (vec![3], b"put".to_vec())]);
     let mut batch = Batch::new();
     batch.put(A, [1], *b"third");
     batch.delete(A, [3]);
-    storage
-        .commit(batch, Durability::Immediate)
-        .expect("a batch is committed");
+    storage.commit(batch, Durability::Immediate).expect("a batch is committed");
     assert_eq!(contents(&*storage, A), [(vec![1], b"third".to_vec())]);
 }
 
@@ -42,13 +35,8 @@ pub(super) fn range_deletion_is_ordered(subject: &mut dyn Subject) {
     batch.delete_range(A, KeyRange::between([3], [7]));
     batch.put(A, [4], *b"after");
     batch.put(B, [5], *b"elsewhere");
-    storage
-        .commit(batch, Durability::Immediate)
-        .expect("a batch is committed");
-    let keys: Vec<Vec<u8>> = contents(&*storage, A)
-        .into_iter()
-        .map(|(key, _)| key)
-        .collect();
+    storage.commit(batch, Durability::Immediate).expect("a batch is committed");
+    let keys: Vec<Vec<u8>> = contents(&*storage, A).into_iter().map(|(key, _)| key).collect();
     assert_eq!(keys, [[0], [1], [2], [4], [7], [8], [9]]);
     assert_eq!(get(&*storage, A, &[4]), Some(b"after".to_vec()));
 
@@ -57,9 +45,7 @@ pub(super) fn range_deletion_is_ordered(subject: &mut dyn Subject) {
     batch.delete_range(A, KeyRange::all());
     batch.put(A, [1], *b"after");
     batch.delete_range(A, KeyRange::from([9]));
-    storage
-        .commit(batch, Durability::Immediate)
-        .expect("a batch is committed");
+    storage.commit(batch, Durability::Immediate).expect("a batch is committed");
     assert_eq!(contents(&*storage, A), [(vec![1], b"after".to_vec())]);
     assert_eq!(contents(&*storage, B), [(vec![5], b"elsewhere".to_vec())]);
 }
@@ -69,9 +55,7 @@ pub(super) fn deleting_nothing(subject: &mut dyn Subject) {
     let mut batch = Batch::new();
     batch.delete(A, [1]);
     batch.delete_range(B, KeyRange::all());
-    storage
-        .commit(batch, Durability::Immediate)
-        .expect("a batch is committed");
+    storage.commit(batch, Durability::Immediate).expect("a batch is committed");
     assert!(contents(&*storage, A).is_empty());
     assert!(contents(&*storage, B).is_empty());
 }
@@ -81,9 +65,7 @@ pub(super) fn empty_batch(subject: &mut dyn Subject) {
     commit_digits(&*storage);
     let before = contents(&*storage, A);
     for durability in [Durability::None, Durability::Immediate] {
-        storage
-            .commit(Batch::new(), durability)
-            .expect("an empty batch is committed");
+        storage.commit(Batch::new(), durability).expect("an empty batch is committed");
     }
     assert_eq!(contents(&*storage, A), before);
 }
@@ -94,27 +76,18 @@ pub(super) fn snapshot_is_isolated(subject: &mut dyn Subject) {
     commit_digits(&*storage);
     let digits = contents(&*storage, A);
     let full = storage.snapshot().expect("a snapshot is taken");
-    let mut open_scan = full
-        .range(A, KeyRange::all(), Direction::Forward)
-        .expect("a scan begins");
-    let first = open_scan
-        .next()
-        .expect("the scan has entries")
-        .expect("a scan goes on");
+    let mut open_scan = full.range(A, KeyRange::all(), Direction::Forward).expect("a scan begins");
+    let first = open_scan.next().expect("the scan has entries").expect("a scan goes on");
     assert_eq!(*first.0, [0]);
     let mut batch = Batch::new();
     batch.delete_range(A, KeyRange::all());
     batch.put(A, [5], *b"new");
     batch.put(B, [1], *b"new table");
-    storage
-        .commit(batch, Durability::None)
-        .expect("a batch is committed");
+    storage.commit(batch, Durability::None).expect("a batch is committed");
     for round in 0..20_u8 {
         let mut batch = Batch::new();
         batch.put(A, [5], [round; 5000]);
-        storage
-            .commit(batch, Durability::Immediate)
-            .expect("a batch is committed");
+        storage.commit(batch, Durability::Immediate).expect("a batch is committed");
     }
 
     assert_eq!(open_scan.count(), digits.len() - 1);
@@ -129,21 +102,14 @@ pub(super) fn value_outlives_its_snapshot(subject: &mut dyn Subject) {
     let storage = subject.open();
     let mut batch = Batch::new();
     batch.put(A, *b"key", vec![1; 10_000]);
-    storage
-        .commit(batch, Durability::Immediate)
-        .expect("a batch is committed");
+    storage.commit(batch, Durability::Immediate).expect("a batch is committed");
     let snapshot = storage.snapshot().expect("a snapshot is taken");
-    let value = snapshot
-        .get(A, b"key")
-        .expect("a key is read")
-        .expect("the key is there");
+    let value = snapshot.get(A, b"key").expect("a key is read").expect("the key is there");
     drop(snapshot);
     for round in 2..20_u8 {
         let mut batch = Batch::new();
         batch.put(A, *b"key", vec![round; 10_000]);
-        storage
-            .commit(batch, Durability::Immediate)
-            .expect("a batch is committed");
+        storage.commit(batch, Durability::Immediate).expect("a batch is committed");
     }
     assert_eq!(value, *[1; 10_000].as_slice());
 }
@@ -161,9 +127,7 @@ fn replacement() -> Batch {
 
 fn replaced(mut before: Pairs) -> (Pairs, Pairs) {
     before.retain(|(key, _)| key.as_slice() < [2].as_slice());
-    let new: Pairs = (4..200_u8)
-        .map(|key| (vec![key], b"replaced".to_vec()))
-        .collect();
+    let new: Pairs = (4..200_u8).map(|key| (vec![key], b"replaced".to_vec())).collect();
     before.extend(new.clone());
     (before, new)
 }
@@ -209,19 +173,12 @@ pub(super) fn abandoned_batch_leaves_nothing(subject: &mut dyn Subject) {
     let before = contents(&*storage, A);
     let whole = replacement().len();
     for staged in [0, 1, 2, 50, whole - 1, whole, whole + 1] {
-        storage
-            .abandon(replacement(), staged)
-            .expect("a batch is abandoned");
+        storage.abandon(replacement(), staged).expect("a batch is abandoned");
         assert_eq!(contents(&*storage, A), before);
         assert!(contents(&*storage, B).is_empty());
     }
-    storage
-        .commit(replacement(), Durability::Immediate)
-        .expect("a batch is committed");
-    assert_eq!(
-        (contents(&*storage, A), contents(&*storage, B)),
-        replaced(before)
-    );
+    storage.commit(replacement(), Durability::Immediate).expect("a batch is committed");
+    assert_eq!((contents(&*storage, A), contents(&*storage, B)), replaced(before));
 }
 
 fn commit_digits(storage: &dyn Storage) {
@@ -229,7 +186,5 @@ fn commit_digits(storage: &dyn Storage) {
     for key in 0..10_u8 {
         batch.put(A, [key], [key, key]);
     }
-    storage
-        .commit(batch, Durability::Immediate)
-        .expect("a batch is committed");
+    storage.commit(batch, Durability::Immediate).expect("a batch is committed");
 }

@@ -28,85 +28,37 @@ pub type Check = (&'static str, fn(&mut dyn Subject));
 
 /// Every promise.
 pub const CHECKS: &[Check] = &[
-    (
-        "a table that does not exist reads as empty",
-        ranges::missing_table_is_empty,
-    ),
-    (
-        "keys are ordered as unsigned bytes",
-        ranges::keys_are_ordered_as_bytes,
-    ),
-    (
-        "a range with any kind of bounds holds the right keys",
-        ranges::every_kind_of_bound,
-    ),
+    ("a table that does not exist reads as empty", ranges::missing_table_is_empty),
+    ("keys are ordered as unsigned bytes", ranges::keys_are_ordered_as_bytes),
+    ("a range with any kind of bounds holds the right keys", ranges::every_kind_of_bound),
     ("a scan may be left at any point", ranges::scan_may_be_left),
-    (
-        "tables do not see each other's keys",
-        ranges::tables_are_apart,
-    ),
-    (
-        "empty keys and values are stored",
-        sizes::empty_key_and_value,
-    ),
-    (
-        "keys and values of the largest size are stored",
-        sizes::largest_key_and_value,
-    ),
-    (
-        "larger ones are refused with nothing written",
-        sizes::larger_is_refused,
-    ),
+    ("tables do not see each other's keys", ranges::tables_are_apart),
+    ("empty keys and values are stored", sizes::empty_key_and_value),
+    ("keys and values of the largest size are stored", sizes::largest_key_and_value),
+    ("larger ones are refused with nothing written", sizes::larger_is_refused),
     ("the later change to a key wins", commits::later_change_wins),
     (
         "a deleted range takes what was put before and leaves what is put after",
         commits::range_deletion_is_ordered,
     ),
-    (
-        "deleting what is not there is no error",
-        commits::deleting_nothing,
-    ),
+    ("deleting what is not there is no error", commits::deleting_nothing),
     ("an empty batch can be committed", commits::empty_batch),
-    (
-        "a snapshot does not see later commits",
-        commits::snapshot_is_isolated,
-    ),
-    (
-        "a value outlives later commits and its snapshot",
-        commits::value_outlives_its_snapshot,
-    ),
+    ("a snapshot does not see later commits", commits::snapshot_is_isolated),
+    ("a value outlives later commits and its snapshot", commits::value_outlives_its_snapshot),
     (
         "a commit that fails at any moment is whole or absent",
         commits::failed_commit_is_whole_or_absent,
     ),
-    (
-        "an abandoned batch leaves nothing",
-        commits::abandoned_batch_leaves_nothing,
-    ),
-    (
-        "readers see whole commits in order while a writer works",
-        readers::readers_see_whole_commits,
-    ),
-    (
-        "writers take turns and lose nothing",
-        readers::writers_take_turns,
-    ),
-    (
-        "durable commits are found by the next opening",
-        reopening::durable_commits_are_found,
-    ),
+    ("an abandoned batch leaves nothing", commits::abandoned_batch_leaves_nothing),
+    ("readers see whole commits in order while a writer works", readers::readers_see_whole_commits),
+    ("writers take turns and lose nothing", readers::writers_take_turns),
+    ("durable commits are found by the next opening", reopening::durable_commits_are_found),
     (
         "commits without durability are kept by the next durable one",
         reopening::durable_commit_keeps_earlier_ones,
     ),
-    (
-        "statistics count entries and bytes",
-        sizes::statistics_count,
-    ),
-    (
-        "thousands of random operations agree with a model",
-        model::random_operations,
-    ),
+    ("statistics count entries and bytes", sizes::statistics_count),
+    ("thousands of random operations agree with a model", model::random_operations),
 ];
 
 /// Runs every check, each on a new place.

@@ -31,22 +31,13 @@ fn run(subject: &mut dyn Subject, seed: u64) {
             0 => Durability::Immediate,
             _ => Durability::None,
         };
-        storage
-            .commit(batch, durability)
-            .expect("a batch is committed");
+        storage.commit(batch, durability).expect("a batch is committed");
         if random.below(10) == 0 {
-            storage
-                .commit(Batch::new(), Durability::Immediate)
-                .expect("a batch is committed");
+            storage.commit(Batch::new(), Durability::Immediate).expect("a batch is committed");
             drop(storage);
             storage = subject.open();
         }
-        compare(
-            &mut random,
-            &*storage,
-            &models,
-            &format!("seed {seed}, commit {number}"),
-        );
+        compare(&mut random, &*storage, &models, &format!("seed {seed}, commit {number}"));
     }
 }
 
@@ -88,17 +79,10 @@ fn compare(
         for _ in 0..10 {
             let key = random.key();
             let found = snapshot.get(*table, &key).expect("a key is read");
-            assert_eq!(
-                found.as_deref(),
-                model.get(&key).map(Vec::as_slice),
-                "{context}"
-            );
+            assert_eq!(found.as_deref(), model.get(&key).map(Vec::as_slice), "{context}");
             let range = random.range();
-            let mut expected: Pairs = all
-                .iter()
-                .filter(|(key, _)| range.contains(key))
-                .cloned()
-                .collect();
+            let mut expected: Pairs =
+                all.iter().filter(|(key, _)| range.contains(key)).cloned().collect();
             let found = scan(&*snapshot, *table, range.clone(), Direction::Forward);
             assert_eq!(found, expected, "{context}, {range:?}");
             expected.reverse();
@@ -131,9 +115,7 @@ impl Random {
             _ => self.below(4),
         };
         let alphabet = [0, 1, 127, 128, 255];
-        (0..length)
-            .map(|_| alphabet[self.below(5) as usize])
-            .collect()
+        (0..length).map(|_| alphabet[self.below(5) as usize]).collect()
     }
 
     fn value(&mut self) -> Vec<u8> {

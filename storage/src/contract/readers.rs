@@ -57,9 +57,7 @@ fn commit_generation(storage: &dyn Storage, number: u32, durability: Durability)
         batch.put(A, key.to_be_bytes(), number.to_be_bytes());
         batch.put(B, key.to_le_bytes(), number.to_be_bytes());
     }
-    storage
-        .commit(batch, durability)
-        .expect("a batch is committed");
+    storage.commit(batch, durability).expect("a batch is committed");
 }
 
 /// The one number that a snapshot shows everywhere.
@@ -73,12 +71,7 @@ fn generation(storage: &dyn Storage) -> u32 {
         entries.iter().all(|(_, value)| value == first),
         "a snapshot shows parts of two commits"
     );
-    u32::from_be_bytes(
-        first
-            .as_slice()
-            .try_into()
-            .expect("a number has four bytes"),
-    )
+    u32::from_be_bytes(first.as_slice().try_into().expect("a number has four bytes"))
 }
 
 pub(super) fn writers_take_turns(subject: &mut dyn Subject) {
@@ -91,16 +84,12 @@ pub(super) fn writers_take_turns(subject: &mut dyn Subject) {
                     let mut batch = Batch::new();
                     batch.put(A, [writer, number], [number]);
                     batch.put(B, [writer], [number]);
-                    shared
-                        .commit(batch, Durability::None)
-                        .expect("a batch is committed");
+                    shared.commit(batch, Durability::None).expect("a batch is committed");
                 }
             });
         }
     });
-    storage
-        .commit(Batch::new(), Durability::Immediate)
-        .expect("a batch is committed");
+    storage.commit(Batch::new(), Durability::Immediate).expect("a batch is committed");
     drop(storage);
     let storage = subject.open();
     assert_eq!(contents(&*storage, A).len(), usize::from(WRITERS) * 10);

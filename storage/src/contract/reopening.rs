@@ -16,9 +16,7 @@ pub(super) fn durable_commits_are_found(subject: &mut dyn Subject) {
     let mut batch = Batch::new();
     batch.delete_range(A, KeyRange::all());
     batch.put(B, [0], [0]);
-    storage
-        .commit(batch, Durability::Immediate)
-        .expect("a batch is committed");
+    storage.commit(batch, Durability::Immediate).expect("a batch is committed");
     drop(storage);
     let storage = subject.open();
     assert!(contents(&*storage, A).is_empty());
@@ -32,9 +30,7 @@ pub(super) fn durable_commit_keeps_earlier_ones(subject: &mut dyn Subject) {
     }
     let visible = contents(&*storage, A);
     assert_eq!(visible.len(), 8);
-    storage
-        .commit(Batch::new(), Durability::Immediate)
-        .expect("a batch is committed");
+    storage.commit(Batch::new(), Durability::Immediate).expect("a batch is committed");
     drop(storage);
     assert_eq!(contents(&*subject.open(), A), visible);
 }
@@ -42,7 +38,5 @@ pub(super) fn durable_commit_keeps_earlier_ones(subject: &mut dyn Subject) {
 fn put(storage: &dyn Storage, round: u8, durability: Durability) {
     let mut batch = Batch::new();
     batch.put(A, [round], [round; 3000]);
-    storage
-        .commit(batch, durability)
-        .expect("a batch is committed");
+    storage.commit(batch, durability).expect("a batch is committed");
 }

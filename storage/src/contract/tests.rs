@@ -28,10 +28,7 @@ struct OnDisk {
 
 impl OnDisk {
     fn new(options: RedbOptions) -> Self {
-        Self {
-            directory: TempDir::new().unwrap(),
-            options,
-        }
+        Self { directory: TempDir::new().unwrap(), options }
     }
 }
 

@@ -52,12 +52,7 @@ impl<S: Storage> Faulty<S> {
             crashed: false,
             poisoned: false,
         };
-        Self {
-            inner,
-            state: Arc::new(State {
-                progress: Mutex::new(progress),
-            }),
-        }
+        Self { inner, state: Arc::new(State { progress: Mutex::new(progress) }) }
     }
 
     /// Operations begun so far, refused ones included: how many places a plan can strike at.
@@ -112,12 +107,7 @@ where
     S: Storage,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Faulty({:?}, {} operations)",
-            self.inner,
-            self.operations()
-        )
+        write!(f, "Faulty({:?}, {} operations)", self.inner, self.operations())
     }
 }
 
@@ -125,19 +115,14 @@ impl<S: Storage> Storage for Faulty<S> {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StorageError> {
         let injection = self.state.begin(Operation::Snapshot)?;
         let snapshot = self.state.around(injection, || self.inner.snapshot())?;
-        Ok(Box::new(FaultySnapshot::new(
-            snapshot,
-            Arc::clone(&self.state),
-        )))
+        Ok(Box::new(FaultySnapshot::new(snapshot, Arc::clone(&self.state))))
     }
 
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StorageError> {
         let injection = self.state.begin(Operation::Commit)?;
         batch.check_limits()?;
         if self.state.lock().poisoned {
-            return Err(StorageError::Poisoned {
-                place: Place::Wrapper,
-            });
+            return Err(StorageError::Poisoned { place: Place::Wrapper });
         }
         let written = self.write(batch, durability, injection);
         if written.is_err() {
@@ -148,8 +133,7 @@ impl<S: Storage> Storage for Faulty<S> {
 
     fn abandon(&self, batch: Batch, staged: usize) -> Result<(), StorageError> {
         let injection = self.state.begin(Operation::Abandon)?;
-        self.state
-            .around(injection, || self.inner.abandon(batch, staged))
+        self.state.around(injection, || self.inner.abandon(batch, staged))
     }
 
     fn stats(&self) -> Result<Vec<TableStats>, StorageError> {
@@ -196,10 +180,9 @@ impl State {
     /// Makes the failure of an injection.
     fn strike(&self, injection: Injection) -> StorageError {
         match injection.effect {
-            FaultEffect::Fail => StorageError::Injected {
-                operation: injection.operation,
-                number: injection.number,
-            },
+            FaultEffect::Fail => {
+                StorageError::Injected { operation: injection.operation, number: injection.number }
+            }
             FaultEffect::Crash => {
                 self.lock().crashed = true;
                 StorageError::Crashed

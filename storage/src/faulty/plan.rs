@@ -98,12 +98,7 @@ impl FaultPlan {
     /// A crash at the given operation of any kind, counted from 1.
     #[must_use]
     pub fn crash_at(number: u64, moment: FaultMoment) -> Self {
-        Self::none().with(Fault {
-            operation: None,
-            number,
-            moment,
-            effect: FaultEffect::Crash,
-        })
+        Self::none().with(Fault { operation: None, number, moment, effect: FaultEffect::Crash })
     }
 
     /// A failure of the given operation of one kind, counted from 1.

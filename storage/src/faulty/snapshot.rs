@@ -36,9 +36,7 @@ impl Snapshot for FaultySnapshot {
         let injection = self.state.begin(Operation::Range)?;
         let inside = injection.filter(|injection| injection.moment == FaultMoment::Inside);
         let outside = injection.filter(|_| inside.is_none());
-        let rest = self
-            .state
-            .around(outside, || self.inner.range(table, range, direction))?;
+        let rest = self.state.around(outside, || self.inner.range(table, range, direction))?;
         Ok(Box::new(FaultyScan {
             rest: Some(rest),
             state: &self.state,

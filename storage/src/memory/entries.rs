@@ -22,10 +22,8 @@ pub(super) struct Entries {
 
 impl Entries {
     pub(super) fn get(&self, key: &[u8]) -> Option<&Arc<[u8]>> {
-        let (_, chunk) = self
-            .chunks
-            .range::<[u8], _>((Bound::Unbounded, Bound::Included(key)))
-            .next_back()?;
+        let (_, chunk) =
+            self.chunks.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back()?;
         let at = find(chunk, key).ok()?;
         chunk.get(at).map(|(_, value)| value)
     }
@@ -106,10 +104,8 @@ impl Entries {
             stats.entries += chunk.len() as u64;
             stats.metadata_bytes += chunk.len() as u64 * pair;
             stats.fragmented_bytes += (chunk.capacity() - chunk.len()) as u64 * pair;
-            stats.stored_bytes += chunk
-                .iter()
-                .map(|(key, value)| (key.len() + value.len()) as u64)
-                .sum::<u64>();
+            stats.stored_bytes +=
+                chunk.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum::<u64>();
         }
         stats
     }
@@ -124,11 +120,7 @@ impl Entries {
 
     /// The key lies before every chunk: the first chunk takes it and is filed under it.
     fn insert_before_all(&mut self, key: &[u8], value: Arc<[u8]>) {
-        let mut chunk = self
-            .chunks
-            .pop_first()
-            .map(|(_, chunk)| chunk)
-            .unwrap_or_default();
+        let mut chunk = self.chunks.pop_first().map(|(_, chunk)| chunk).unwrap_or_default();
         Arc::make_mut(&mut chunk).insert(0, (key.into(), value));
         if chunk.len() > CHUNK_ENTRIES_MAX {
             let middle = chunk.len() / 2;
@@ -149,12 +141,8 @@ impl Entries {
         let (Bound::Included(start) | Bound::Excluded(start)) = range.start() else {
             return Bound::Unbounded;
         };
-        let mut before = self
-            .chunks
-            .range::<[u8], _>((Bound::Unbounded, Bound::Included(start)));
-        before
-            .next_back()
-            .map_or(Bound::Unbounded, |(first, _)| Bound::Included(first))
+        let mut before = self.chunks.range::<[u8], _>((Bound::Unbounded, Bound::Included(start)));
+        before.next_back().map_or(Bound::Unbounded, |(first, _)| Bound::Included(first))
     }
 }
 

@@ -49,10 +49,7 @@ impl MemoryStorage {
     pub fn recover(&self) -> Self {
         let durable = Arc::clone(&self.lock().durable);
         Self {
-            versions: Mutex::new(Versions {
-                visible: Arc::clone(&durable),
-                durable,
-            }),
+            versions: Mutex::new(Versions { visible: Arc::clone(&durable), durable }),
             writer: Mutex::default(),
         }
     }
@@ -97,10 +94,7 @@ impl Storage for MemoryStorage {
 
     fn stats(&self) -> Result<Vec<TableStats>, StorageError> {
         let tables = Arc::clone(&self.lock().visible);
-        Ok(tables
-            .iter()
-            .map(|(table, entries)| entries.stats(*table))
-            .collect())
+        Ok(tables.iter().map(|(table, entries)| entries.stats(*table)).collect())
     }
 
     fn engine(&self) -> &'static str {
@@ -109,14 +103,7 @@ impl Storage for MemoryStorage {
 }
 
 fn apply(tables: &mut Tables, batch: Batch) {
-    for (
-        table,
-        TableChanges {
-            cleared,
-            entries: changed,
-        },
-    ) in batch.into_tables()
-    {
+    for (table, TableChanges { cleared, entries: changed }) in batch.into_tables() {
         let entries = Arc::make_mut(tables.entry(table).or_default());
         for range in &cleared {
             entries.remove_range(range);
@@ -148,10 +135,7 @@ impl Snapshot for MemorySnapshot {
             return Ok(Box::new(std::iter::empty()));
         };
         let found = entries.range(range).map(|(key, value)| {
-            Ok((
-                Value::shared(Arc::clone(key)),
-                Value::shared(Arc::clone(value)),
-            ))
+            Ok((Value::shared(Arc::clone(key)), Value::shared(Arc::clone(value))))
         });
         Ok(match direction {
             Direction::Forward => Box::new(found),

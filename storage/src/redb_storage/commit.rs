@@ -40,16 +40,12 @@ impl Commit<'_> {
         durability: Durability,
         extent: Extent,
     ) -> Result<(), StorageError> {
-        let mut transaction = self
-            .database
-            .begin_write()
-            .map_err(|error| failure::transaction(self.place, error))?;
+        let mut transaction =
+            self.database.begin_write().map_err(|error| failure::transaction(self.place, error))?;
         // Looked at while this thread is the one writer: a commit that failed while this one
         // waited for its turn has set it.
         if self.poisoned.load(Ordering::Acquire) {
-            return Err(StorageError::Poisoned {
-                place: self.place.clone(),
-            });
+            return Err(StorageError::Poisoned { place: self.place.clone() });
         }
         let durability = match durability {
             Durability::Immediate => redb::Durability::Immediate,
@@ -63,12 +59,12 @@ impl Commit<'_> {
             self.change(&transaction, table, changes)?;
         }
         match extent {
-            Extent::Whole => transaction
-                .commit()
-                .map_err(|error| failure::commit(self.place, error)),
-            Extent::Abandoned => transaction
-                .abort()
-                .map_err(|error| failure::storage(self.place, error)),
+            Extent::Whole => {
+                transaction.commit().map_err(|error| failure::commit(self.place, error))
+            }
+            Extent::Abandoned => {
+                transaction.abort().map_err(|error| failure::storage(self.place, error))
+            }
         }
     }
 
@@ -78,10 +74,7 @@ impl Commit<'_> {
         table: Table,
         changes: TableChanges,
     ) -> Result<(), StorageError> {
-        let TableChanges {
-            mut cleared,
-            entries,
-        } = changes;
+        let TableChanges { mut cleared, entries } = changes;
         // Dropping a table frees its pages without visiting its entries.
         if cleared.first().is_some_and(crate::KeyRange::is_all) {
             cleared.remove(0);

@@ -19,15 +19,13 @@ pub(super) fn io(place: &Place, source: io::Error) -> StorageError {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
             StorageError::Full { place, source }
         }
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StorageError::ReadOnly {
-            place,
-            detail: source.to_string(),
-        },
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            StorageError::ReadOnly { place, detail: source.to_string() }
+        }
         ErrorKind::NotFound => StorageError::Missing { place },
-        ErrorKind::InvalidData | ErrorKind::UnexpectedEof => StorageError::Corrupt {
-            place,
-            detail: source.to_string(),
-        },
+        ErrorKind::InvalidData | ErrorKind::UnexpectedEof => {
+            StorageError::Corrupt { place, detail: source.to_string() }
+        }
         _ => StorageError::Io { place, source },
     }
 }
@@ -36,23 +34,16 @@ pub(super) fn storage(place: &Place, error: redb::StorageError) -> StorageError 
     match error {
         redb::StorageError::Io(source) => io(place, source),
         redb::StorageError::Corrupted(detail) => corrupt(place, detail),
-        redb::StorageError::ValueTooLarge(found) => StorageError::Limit {
-            what: LimitKind::Value,
-            expected: VALUE_BYTES_MAX,
-            found,
-        },
-        redb::StorageError::PreviousIo | redb::StorageError::LockPoisoned(_) => {
-            StorageError::Poisoned {
-                place: place.clone(),
-            }
+        redb::StorageError::ValueTooLarge(found) => {
+            StorageError::Limit { what: LimitKind::Value, expected: VALUE_BYTES_MAX, found }
         }
-        redb::StorageError::DatabaseClosed => StorageError::Closed {
-            place: place.clone(),
-        },
-        redb::StorageError::Unsupported => StorageError::Unsupported {
-            engine: ENGINE,
-            operation: "lock this file",
-        },
+        redb::StorageError::PreviousIo | redb::StorageError::LockPoisoned(_) => {
+            StorageError::Poisoned { place: place.clone() }
+        }
+        redb::StorageError::DatabaseClosed => StorageError::Closed { place: place.clone() },
+        redb::StorageError::Unsupported => {
+            StorageError::Unsupported { engine: ENGINE, operation: "lock this file" }
+        }
         other => other_io(place, other),
     }
 }
@@ -62,18 +53,12 @@ pub(super) fn database(place: &Place, error: DatabaseError) -> StorageError {
     match error {
         DatabaseError::Storage(error) => storage(place, error),
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            StorageError::Locked {
-                place: place_owned(),
-            }
+            StorageError::Locked { place: place_owned() }
         }
-        DatabaseError::RepairAborted => StorageError::NeedsRecovery {
-            place: place_owned(),
-        },
-        DatabaseError::UpgradeRequired(found) => StorageError::Version {
-            place: place_owned(),
-            expected: FORMAT,
-            found,
-        },
+        DatabaseError::RepairAborted => StorageError::NeedsRecovery { place: place_owned() },
+        DatabaseError::UpgradeRequired(found) => {
+            StorageError::Version { place: place_owned(), expected: FORMAT, found }
+        }
         DatabaseError::TransactionInProgress => busy(place, "closing"),
         other => other_io(place, other),
     }
@@ -100,9 +85,7 @@ pub(super) fn table(place: &Place, error: TableError) -> StorageError {
 pub(super) fn commit(place: &Place, error: CommitError) -> StorageError {
     match error {
         CommitError::Storage(error) => storage(place, error),
-        CommitError::TransactionPoisoned => StorageError::Poisoned {
-            place: place.clone(),
-        },
+        CommitError::TransactionPoisoned => StorageError::Poisoned { place: place.clone() },
         other => other_io(place, other),
     }
 }
@@ -119,23 +102,14 @@ pub(super) fn compaction(place: &Place, error: CompactionError) -> StorageError 
 }
 
 pub(super) fn corrupt(place: &Place, detail: impl Into<String>) -> StorageError {
-    StorageError::Corrupt {
-        place: place.clone(),
-        detail: detail.into(),
-    }
+    StorageError::Corrupt { place: place.clone(), detail: detail.into() }
 }
 
 fn busy(place: &Place, operation: &'static str) -> StorageError {
-    StorageError::Busy {
-        place: place.clone(),
-        operation,
-    }
+    StorageError::Busy { place: place.clone(), operation }
 }
 
 /// What redb may add in a later version: its enums are open.
 fn other_io(place: &Place, error: impl std::error::Error + Send + Sync + 'static) -> StorageError {
-    StorageError::Io {
-        place: place.clone(),
-        source: io::Error::other(error),
-    }
+    StorageError::Io { place: place.clone(), source: io::Error::other(error) }
 }

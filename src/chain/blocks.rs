@@ -1,0 +1,307 @@
+//! The store of blocks: bodies before they are voted for, and the certified chain.
+//!
+//! Writing the [`BlockRecord`] of a height is the commit point: what has one is
+//! final and durable. A height has one record, ever.
+
+use std::sync::Arc;
+
+use ait_engine::block::{Block, CertifiedBlock, Header};
+use ait_engine::certificate::Certificate;
+use ait_engine::codec::{Canonical, DecodeError};
+use ait_engine::genesis::Genesis;
+use ait_engine::outcome::Outcome;
+use ait_engine::types::{BlockId, Height, TxHash};
+use ait_storage::{Batch, Direction, Durability, KeyRange, Snapshot, Storage};
+
+use super::ChainError;
+use super::tables::{
+    ArchivedBlockRecord, BLOCKS, BLOCKS_META, BODIES, BlockRecord, ONLY, SCHEMA_VERSION,
+    access_block, to_bytes,
+};
+
+/// A block that is final and durable here, with all that belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommittedBlock {
+    /// Header and transactions.
+    pub block: Block,
+    /// Its id.
+    pub id: BlockId,
+    /// Why it is final; none for genesis.
+    pub certificate: Option<Certificate>,
+    /// An outcome for each transaction.
+    pub outcomes: Vec<Outcome>,
+    /// Hash of each transaction.
+    pub tx_hashes: Vec<TxHash>,
+}
+
+impl CommittedBlock {
+    /// The block's height.
+    #[must_use]
+    pub const fn height(&self) -> Height {
+        self.block.header.height
+    }
+}
+
+/// Where the genesis comes from. Building it takes long for many accounts, so that an
+/// existing database of the same document is opened without.
+pub struct GenesisSource<'a> {
+    /// Hash of the document's text.
+    pub fingerprint: [u8; 32],
+    /// Builds the genesis from the document.
+    pub build: &'a dyn Fn() -> Result<Genesis, ChainError>,
+}
+
+impl GenesisSource<'_> {
+    /// Hash of a document's text, of no meaning beyond this node.
+    #[must_use]
+    pub fn fingerprint(text: &[u8]) -> [u8; 32] {
+        *blake3::hash(text).as_bytes()
+    }
+}
+
+/// The store of blocks.
+#[derive(Debug, Clone)]
+pub struct BlockStore {
+    storage: Arc<dyn Storage>,
+}
+
+impl BlockStore {
+    /// Opens the store for the chain of this genesis; writes its record if the store is
+    /// empty. Gives the genesis, too, if it had to be built.
+    ///
+    /// # Errors
+    /// [`ChainError`] when it cannot be read, is of another chain or a newer program.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        source: &GenesisSource<'_>,
+    ) -> Result<(Self, Option<Genesis>), ChainError> {
+        let store = Self { storage };
+        let Some(meta) = store.storage.snapshot()?.get(BLOCKS_META, ONLY)? else {
+            let genesis = (source.build)()?;
+            store.write_genesis(&genesis, &source.fingerprint)?;
+            return Ok((store, Some(genesis)));
+        };
+        let parts = meta.split_first_chunk::<4>().and_then(|(schema, rest)| {
+            let (id, fingerprint) = rest.split_first_chunk::<32>()?;
+            Some((u32::from_le_bytes(*schema), BlockId(*id), fingerprint))
+        });
+        let (schema, found, fingerprint) = parts
+            .ok_or_else(|| ChainError::corrupt("the store of blocks has no valid meta record"))?;
+        if schema > SCHEMA_VERSION {
+            return Err(ChainError::SchemaTooNew { found: schema, known: SCHEMA_VERSION });
+        }
+        if fingerprint == source.fingerprint {
+            return Ok((store, None));
+        }
+        // Another text may still be the same genesis.
+        let genesis = (source.build)()?;
+        if found != genesis.block_id {
+            return Err(ChainError::OtherChain { expected: genesis.block_id, found });
+        }
+        Ok((store, Some(genesis)))
+    }
+
+    fn write_genesis(&self, genesis: &Genesis, fingerprint: &[u8; 32]) -> Result<(), ChainError> {
+        let block = Block { header: genesis.header.clone(), transactions: Vec::new() };
+        let record = BlockRecord {
+            block_id: genesis.block_id.0,
+            header: genesis.header.encode(),
+            certificate: Vec::new(),
+            outcomes: Vec::new(),
+        };
+        let mut meta = SCHEMA_VERSION.to_le_bytes().to_vec();
+        meta.extend(genesis.block_id.0);
+        meta.extend(fingerprint);
+        let mut batch = Batch::new();
+        batch.put(BLOCKS_META, ONLY, meta);
+        batch.put(BODIES, body_key(Height::ZERO, &genesis.block_id), block.encode());
+        batch.put(BLOCKS, Height::ZERO.get().to_be_bytes(), to_bytes(&record)?);
+        Ok(self.storage.commit(batch, Durability::Immediate)?)
+    }
+
+    /// Stores the body of a proposed block durably, before anybody votes for it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn put_body(&self, id: &BlockId, block: &Block) -> Result<(), ChainError> {
+        let mut batch = Batch::new();
+        batch.put(BODIES, body_key(block.header.height, id), block.encode());
+        Ok(self.storage.commit(batch, Durability::Immediate)?)
+    }
+
+    /// The stored body of a block, committed or proposed.
+    ///
+    /// # Errors
+    /// When the store fails or the body is not canonical.
+    pub fn body(&self, height: Height, id: &BlockId) -> Result<Option<Block>, ChainError> {
+        body(&*self.storage.snapshot()?, height, id)
+    }
+
+    /// All stored proposals of a height.
+    ///
+    /// # Errors
+    /// When the store fails or a body is not canonical.
+    pub fn proposals(&self, height: Height) -> Result<Vec<Block>, ChainError> {
+        let snapshot = self.storage.snapshot()?;
+        let range = KeyRange::prefix(height.get().to_be_bytes());
+        let entries = snapshot.range(BODIES, range, Direction::Forward)?;
+        entries.map(|entry| decode(&entry?.1, "a proposed block")).collect()
+    }
+
+    /// Commits a block whose body was stored: durable when this returns.
+    ///
+    /// # Errors
+    /// When the store fails; the node must stop then.
+    pub fn commit(
+        &self,
+        certified: &CertifiedBlock,
+        outcomes: &[Outcome],
+    ) -> Result<(), ChainError> {
+        let (height, id) = (certified.header().height, certified.id());
+        let rewarded = (0_u32..).zip(outcomes).filter(|(_, outcome)| !outcome.rewards.is_empty());
+        let record = BlockRecord {
+            block_id: id.0,
+            header: certified.header().encode(),
+            certificate: certified.certificate().encode(),
+            outcomes: rewarded.map(|(at, outcome)| (at, outcome.encode())).collect(),
+        };
+        let mut batch = Batch::new();
+        batch.put(BLOCKS, height.get().to_be_bytes(), to_bytes(&record)?);
+        for stale in self.stale_bodies(height, &id)? {
+            batch.delete(BODIES, stale);
+        }
+        Ok(self.storage.commit(batch, Durability::Immediate)?)
+    }
+
+    /// Keys of proposals of this height that were not decided.
+    fn stale_bodies(&self, height: Height, decided: &BlockId) -> Result<Vec<Vec<u8>>, ChainError> {
+        let snapshot = self.storage.snapshot()?;
+        let mut stale = Vec::new();
+        let mut from = KeyRange::prefix(height.get().to_be_bytes());
+        // Keys one by one, so that no body is read for longer than its key.
+        while let Some((key, _)) = snapshot.first(BODIES, from)? {
+            let key = key.into_vec();
+            from = KeyRange::between([&key[..], &[0]].concat(), upper(height));
+            if key != body_key(height, decided) {
+                stale.push(key);
+            }
+        }
+        Ok(stale)
+    }
+
+    /// Height of the newest committed block.
+    ///
+    /// # Errors
+    /// When the store fails or is empty.
+    pub fn height(&self) -> Result<Height, ChainError> {
+        let last = self.storage.snapshot()?.last(BLOCKS, KeyRange::all())?;
+        let (key, _) = last.ok_or_else(|| ChainError::corrupt("the store of blocks is empty"))?;
+        let key = <[u8; 8]>::try_from(&*key)
+            .map_err(|_| ChainError::corrupt("a key of the store of blocks is not a height"))?;
+        Ok(Height::saturating(u64::from_be_bytes(key)))
+    }
+
+    /// Id and header of a committed block.
+    ///
+    /// # Errors
+    /// When the store fails or the record is corrupt.
+    pub fn header(&self, height: Height) -> Result<Option<(BlockId, Header)>, ChainError> {
+        let snapshot = self.storage.snapshot()?;
+        with_record(&*snapshot, height, |record| {
+            Ok((BlockId(record.block_id), decode(&record.header, "a stored header")?))
+        })
+    }
+
+    /// Certificate of a committed block; none for genesis.
+    ///
+    /// # Errors
+    /// When the store fails or the record is corrupt.
+    pub fn certificate(&self, height: Height) -> Result<Option<Certificate>, ChainError> {
+        let snapshot = self.storage.snapshot()?;
+        Ok(with_record(&*snapshot, height, certificate)?.flatten())
+    }
+
+    /// A committed block with all that belongs to it.
+    ///
+    /// # Errors
+    /// When the store fails or the block is corrupt.
+    pub fn block(&self, height: Height) -> Result<Option<CommittedBlock>, ChainError> {
+        let snapshot = self.storage.snapshot()?;
+        let read = with_record(&*snapshot, height, |record| {
+            let id = BlockId(record.block_id);
+            let block = body(&*snapshot, height, &id)?
+                .ok_or_else(|| ChainError::corrupt(format!("block {height} has no body")))?;
+            let tx_hashes: Vec<_> = block.transactions.iter().map(|t| t.hash()).collect();
+            let outcomes = outcomes(record, &block, &tx_hashes)?;
+            Ok(CommittedBlock { block, id, certificate: certificate(record)?, outcomes, tx_hashes })
+        })?;
+        match read {
+            Some(block) if block.block.header.id() != block.id => {
+                Err(ChainError::corrupt(format!("the body of block {height} is another block's")))
+            }
+            read => Ok(read),
+        }
+    }
+}
+
+fn upper(height: Height) -> Vec<u8> {
+    // Above every id of this height; heights never reach the last one.
+    height.get().saturating_add(1).to_be_bytes().to_vec()
+}
+
+fn body_key(height: Height, id: &BlockId) -> Vec<u8> {
+    [&height.get().to_be_bytes()[..], &id.0].concat()
+}
+
+fn body(
+    snapshot: &dyn Snapshot,
+    height: Height,
+    id: &BlockId,
+) -> Result<Option<Block>, ChainError> {
+    let bytes = snapshot.get(BODIES, &body_key(height, id))?;
+    bytes.map(|bytes| decode(&bytes, "a stored block")).transpose()
+}
+
+fn decode<T: Canonical>(bytes: &[u8], what: &str) -> Result<T, ChainError> {
+    T::decode(bytes).map_err(|error: DecodeError| ChainError::corrupt(format!("{what}: {error}")))
+}
+
+fn with_record<T>(
+    snapshot: &dyn Snapshot,
+    height: Height,
+    read: impl FnOnce(&ArchivedBlockRecord) -> Result<T, ChainError>,
+) -> Result<Option<T>, ChainError> {
+    let Some(bytes) = snapshot.get(BLOCKS, &height.get().to_be_bytes())? else { return Ok(None) };
+    read(access_block(&bytes).map_err(ChainError::corrupt)?).map(Some)
+}
+
+fn certificate(record: &ArchivedBlockRecord) -> Result<Option<Certificate>, ChainError> {
+    if record.certificate.is_empty() {
+        return Ok(None);
+    }
+    decode(&record.certificate, "a stored certificate").map(Some)
+}
+
+/// Outcomes with rewards are stored; the others follow from their transactions.
+fn outcomes(
+    record: &ArchivedBlockRecord,
+    block: &Block,
+    tx_hashes: &[TxHash],
+) -> Result<Vec<Outcome>, ChainError> {
+    let plain = block.transactions.iter().zip(tx_hashes);
+    let mut outcomes: Vec<_> = plain
+        .map(|(transaction, hash)| Outcome {
+            tx_hash: *hash,
+            fee: transaction.fee,
+            rewards: Vec::new(),
+        })
+        .collect();
+    for stored in record.outcomes.iter() {
+        let at = usize::try_from(stored.0.to_native()).unwrap_or(usize::MAX);
+        let place = outcomes
+            .get_mut(at)
+            .ok_or_else(|| ChainError::corrupt("an outcome without a transaction"))?;
+        *place = decode(&stored.1, "a stored outcome")?;
+    }
+    Ok(outcomes)
+}

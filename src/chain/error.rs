@@ -1,0 +1,107 @@
+//! What can go wrong with the node's own copy of the chain.
+
+use ait_engine::execute::StateFault;
+use ait_engine::types::{BlockId, Height};
+use ait_storage::StorageError;
+
+use super::ViewError;
+
+/// A fault of this node's storage or of what it holds; never a client's.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// The genesis document is not valid.
+    #[error(transparent)]
+    Genesis(#[from] ait_engine::genesis::GenesisError),
+    /// The storage engine failed.
+    #[error("storage: {0}")]
+    Storage(#[from] StorageError),
+    /// Something stored is not what it must be.
+    #[error(
+        "the database is corrupt: {what}; restore a copy, or delete the data directory and replay an export"
+    )]
+    Corrupt {
+        /// What and where.
+        what: String,
+    },
+    /// The database belongs to another chain.
+    #[error(
+        "the database belongs to another chain: its genesis is {found}, the configured one is {expected}; use another --data-dir, or `ait-node db reset`"
+    )]
+    OtherChain {
+        /// Genesis that was configured.
+        expected: BlockId,
+        /// Genesis in the database.
+        found: BlockId,
+    },
+    /// Written by a newer program.
+    #[error(
+        "the database has schema version {found}, this program knows {known}; upgrade the program"
+    )]
+    SchemaTooNew {
+        /// Version found.
+        found: u32,
+        /// Newest version that this program knows.
+        known: u32,
+    },
+    /// A stored block does not execute to what its header says.
+    #[error("block {height} does not replay: {reason}")]
+    Replay {
+        /// Which block.
+        height: Height,
+        /// The first difference.
+        reason: String,
+    },
+    /// A directory cannot be made.
+    #[error("{what}: {source}")]
+    Directory {
+        /// Which one.
+        what: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A part of the node that this needs has stopped.
+    #[error("{what} has stopped; see the log before this")]
+    Stopped {
+        /// Which part.
+        what: &'static str,
+    },
+}
+
+impl ChainError {
+    /// Stable code, for programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Genesis(_) => "genesis_invalid",
+            Self::Storage(_) => "storage_failed",
+            Self::Corrupt { .. } => "database_corrupt",
+            Self::OtherChain { .. } => "database_of_other_chain",
+            Self::SchemaTooNew { .. } => "database_too_new",
+            Self::Replay { .. } => "replay_failed",
+            Self::Directory { .. } => "directory_failed",
+            Self::Stopped { .. } => "stopped",
+        }
+    }
+
+    pub(super) fn corrupt(what: impl Into<String>) -> Self {
+        Self::Corrupt { what: what.into() }
+    }
+}
+
+impl From<ViewError> for ChainError {
+    fn from(error: ViewError) -> Self {
+        match error {
+            ViewError::Storage(error) => Self::Storage(error),
+            ViewError::Corrupt { what } => Self::Corrupt { what },
+        }
+    }
+}
+
+impl From<StateFault<ViewError>> for ChainError {
+    fn from(fault: StateFault<ViewError>) -> Self {
+        match fault {
+            StateFault::Read(error) => error.into(),
+            other => Self::corrupt(other.to_string()),
+        }
+    }
+}

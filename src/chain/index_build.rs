@@ -1,0 +1,166 @@
+//! Writing the indexes: one batch for all blocks that wait.
+
+use std::collections::BTreeMap;
+
+use ait_engine::receipt::Receipt;
+use ait_engine::state::Account;
+use ait_engine::transaction::Payload;
+use ait_engine::types::Address;
+use ait_storage::{Batch, Durability};
+
+use super::ChainError;
+use super::blocks::CommittedBlock;
+use super::index::{Index, Location, Side, account_tx_prefix, richest_key};
+use super::tables::{
+    ACCOUNT_TXS, ACCOUNTS, AccountRecord, BLOCK_HEIGHTS, INDEX_META, IndexMeta, ONLY,
+    RECEIPT_ORDER, RECEIPTS, RICHEST, SCHEMA_VERSION, TX_LOCATIONS, TX_TOTALS, read_account,
+    to_bytes,
+};
+
+/// A committed block and what the accounts that it touched hold after it.
+#[derive(Debug)]
+pub(super) struct Indexable {
+    pub(super) block: std::sync::Arc<CommittedBlock>,
+    pub(super) accounts: Vec<(Address, Account)>,
+}
+
+struct Update<'a> {
+    index: &'a Index,
+    batch: Batch,
+    meta: IndexMeta,
+    /// Records being changed, with the balance under which they stand in the index.
+    accounts: BTreeMap<Address, (Option<u64>, AccountRecord)>,
+}
+
+impl Index {
+    /// Adds blocks, which must follow each other and the last one indexed; those that
+    /// are in the index already are skipped.
+    pub(super) fn add(&self, blocks: &[Indexable]) -> Result<(), ChainError> {
+        let meta = self.meta()?;
+        let is_empty = meta.schema == 0;
+        let mut update =
+            Update { index: self, batch: Batch::new(), meta, accounts: BTreeMap::new() };
+        let next = if is_empty { 0 } else { update.meta.height + 1 };
+        for indexable in blocks.iter().filter(|b| b.block.height().get() >= next) {
+            update.add(indexable)?;
+        }
+        if update.batch.is_empty() {
+            return Ok(());
+        }
+        update.finish()
+    }
+}
+
+impl Update<'_> {
+    fn add(&mut self, indexable: &Indexable) -> Result<(), ChainError> {
+        let block = &indexable.block;
+        let height = block.height();
+        let key = height.get().to_be_bytes();
+        self.batch.put(BLOCK_HEIGHTS, block.id.0, key);
+        for (index, hash) in (0_u32..).zip(&block.tx_hashes) {
+            let location = Location { height, index };
+            self.batch.put(TX_LOCATIONS, hash.0, location.to_bytes());
+            self.add_sides(block, location)?;
+        }
+        self.meta.transaction_count += block.tx_hashes.len() as u64;
+        self.batch.put(TX_TOTALS, key, self.meta.transaction_count.to_be_bytes());
+        self.meta.height = height.get();
+        self.meta.schema = SCHEMA_VERSION;
+        for (address, account) in &indexable.accounts {
+            let (_, record) = self.account(address)?;
+            record.balance = account.balance.get();
+            record.nonce = account.nonce.get();
+            record.updated_ms = block.block.header.time.get();
+        }
+        Ok(())
+    }
+
+    fn add_sides(&mut self, block: &CommittedBlock, location: Location) -> Result<(), ChainError> {
+        let at = usize::try_from(location.index).unwrap_or(usize::MAX);
+        let (Some(transaction), Some(outcome)) =
+            (block.block.transactions.get(at), block.outcomes.get(at))
+        else {
+            return Err(ChainError::corrupt("a block with fewer outcomes than transactions"));
+        };
+        self.add_side(&transaction.sender(), Side::Sent, location)?;
+        let mut received: Vec<Address> =
+            outcome.rewards.iter().map(|reward| reward.address).collect();
+        match &transaction.payload {
+            Payload::Transfer { to, .. } => received.push(*to),
+            Payload::ReceiptClaim(claim) => self.add_receipt(&claim.receipt, location)?,
+            _ => {}
+        }
+        received.sort_unstable();
+        received.dedup();
+        for address in received {
+            self.add_side(&address, Side::Received, location)?;
+        }
+        Ok(())
+    }
+
+    fn add_side(
+        &mut self,
+        address: &Address,
+        side: Side,
+        location: Location,
+    ) -> Result<(), ChainError> {
+        let mut key = account_tx_prefix(address, side);
+        key.extend(location.to_bytes());
+        self.batch.put(ACCOUNT_TXS, key, Vec::new());
+        let (_, record) = self.account(address)?;
+        match side {
+            Side::Sent => record.sent += 1,
+            Side::Received => record.received += 1,
+        }
+        Ok(())
+    }
+
+    fn add_receipt(&mut self, receipt: &[u8], location: Location) -> Result<(), ChainError> {
+        let receipt = Receipt::parse(receipt)
+            .map_err(|error| ChainError::corrupt(format!("a committed receipt: {error}")))?;
+        let number = self.meta.receipt_count.to_be_bytes();
+        self.batch.put(RECEIPT_ORDER, number, location.to_bytes());
+        self.batch.put(RECEIPTS, receipt.receipt_id.into_bytes(), location.to_bytes());
+        self.meta.receipt_count += 1;
+        Ok(())
+    }
+
+    fn account(
+        &mut self,
+        address: &Address,
+    ) -> Result<&mut (Option<u64>, AccountRecord), ChainError> {
+        if !self.accounts.contains_key(address) {
+            let stored = self.index.storage.snapshot()?.get(ACCOUNTS, &address.0)?;
+            let entry = match stored {
+                Some(bytes) => {
+                    let record = read_account(&bytes)?;
+                    (Some(record.balance), record)
+                }
+                None => (None, AccountRecord::default()),
+            };
+            self.accounts.insert(*address, entry);
+        }
+        self.accounts
+            .get_mut(address)
+            .ok_or_else(|| ChainError::corrupt("an account record just read"))
+    }
+
+    fn finish(mut self) -> Result<(), ChainError> {
+        for (address, (old_balance, record)) in &self.accounts {
+            match old_balance {
+                Some(balance) if *balance == record.balance => {}
+                Some(balance) => {
+                    self.batch.delete(RICHEST, richest_key(*balance, address));
+                    self.batch.put(RICHEST, richest_key(record.balance, address), Vec::new());
+                }
+                None => {
+                    self.meta.account_count += 1;
+                    self.batch.put(RICHEST, richest_key(record.balance, address), Vec::new());
+                }
+            }
+            self.batch.put(ACCOUNTS, address.0, to_bytes(record)?);
+        }
+        self.batch.put(INDEX_META, ONLY, to_bytes(&self.meta)?);
+        Ok(self.index.storage.commit(self.batch, Durability::Immediate)?)
+    }
+}

@@ -1,0 +1,34 @@
+//! The chain as this node has it: certified blocks, the state after them, and
+//! indexes over both.
+//!
+//! Three stores, each atomic by itself: `blocks` is the commit point, written and
+//! synced before a block counts as final; `state` follows in checkpoints, with what
+//! lies between in memory; `index` is derived and can be rebuilt. One rule keeps
+//! them consistent: state height <= index height <= block height on disk. At start
+//! the blocks after the checkpoint are executed again.
+//!
+//! [`Chain`] reads and may be shared; [`ChainWriter`] is the single writer.
+//! No rule of validity is here: `ait_engine::execute` decides.
+
+mod background;
+mod blocks;
+mod error;
+mod index;
+mod index_build;
+mod open;
+mod read;
+mod state;
+mod stores;
+mod tables;
+mod view;
+mod writer;
+
+pub use blocks::{BlockStore, CommittedBlock, GenesisSource};
+pub use error::ChainError;
+pub use index::{AccountStats, Index, Location, Side};
+pub use open::{ChainOptions, OpenProgress, open};
+pub use read::{Chain, Head, Proven};
+pub use state::{CheckpointPolicy, StateStore};
+pub use stores::{StorageEngine, Stores, StoresOptions};
+pub use view::{StateReader, ViewError};
+pub use writer::{Built, ChainWriter, CommitError};

@@ -1,0 +1,266 @@
+//! Read access to the chain, shared by all parts of the node.
+
+use std::sync::Arc;
+
+use ait_engine::block::Header;
+use ait_engine::certificate::Certificate;
+use ait_engine::codec::Canonical;
+use ait_engine::execute::{BlockBuilder, BlockError, Fault, Refusal};
+use ait_engine::params::Settings;
+use ait_engine::state::{Account, EntryKind, Key, StateProof, StateView, Supply, Value};
+use ait_engine::transaction::VerifiedTransaction;
+use ait_engine::types::{Address, BlockId, ChainId, Height, TimestampMs};
+use ait_engine::validator::ValidatorSet;
+use tokio::sync::{broadcast, watch};
+
+use super::{BlockStore, ChainError, CommittedBlock, Index, StateReader, StateStore};
+
+/// The newest block that is committed and indexed.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// Its height.
+    pub height: Height,
+    /// Its id.
+    pub block_id: BlockId,
+    /// Its header.
+    pub header: Arc<Header>,
+    /// Transactions in the chain up to it.
+    pub transaction_total: u64,
+}
+
+/// A proof with the header and the certificate it leads to.
+#[derive(Debug, Clone)]
+pub struct Proven {
+    /// Header whose state root the proof leads to.
+    pub header: Header,
+    /// Why the header is final; none for genesis.
+    pub certificate: Option<Certificate>,
+    /// The proof.
+    pub proof: StateProof,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) blocks: BlockStore,
+    pub(super) state: StateStore,
+    pub(super) index: Index,
+    pub(super) genesis_id: BlockId,
+    pub(super) head: watch::Sender<Head>,
+    pub(super) events: broadcast::Sender<Arc<CommittedBlock>>,
+}
+
+/// The chain, to read from. Methods that read storage may wait for the disk: async code
+/// calls them from a blocking task.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    pub(super) inner: Arc<Inner>,
+}
+
+impl Chain {
+    /// Name of the chain.
+    #[must_use]
+    pub fn chain_id(&self) -> ChainId {
+        self.inner.head.borrow().header.chain_id
+    }
+
+    /// Id of the genesis block.
+    #[must_use]
+    pub fn genesis_id(&self) -> BlockId {
+        self.inner.genesis_id
+    }
+
+    /// The newest block that is committed and indexed. Never waits.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        self.inner.head.borrow().clone()
+    }
+
+    /// Changes of the head.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Head> {
+        self.inner.head.subscribe()
+    }
+
+    /// Every block once it is committed and indexed; a slow reader misses the oldest.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Arc<CommittedBlock>> {
+        self.inner.events.subscribe()
+    }
+
+    /// A committed block.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn block(&self, height: Height) -> Result<Option<Arc<CommittedBlock>>, ChainError> {
+        Ok(self.inner.blocks.block(height)?.map(Arc::new))
+    }
+
+    /// Id and header of a committed block.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn header(&self, height: Height) -> Result<Option<(BlockId, Header)>, ChainError> {
+        self.inner.blocks.header(height)
+    }
+
+    /// Certificate of a committed block; none for genesis.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn certificate(&self, height: Height) -> Result<Option<Certificate>, ChainError> {
+        self.inner.blocks.certificate(height)
+    }
+
+    /// Height of the committed block with this id.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn height_of(&self, id: &BlockId) -> Result<Option<Height>, ChainError> {
+        self.inner.index.block_height(id)
+    }
+
+    /// The indexes.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.inner.index
+    }
+
+    /// The state after the newest committed block. Writers wait while the reader lives.
+    #[must_use]
+    pub fn state(&self) -> StateReader<'_> {
+        self.inner.state.reader()
+    }
+
+    /// Height of the state on disk, and entries of later blocks in memory.
+    #[must_use]
+    pub fn checkpoint(&self) -> (Height, usize) {
+        (self.inner.state.checkpoint_height(), self.inner.state.in_memory())
+    }
+
+    /// An account; none if it was never used.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn account(&self, address: &Address) -> Result<Option<Account>, ChainError> {
+        account(&self.state(), address)
+    }
+
+    /// Accounts as of one state.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn accounts(&self, addresses: &[Address]) -> Result<Vec<Option<Account>>, ChainError> {
+        let state = self.state();
+        addresses.iter().map(|address| account(&state, address)).collect()
+    }
+
+    /// What the state holds under a key.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn value(&self, key: &Key) -> Result<Option<Value>, ChainError> {
+        value(&self.state(), key)
+    }
+
+    /// Parameters and roles.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn settings(&self) -> Result<Settings, ChainError> {
+        decode(&self.state(), &Key::settings(), EntryKind::Settings, "settings")
+    }
+
+    /// Validators of the next height.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn validators(&self) -> Result<ValidatorSet, ChainError> {
+        decode(&self.state(), &Key::validators(), EntryKind::Validators, "validator set")
+    }
+
+    /// The supply.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn supply(&self) -> Result<Supply, ChainError> {
+        let value = value(&self.state(), &Key::supply())?;
+        let value = value.ok_or_else(|| ChainError::corrupt("the state has no supply"))?;
+        Supply::try_from(&value).map_err(|error| ChainError::corrupt(error.to_string()))
+    }
+
+    /// Proof of what the state holds under a key, or that it holds nothing.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn prove(&self, key: &Key) -> Result<Proven, ChainError> {
+        let (height, proof) = {
+            let state = self.state();
+            (state.shared.height(), StateProof::new(&state, key)?)
+        };
+        let missing = || ChainError::corrupt(format!("block {height} is missing"));
+        let (_, header) = self.header(height)?.ok_or_else(missing)?;
+        Ok(Proven { header, certificate: self.certificate(height)?, proof })
+    }
+
+    /// Whether a transaction alone would apply in a block made at `now`; why not, if not.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn try_apply(
+        &self,
+        transaction: &VerifiedTransaction,
+        now: TimestampMs,
+    ) -> Result<Option<Refusal>, ChainError> {
+        let state = self.state();
+        let height = state.shared.height();
+        let (_, parent) = self
+            .header(height)?
+            .ok_or_else(|| ChainError::corrupt(format!("block {height} is missing")))?;
+        let validators: ValidatorSet =
+            decode(&state, &Key::validators(), EntryKind::Validators, "validator set")?;
+        let time = now.max(parent.time.next().unwrap_or(parent.time));
+        let proposer = validators.proposer(height, ait_engine::types::Round::ZERO).address();
+        let mut builder =
+            BlockBuilder::new(&state, &parent, time, proposer).map_err(from_block_error)?;
+        match builder.push(transaction.clone()) {
+            Ok(()) => Ok(None),
+            Err(Fault::Refused(refusal)) => Ok(Some(refusal)),
+            Err(Fault::State(fault)) => Err(fault.into()),
+        }
+    }
+}
+
+/// A block error where only the state can be at fault.
+pub(super) fn from_block_error(error: BlockError<super::ViewError>) -> ChainError {
+    match error {
+        BlockError::State(fault) => fault.into(),
+        other => ChainError::corrupt(other.to_string()),
+    }
+}
+
+fn value(state: &StateReader<'_>, key: &Key) -> Result<Option<Value>, ChainError> {
+    Ok(match state.number_of(key)? {
+        Some(number) => Some(state.leaf(number)?.value),
+        None => None,
+    })
+}
+
+pub(super) fn account(
+    state: &StateReader<'_>,
+    address: &Address,
+) -> Result<Option<Account>, ChainError> {
+    let Some(value) = value(state, &Key::account(address))? else { return Ok(None) };
+    let account = Account::try_from(&value);
+    account.map(Some).map_err(|error| ChainError::corrupt(format!("account {address}: {error}")))
+}
+
+fn decode<T: Canonical>(
+    state: &StateReader<'_>,
+    key: &Key,
+    kind: EntryKind,
+    what: &str,
+) -> Result<T, ChainError> {
+    let value = value(state, key)?
+        .ok_or_else(|| ChainError::corrupt(format!("the state has no {what}")))?;
+    value.decode(kind).map_err(|error| ChainError::corrupt(format!("{what}: {error}")))
+}

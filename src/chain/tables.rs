@@ -1,0 +1,183 @@
+//! Names, keys and record types of every table. The layout is written down in
+//! `specs/storage-layout.md` and frozen by a test; a change needs a new
+//! [`SCHEMA_VERSION`] and a migration.
+//!
+//! Records are rkyv archives, read in place after a bounds check; what is hashed or
+//! signed lies inside of them in its canonical encoding. Keys are big-endian, so
+//! that their order is the order of numbers.
+
+use ait_engine::types::{Height, StateRoot};
+use ait_storage::Table;
+use rkyv::{Archive, Deserialize, Serialize};
+
+use super::ChainError;
+
+/// Version of the layout of all three stores.
+pub(super) const SCHEMA_VERSION: u32 = 1;
+
+// Store `blocks`.
+
+/// `schema` and `genesis` rows of the store of blocks.
+pub(super) const BLOCKS_META: Table = Table::new("blocks_meta");
+/// Height -> [`BlockRecord`]: the commit point.
+pub(super) const BLOCKS: Table = Table::new("blocks");
+/// Height and block id -> canonical block: stored before it is voted for.
+pub(super) const BODIES: Table = Table::new("bodies");
+
+// Store `state`.
+
+/// The one row of the state's [`StateMeta`].
+pub(super) const STATE_META: Table = Table::new("state_meta");
+/// Chunk number -> [`LeafChunk`].
+pub(super) const LEAVES: Table = Table::new("leaves");
+/// Entry number -> value of a leaf that is not 24 bytes long.
+pub(super) const LONG_VALUES: Table = Table::new("long_values");
+/// State key -> entry number.
+pub(super) const KEYS: Table = Table::new("keys");
+/// Tier and chunk number -> [`NodeChunk`].
+pub(super) const NODES: Table = Table::new("nodes");
+
+// Store `index`.
+
+/// The one row of the [`IndexMeta`].
+pub(super) const INDEX_META: Table = Table::new("index_meta");
+/// Transaction hash -> location.
+pub(super) const TX_LOCATIONS: Table = Table::new("tx_locations");
+/// Block id -> height.
+pub(super) const BLOCK_HEIGHTS: Table = Table::new("block_heights");
+/// Height -> transactions up to and including it.
+pub(super) const TX_TOTALS: Table = Table::new("tx_totals");
+/// Address, side, location -> nothing.
+pub(super) const ACCOUNT_TXS: Table = Table::new("account_txs");
+/// Address -> [`AccountRecord`].
+pub(super) const ACCOUNTS: Table = Table::new("accounts");
+/// Descending balance, address -> nothing.
+pub(super) const RICHEST: Table = Table::new("richest");
+/// Receipt id -> location of its claim.
+pub(super) const RECEIPTS: Table = Table::new("receipts");
+/// Number of a claim in chain order -> its location.
+pub(super) const RECEIPT_ORDER: Table = Table::new("receipt_order");
+
+/// Key of a table's only row.
+pub(super) const ONLY: &[u8] = b"";
+
+/// What the store of blocks knows of a committed block beside its body.
+#[derive(Archive, Serialize, Deserialize)]
+pub(super) struct BlockRecord {
+    pub(super) block_id: [u8; 32],
+    /// Canonical header.
+    pub(super) header: Vec<u8>,
+    /// Canonical certificate; empty for genesis.
+    pub(super) certificate: Vec<u8>,
+    /// Canonical outcomes that have rewards, with their positions; the others follow from the body.
+    pub(super) outcomes: Vec<(u32, Vec<u8>)>,
+}
+
+/// Which state the store of state holds.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub(super) struct StateMeta {
+    pub(super) schema: u32,
+    pub(super) genesis: [u8; 32],
+    pub(super) height: u64,
+    pub(super) entry_count: u64,
+    pub(super) root: [u8; 32],
+}
+
+impl StateMeta {
+    pub(super) const fn height(&self) -> Height {
+        Height::saturating(self.height)
+    }
+
+    pub(super) const fn root(&self) -> StateRoot {
+        StateRoot(self.root)
+    }
+}
+
+/// Leaves that lie together: the value must stay below a power of two with its row's
+/// overhead, because the embedded engine rounds large values up to one.
+pub(super) const LEAVES_PER_CHUNK: u64 = 504;
+/// Last value byte 0 of a slot whose value is in [`LONG_VALUES`]; no entry kind has it.
+pub(super) const LONG_VALUE_MARK: u8 = 0xff;
+
+/// [`LEAVES_PER_CHUNK`] leaves in order of their numbers: key, next, 24 bytes of value.
+#[derive(Archive, Serialize, Deserialize)]
+pub(super) struct LeafChunk {
+    pub(super) slots: Vec<[u8; 64]>,
+}
+
+/// Levels of the tree in one node chunk.
+pub(super) const NODE_ROWS: u8 = 6;
+/// Nodes in one chunk: 32 + 16 + 8 + 4 + 2 + 1.
+pub(super) const NODES_PER_CHUNK: usize = 63;
+
+/// A subtree of [`NODE_ROWS`] levels, the lowest level first.
+#[derive(Archive, Serialize, Deserialize)]
+pub(super) struct NodeChunk {
+    pub(super) hashes: [[u8; 32]; NODES_PER_CHUNK],
+}
+
+/// How far the index is.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default)]
+pub(super) struct IndexMeta {
+    pub(super) schema: u32,
+    pub(super) height: u64,
+    pub(super) account_count: u64,
+    pub(super) receipt_count: u64,
+    pub(super) transaction_count: u64,
+}
+
+/// What the index knows of an account.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default)]
+pub(super) struct AccountRecord {
+    pub(super) balance: u64,
+    pub(super) nonce: u64,
+    pub(super) sent: u64,
+    pub(super) received: u64,
+    pub(super) updated_ms: u64,
+}
+
+/// Bytes of a record.
+pub(super) fn to_bytes<T>(record: &T) -> Result<Vec<u8>, ChainError>
+where
+    T: for<'a> Serialize<
+        rkyv::api::high::HighSerializer<
+            rkyv::util::AlignedVec,
+            rkyv::ser::allocator::ArenaHandle<'a>,
+            rkyv::rancor::Error,
+        >,
+    >,
+{
+    match rkyv::to_bytes::<rkyv::rancor::Error>(record) {
+        Ok(bytes) => Ok(bytes.into_vec()),
+        Err(error) => Err(ChainError::corrupt(format!("a record cannot be written: {error}"))),
+    }
+}
+
+macro_rules! readers {
+    ($($read:ident, $access:ident: $type:ty, $archived:ty, $what:literal;)*) => {
+        $(
+            #[doc = concat!("Reads ", $what, " in place.")]
+            pub(super) fn $access(bytes: &[u8]) -> Result<&$archived, String> {
+                rkyv::access::<$archived, rkyv::rancor::Error>(bytes)
+                    .map_err(|error| format!(concat!($what, " cannot be read: {}"), error))
+            }
+
+            #[allow(dead_code, reason = "each record has both readers")]
+            #[doc = concat!("Reads ", $what, ".")]
+            pub(super) fn $read(bytes: &[u8]) -> Result<$type, ChainError> {
+                let archived = $access(bytes).map_err(ChainError::corrupt)?;
+                rkyv::deserialize::<$type, rkyv::rancor::Error>(archived)
+                    .map_err(|error| ChainError::corrupt(format!(concat!($what, " cannot be read: {}"), error)))
+            }
+        )*
+    };
+}
+
+readers! {
+    read_block, access_block: BlockRecord, ArchivedBlockRecord, "a block record";
+    read_state_meta, access_state_meta: StateMeta, ArchivedStateMeta, "the state's meta record";
+    read_leaves, access_leaves: LeafChunk, ArchivedLeafChunk, "a leaf chunk";
+    read_nodes, access_nodes: NodeChunk, ArchivedNodeChunk, "a node chunk";
+    read_index_meta, access_index_meta: IndexMeta, ArchivedIndexMeta, "the index's meta record";
+    read_account, access_account: AccountRecord, ArchivedAccountRecord, "an account record";
+}

@@ -1,0 +1,225 @@
+//! The single writer: builds and checks proposals, commits certified blocks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ait_engine::block::{Block, CertifiedBlock, CertifyError, Header};
+use ait_engine::certificate::Certificate;
+use ait_engine::execute::{BlockBuilder, BlockError, Fault, Refusal, Transition, execute_block};
+use ait_engine::transaction::{VerifiedTransaction, verify_transactions};
+use ait_engine::types::{Address, BlockId, Height, TimestampMs, TxHash};
+use ait_engine::validator::ValidatorSet;
+
+use super::background::Background;
+use super::index_build::Indexable;
+use super::read::{Chain, from_block_error};
+use super::{ChainError, CheckpointPolicy, CommittedBlock, ViewError};
+
+/// What building a block gave.
+#[derive(Debug)]
+pub struct Built {
+    /// The block's id; none if no transaction applied.
+    pub block_id: Option<BlockId>,
+    /// Transactions that do not apply, and why.
+    pub refused: Vec<(TxHash, Refusal)>,
+}
+
+/// Why a certified block was not committed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// No such block was built or received.
+    #[error("block {0} was decided but its body is not here")]
+    UnknownBlock(BlockId),
+    /// The certificate does not make it final.
+    #[error(transparent)]
+    Certify(#[from] CertifyError),
+    /// This node's storage.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+}
+
+/// The only way to change the chain on this node.
+#[derive(Debug)]
+pub struct ChainWriter {
+    chain: Chain,
+    parent: Header,
+    validators: ValidatorSet,
+    policy: CheckpointPolicy,
+    /// Executed proposals of the next height.
+    proposals: BTreeMap<BlockId, (Block, Transition)>,
+    background: Background,
+}
+
+impl ChainWriter {
+    pub(super) fn new(
+        chain: Chain,
+        parent: Header,
+        validators: ValidatorSet,
+        policy: CheckpointPolicy,
+    ) -> Result<Self, ChainError> {
+        let background = Background::start(&chain.inner, policy)?;
+        Ok(Self { chain, parent, validators, policy, proposals: BTreeMap::new(), background })
+    }
+
+    /// The chain, to read from.
+    #[must_use]
+    pub const fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// Height of the newest committed block.
+    #[must_use]
+    pub const fn height(&self) -> Height {
+        self.parent.height
+    }
+
+    /// Header of the newest committed block.
+    #[must_use]
+    pub const fn parent(&self) -> &Header {
+        &self.parent
+    }
+
+    /// Validators of the next height.
+    #[must_use]
+    pub const fn validators(&self) -> &ValidatorSet {
+        &self.validators
+    }
+
+    /// Builds the next block from candidates in their order, executes it and stores its
+    /// body durably. Candidates beyond the block's room are left alone.
+    ///
+    /// # Errors
+    /// When the state or the store of blocks fails.
+    pub fn build(
+        &mut self,
+        candidates: Vec<VerifiedTransaction>,
+        now: TimestampMs,
+        proposer: Address,
+    ) -> Result<Built, ChainError> {
+        let time = now.max(self.parent.time.next().unwrap_or(self.parent.time));
+        let mut refused = Vec::new();
+        let built = {
+            let state = self.chain.state();
+            let mut builder = BlockBuilder::new(&state, &self.parent, time, proposer)
+                .map_err(from_block_error)?;
+            for candidate in candidates {
+                if builder.check_room(candidate.byte_count()).is_err() {
+                    break;
+                }
+                let hash = candidate.hash();
+                match builder.push(candidate) {
+                    Ok(()) => {}
+                    Err(Fault::Refused(refusal)) => refused.push((hash, refusal)),
+                    Err(Fault::State(fault)) => return Err(fault.into()),
+                }
+            }
+            match builder.finish() {
+                Ok(built) => built,
+                Err(BlockError::Empty) => return Ok(Built { block_id: None, refused }),
+                Err(error) => return Err(from_block_error(error)),
+            }
+        };
+        let (block, transition) = built;
+        let block_id = transition.block_id;
+        self.chain.inner.blocks.put_body(&block_id, &block)?;
+        self.proposals.insert(block_id, (block, transition));
+        Ok(Built { block_id: Some(block_id), refused })
+    }
+
+    /// Checks a proposed block of another validator, executes it and stores its body.
+    ///
+    /// # Errors
+    /// `Ok(Err(..))` says what is wrong with the block; `Err` is a fault of this node.
+    pub fn receive(&mut self, block: Block) -> Result<Result<BlockId, String>, ChainError> {
+        let id = block.header.id();
+        if self.proposals.contains_key(&id) {
+            return Ok(Ok(id));
+        }
+        if !block.body_matches_header() {
+            return Ok(Err("the body is not the one that the header commits to".to_owned()));
+        }
+        let verified: Result<Vec<_>, _> =
+            verify_transactions(block.transactions.clone(), None).into_iter().collect();
+        let transactions = match verified {
+            Ok(transactions) => transactions,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let executed =
+            execute_block(&self.chain.state(), &self.parent, &block.header, transactions);
+        let transition = match executed {
+            Ok(transition) => transition,
+            Err(BlockError::State(fault)) => return Err(fault.into()),
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        self.chain.inner.blocks.put_body(&id, &block)?;
+        self.proposals.insert(id, (block, transition));
+        Ok(Ok(id))
+    }
+
+    /// Executes the proposals of the next height that were stored before a restart.
+    ///
+    /// # Errors
+    /// When the state or the store of blocks fails.
+    pub fn restore_proposals(&mut self) -> Result<Vec<BlockId>, ChainError> {
+        let next = self.parent.height.next().ok_or(ChainError::Stopped { what: "the chain" })?;
+        let mut restored = Vec::new();
+        for block in self.chain.inner.blocks.proposals(next)? {
+            let id = block.header.id();
+            match self.receive(block)? {
+                Ok(id) => restored.push(id),
+                Err(reason) => tracing::warn!(%id, reason, "a stored proposal is not valid"),
+            }
+        }
+        Ok(restored)
+    }
+
+    /// Header of an executed proposal.
+    #[must_use]
+    pub fn proposal(&self, id: &BlockId) -> Option<&Block> {
+        self.proposals.get(id).map(|(block, _)| block)
+    }
+
+    /// Commits the proposal that the certificate is for. Durable when this returns.
+    ///
+    /// # Errors
+    /// [`CommitError`]; the node must stop then, for the network may count on this block.
+    pub fn commit(&mut self, certificate: Certificate) -> Result<Arc<CommittedBlock>, CommitError> {
+        let id = certificate.block_id;
+        let (block, transition) =
+            self.proposals.remove(&id).ok_or(CommitError::UnknownBlock(id))?;
+        let certified = CertifiedBlock::verify(block, certificate, &self.validators)?;
+        let inner = &self.chain.inner;
+        inner.blocks.commit(&certified, &transition.outcomes)?;
+        let height = certified.header().height;
+        inner.state.apply(height, &transition.writes);
+        self.proposals.clear();
+        self.parent = certified.header().clone();
+        let accounts = transition.accounts().collect();
+        self.validators = transition.next_validators;
+        let committed = Arc::new(CommittedBlock {
+            tx_hashes: transition.outcomes.iter().map(|outcome| outcome.tx_hash).collect(),
+            outcomes: transition.outcomes,
+            block: certified.block().clone(),
+            id,
+            certificate: Some(certified.certificate().clone()),
+        });
+        self.background.index(Indexable { block: Arc::clone(&committed), accounts })?;
+        let crowded = inner.state.in_memory() > self.policy.entries.saturating_mul(2);
+        self.background.checkpoint(crowded)?;
+        Ok(committed)
+    }
+
+    /// Waits until the newest committed block is indexed and made known.
+    ///
+    /// # Errors
+    /// When a thread behind the writer failed.
+    pub fn wait_until_known(&self) -> Result<(), ChainError> {
+        self.background.wait_for(self.parent.height)
+    }
+}
+
+impl From<ViewError> for CommitError {
+    fn from(error: ViewError) -> Self {
+        Self::Chain(error.into())
+    }
+}
