@@ -12,6 +12,7 @@ pub mod crypto;
 pub mod execute;
 pub mod genesis;
 pub mod hash;
+pub mod json;
 pub mod limits;
 pub mod list;
 pub mod outcome;
