@@ -1,0 +1,169 @@
+//! The write-ahead log of one height as a local file.
+//!
+//! Header: magic, height, checksum. Then entries: length, checksum, bytes. A crash can
+//! tear the tail only; opening cuts off what does not check out, which was never
+//! flushed and so never acted upon. Always a local file: a database that fails over
+//! could forget a vote that was sent.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use ait_engine::types::Height;
+
+use super::port::WriteAheadLog;
+
+const MAGIC: &[u8; 8] = b"AITWAL01";
+const CHECKSUM_BYTES: usize = 8;
+const HEADER_BYTES: usize = 24;
+/// Largest entry; those of the library are far smaller.
+const ENTRY_BYTES_MAX: usize = 1 << 20;
+/// Largest log that is read back.
+const LOG_BYTES_MAX: u64 = 1 << 30;
+
+/// Why a log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is another kind of file.
+    #[error("{path} is not a write-ahead log; move it away")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// The log of the height under way.
+#[derive(Debug)]
+pub struct FileLog {
+    file: File,
+}
+
+fn checksum(parts: &[&[u8]]) -> [u8; CHECKSUM_BYTES] {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    let mut sum = [0; CHECKSUM_BYTES];
+    sum.copy_from_slice(&hasher.finalize().as_bytes()[..CHECKSUM_BYTES]);
+    sum
+}
+
+/// The height of a log and its entries.
+pub type Logged = (Height, Vec<Vec<u8>>);
+
+impl FileLog {
+    /// Opens or makes the log; gives what it holds, without a torn tail.
+    ///
+    /// # Errors
+    /// [`LogError`] when the file cannot be used.
+    pub fn open(path: &Path) -> Result<(Self, Option<Logged>), LogError> {
+        let io = |source| LogError::Io { path: path.to_owned(), source };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(io)?;
+        let mut bytes = Vec::new();
+        (&mut file).take(LOG_BYTES_MAX).read_to_end(&mut bytes).map_err(io)?;
+        if bytes.len() >= MAGIC.len() && !bytes.starts_with(MAGIC) {
+            return Err(LogError::Foreign { path: path.to_owned() });
+        }
+        let (logged, valid) = read(&bytes);
+        file.set_len(valid as u64).map_err(io)?;
+        file.seek(SeekFrom::End(0)).map_err(io)?;
+        Ok((Self { file }, logged))
+    }
+}
+
+/// What a log holds, and how many bytes of it are good.
+fn read(bytes: &[u8]) -> (Option<Logged>, usize) {
+    let header = bytes.split_first_chunk::<16>().filter(|(_, rest)| rest.len() >= CHECKSUM_BYTES);
+    let Some((head, rest)) = header else { return (None, 0) };
+    let (sum, mut rest) = rest.split_at(CHECKSUM_BYTES);
+    if sum != checksum(&[head]) {
+        return (None, 0);
+    }
+    let mut height = [0; 8];
+    height.copy_from_slice(&head[8..]);
+    let mut entries = Vec::new();
+    let mut valid = HEADER_BYTES;
+    while let Some((entry, tail)) = entry(rest, head, entries.len()) {
+        valid += 4 + CHECKSUM_BYTES + entry.len();
+        entries.push(entry.to_vec());
+        rest = tail;
+    }
+    (Some((Height::saturating(u64::from_le_bytes(height)), entries)), valid)
+}
+
+fn entry<'a>(rest: &'a [u8], head: &[u8], index: usize) -> Option<(&'a [u8], &'a [u8])> {
+    let (length, rest) = rest.split_first_chunk::<4>()?;
+    let (sum, rest) = rest.split_first_chunk::<CHECKSUM_BYTES>()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let (entry, tail) = rest.split_at_checked(length).filter(|_| length <= ENTRY_BYTES_MAX)?;
+    // Place and height are part of the sum: an entry of an older log never passes.
+    (*sum == checksum(&[head, &index.to_le_bytes(), entry])).then_some((entry, tail))
+}
+
+/// A log being written: the file, its header and how many entries it has.
+#[derive(Debug)]
+pub struct LogWriter {
+    log: FileLog,
+    head: [u8; 16],
+    entries: usize,
+}
+
+impl FileLog {
+    /// Goes on writing behind what [`FileLog::open`] gave.
+    #[must_use]
+    pub fn into_writer(self, logged: Option<&Logged>) -> LogWriter {
+        let head = header(logged.map_or(Height::ZERO, |(height, _)| *height));
+        LogWriter { log: self, head, entries: logged.map_or(0, |(_, entries)| entries.len()) }
+    }
+}
+
+fn header(height: Height) -> [u8; 16] {
+    let mut head = [0; 16];
+    head[..8].copy_from_slice(MAGIC);
+    head[8..].copy_from_slice(&height.get().to_le_bytes());
+    head
+}
+
+impl WriteAheadLog for LogWriter {
+    fn begin(&mut self, height: Height) -> Result<(), String> {
+        let file = &mut self.log.file;
+        let mut write = || {
+            file.set_len(0)?;
+            file.seek(SeekFrom::Start(0))?;
+            let head = header(height);
+            file.write_all(&[&head[..], &checksum(&[&head])].concat())
+        };
+        write().map_err(|error: std::io::Error| error.to_string())?;
+        self.head = header(height);
+        self.entries = 0;
+        Ok(())
+    }
+
+    fn append(&mut self, entry: &[u8]) -> Result<(), String> {
+        let length = u32::try_from(entry.len()).ok().filter(|_| entry.len() <= ENTRY_BYTES_MAX);
+        let length = length.ok_or_else(|| format!("an entry of {} bytes", entry.len()))?;
+        let sum = checksum(&[&self.head, &self.entries.to_le_bytes(), entry]);
+        let bytes = [&length.to_le_bytes()[..], &sum, entry].concat();
+        self.log.file.write_all(&bytes).map_err(|error| error.to_string())?;
+        self.entries += 1;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        self.log.file.sync_data().map_err(|error| error.to_string())
+    }
+}

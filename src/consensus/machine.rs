@@ -1,0 +1,618 @@
+//! The library's state machine, driven to our rules.
+//!
+//! Invariants: the log is flushed before anything is signed, before a round starts,
+//! before a message is published and before a decision is given out; the first failure
+//! of log, signer or library ends everything (the library itself would log it and go on).
+
+use std::collections::BTreeMap;
+
+use ait_engine::certificate::{Certificate, CommitSignature};
+use ait_engine::crypto::verify;
+use ait_engine::types::{Address, BlockId, ChainId, Height, Round, VotingPower};
+use ait_engine::validator::ValidatorSet;
+use ait_engine::vote::{SignedProposal, SignedVote, Vote, VoteKind};
+use malachitebft_core_consensus::{
+    ConsensusMsg, Effect, Input, LivenessMsg, LocallyProposedValue, Params, ProposedValue,
+    Resumable, Resume, SignedConsensusMsg, State, ThresholdParams, ValuePayload, process,
+};
+use malachitebft_core_types::{
+    self as lib, CertificateError, SignedMessage, Validity, ValueOrigin, VoteExtensionPolicy,
+};
+
+use super::context::{
+    Ctx, CtxAddress, CtxHeight, CtxSet, CtxSignature, CtxValue, from_lib_round, to_lib_round,
+};
+use super::entry;
+use super::port::{
+    Action, ConsensusFailure, Event, Message, PolkaCertificate, RoundCertificate, Timeout,
+    TimeoutKind, VoteSigner, WriteAheadLog,
+};
+
+/// Heights and messages ahead of the present one that are kept for later.
+const QUEUED_HEIGHTS: usize = 8;
+const QUEUED_MESSAGES_PER_HEIGHT: usize = 4_096;
+
+/// Who this validator is, and its time-outs.
+#[derive(Debug, Clone)]
+pub struct ConsensusConfig {
+    /// The chain.
+    pub chain_id: ChainId,
+    /// This validator.
+    pub address: Address,
+    /// First time-out of each step in milliseconds: propose, prevote, precommit, rebroadcast.
+    pub timeouts_ms: [u64; 4],
+    /// What each round adds, in milliseconds.
+    pub timeout_step_ms: u64,
+    /// The longest that a time-out grows to, in milliseconds.
+    pub timeout_max_ms: u64,
+}
+
+impl ConsensusConfig {
+    /// Usual time-outs.
+    #[must_use]
+    pub const fn new(chain_id: ChainId, address: Address) -> Self {
+        Self {
+            chain_id,
+            address,
+            timeouts_ms: [3_000, 1_000, 1_000, 5_000],
+            timeout_step_ms: 500,
+            timeout_max_ms: 30_000,
+        }
+    }
+
+    fn after_ms(&self, timeout: Timeout) -> u64 {
+        let [propose, prevote, precommit, rebroadcast] = self.timeouts_ms;
+        let first = match timeout.kind {
+            TimeoutKind::Propose => propose,
+            TimeoutKind::Prevote => prevote,
+            TimeoutKind::Precommit => precommit,
+            TimeoutKind::Rebroadcast => rebroadcast,
+        };
+        let grown = self.timeout_step_ms.saturating_mul(timeout.round.get());
+        first.saturating_add(grown).min(self.timeout_max_ms)
+    }
+}
+
+/// Ports and what they were told, apart from the library's state, which borrows.
+struct Host<S, L> {
+    config: ConsensusConfig,
+    signer: S,
+    log: L,
+    unflushed: bool,
+    replaying: bool,
+    actions: Vec<Action>,
+    failure: Option<ConsensusFailure>,
+    /// Blocks that this validator logged as its own proposals of the height, by round.
+    own_values: BTreeMap<Round, BlockId>,
+    /// Proposals of our own that were asked for and are known already.
+    answers: Vec<(Height, Round, BlockId)>,
+    /// The last finalized height, while none is under way.
+    finalized: Option<Height>,
+}
+
+/// The consensus of one validator.
+pub struct Consensus<S, L> {
+    state: State<Ctx>,
+    host: Host<S, L>,
+    next: Height,
+    poisoned: bool,
+}
+
+impl<S, L> std::fmt::Debug for Consensus<S, L> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consensus").field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+impl<S: VoteSigner, L: WriteAheadLog> Consensus<S, L> {
+    /// Consensus that will begin with `next`, the height after the last committed one.
+    ///
+    /// The library tolerates a total power up to `u64::MAX / 3`; sets are bounded far below.
+    #[must_use]
+    pub fn new(
+        config: ConsensusConfig,
+        next: Height,
+        validators: &ValidatorSet,
+        signer: S,
+        log: L,
+    ) -> Self {
+        let params = Params {
+            address: CtxAddress(config.address),
+            threshold_params: ThresholdParams::default(),
+            value_payload: ValuePayload::ProposalAndParts,
+            enabled: true,
+        };
+        let set = CtxSet::from(validators.clone());
+        let (heights, messages) = (QUEUED_HEIGHTS, QUEUED_MESSAGES_PER_HEIGHT);
+        let state = State::new(Ctx, CtxHeight(next), set, params, heights, messages);
+        let host = Host {
+            config,
+            signer,
+            log,
+            unflushed: false,
+            replaying: false,
+            actions: Vec::new(),
+            failure: None,
+            own_values: BTreeMap::new(),
+            answers: Vec::new(),
+            finalized: next.previous(),
+        };
+        Self { state, host, next, poisoned: false }
+    }
+
+    /// Takes up the height whose log entries these are, as it was before a restart, and
+    /// gives what is to be done then. Must be the first call, before any message of the
+    /// network: answering first makes a restarted proposer equivocate.
+    ///
+    /// # Errors
+    /// [`ConsensusFailure`]; the process must end.
+    pub fn recover(
+        &mut self,
+        validators: &ValidatorSet,
+        entries: &[Vec<u8>],
+    ) -> Result<Vec<Action>, ConsensusFailure> {
+        let inputs: Result<Vec<_>, _> = entries.iter().map(|bytes| entry::decode(bytes)).collect();
+        let inputs = inputs.map_err(|error| {
+            self.poisoned = true;
+            ConsensusFailure::Entry { reason: error.to_string() }
+        })?;
+        for input in &inputs {
+            if let Input::ProposedValue(value, _) = input
+                && value.proposer.0 == self.host.config.address
+            {
+                self.host.own_values.insert(from_lib_round(value.round), value.value.0);
+            }
+        }
+        self.state.index_wal_entries(inputs.iter());
+        self.host.finalized = None;
+        self.host.replaying = true;
+        self.process(start_height(self.next, validators))?;
+        for input in inputs {
+            self.process(input)?;
+        }
+        self.state.reset_entries_index();
+        self.host.replaying = false;
+        self.answer_known()?;
+        Ok(self.take_actions())
+    }
+
+    /// Takes an event and gives what is to be done, in order.
+    ///
+    /// # Errors
+    /// [`ConsensusFailure`]: what was to be done must not be, and the process must end.
+    pub fn on(&mut self, event: Event) -> Result<Vec<Action>, ConsensusFailure> {
+        if self.poisoned {
+            return Err(ConsensusFailure::Poisoned);
+        }
+        let input = match event {
+            Event::StartHeight { height, validators } => {
+                if self.host.finalized.and_then(Height::next) != Some(height) {
+                    let expected = self.host.finalized.and_then(Height::next).unwrap_or(self.next);
+                    self.poisoned = true;
+                    return Err(ConsensusFailure::Height { expected, found: height });
+                }
+                self.next = height;
+                self.host.finalized = None;
+                self.host.own_values.clear();
+                self.begin_log(height)?;
+                start_height(height, &validators)
+            }
+            Event::Proposed { height, round, block_id } => propose(height, round, block_id),
+            Event::BlockReceived { height, round, proposer, block_id, is_valid } => {
+                let value = ProposedValue {
+                    height: CtxHeight(height),
+                    round: to_lib_round(round),
+                    valid_round: lib::Round::Nil,
+                    proposer: CtxAddress(proposer),
+                    value: CtxValue(block_id),
+                    validity: Validity::from_bool(is_valid),
+                };
+                Input::ProposedValue(value, ValueOrigin::Consensus)
+            }
+            Event::Received(message) => received(message),
+            Event::TimeoutElapsed(timeout) => Input::TimeoutElapsed(timeout_to_lib(timeout)),
+        };
+        self.process(input)?;
+        self.answer_known()?;
+        Ok(self.take_actions())
+    }
+
+    fn begin_log(&mut self, height: Height) -> Result<(), ConsensusFailure> {
+        self.host.unflushed = false;
+        self.host.log.begin(height).map_err(|reason| {
+            self.poisoned = true;
+            ConsensusFailure::Log { reason }
+        })
+    }
+
+    /// Proposes again what the log says was proposed before a restart.
+    fn answer_known(&mut self) -> Result<(), ConsensusFailure> {
+        while let Some((height, round, block_id)) = self.host.answers.pop() {
+            self.process(propose(height, round, block_id))?;
+        }
+        Ok(())
+    }
+
+    fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.host.actions)
+    }
+
+    fn process(&mut self, input: Input<Ctx>) -> Result<(), ConsensusFailure> {
+        if self.poisoned {
+            return Err(ConsensusFailure::Poisoned);
+        }
+        let (state, host) = (&mut self.state, &mut self.host);
+        let result: Result<(), malachitebft_core_consensus::Error<Ctx>> = process!(
+            input: input,
+            state: state,
+            metrics: &(),
+            with: effect => Ok::<_, ConsensusFailure>(host.handle(effect))
+        );
+        let failure = self.host.failure.take().or_else(|| {
+            result.err().map(|error| ConsensusFailure::Machine { reason: error.to_string() })
+        });
+        match failure {
+            None => Ok(()),
+            Some(failure) => {
+                // Nothing that was to be done after the failure may be.
+                self.poisoned = true;
+                self.host.actions.clear();
+                Err(failure)
+            }
+        }
+    }
+}
+
+fn start_height(height: Height, validators: &ValidatorSet) -> Input<Ctx> {
+    let set = CtxSet::from(validators.clone());
+    // No target time: the block interval is the sequencer's.
+    Input::StartHeight(CtxHeight(height), set, false, None, VoteExtensionPolicy::Disabled)
+}
+
+fn propose(height: Height, round: Round, block_id: BlockId) -> Input<Ctx> {
+    Input::Propose(LocallyProposedValue::new(
+        CtxHeight(height),
+        to_lib_round(round),
+        CtxValue(block_id),
+    ))
+}
+
+fn received(message: Message) -> Input<Ctx> {
+    match message {
+        Message::Vote(vote) => {
+            Input::Vote(SignedMessage::new(vote.vote.into(), CtxSignature(vote.signature)))
+        }
+        Message::Proposal(proposal) => {
+            let signature = CtxSignature(proposal.signature);
+            Input::Proposal(SignedMessage::new(proposal.proposal.into(), signature))
+        }
+        Message::PolkaCertificate(polka) => Input::PolkaCertificate(polka_to_lib(&polka)),
+        Message::RoundCertificate(round) => Input::RoundCertificate(round_to_lib(&round)),
+    }
+}
+
+impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
+    /// Makes the log durable if something was appended since.
+    fn flush(&mut self) {
+        if self.unflushed && self.failure.is_none() {
+            match self.log.flush() {
+                Ok(()) => self.unflushed = false,
+                Err(reason) => self.failure = Some(ConsensusFailure::Log { reason }),
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        if self.failure.is_none() {
+            self.actions.push(action);
+        }
+    }
+
+    fn handle(&mut self, effect: Effect<Ctx>) -> Resume<Ctx> {
+        match effect {
+            Effect::CancelAllTimeouts(r) => {
+                self.act(Action::CancelAllTimeouts);
+                r.resume_with(())
+            }
+            Effect::CancelTimeout(timeout, r) => {
+                if let Some(timeout) = timeout_from_lib(timeout) {
+                    self.act(Action::CancelTimeout(timeout));
+                }
+                r.resume_with(())
+            }
+            Effect::ScheduleTimeout(timeout, r) => {
+                if let Some(timeout) = timeout_from_lib(timeout) {
+                    let after_ms = self.config.after_ms(timeout);
+                    self.act(Action::ScheduleTimeout { timeout, after_ms });
+                }
+                r.resume_with(())
+            }
+            Effect::StartRound(height, round, proposer, _, r) => {
+                self.flush();
+                let round = from_lib_round(round);
+                self.act(Action::StartRound { height: height.0, round, proposer: proposer.0 });
+                r.resume_with(())
+            }
+            Effect::GetValue(height, round, _, r) => {
+                self.get_value(height.0, from_lib_round(round));
+                r.resume_with(())
+            }
+            Effect::RestreamProposal(height, round, _, _, id, r) => {
+                let round = from_lib_round(round);
+                self.act(Action::RestreamBlock { height: height.0, round, block_id: id });
+                r.resume_with(())
+            }
+            Effect::Decide(certificate, _, r) => {
+                self.flush();
+                self.act(Action::Decide(certificate_from_lib(certificate)));
+                r.resume_with(())
+            }
+            Effect::Finalize(certificate, _, _, r) => {
+                let height = certificate.height.0;
+                self.finalized = Some(height);
+                self.act(Action::Finalize { height });
+                r.resume_with(())
+            }
+            Effect::WalAppend(_, input, r) => {
+                self.append(&input);
+                r.resume_with(())
+            }
+            Effect::ExtendVote(_, _, _, _, r) => r.resume_with(None),
+            Effect::VerifyVoteExtension(_, _, _, _, _, _, r) => r.resume_with(Ok(())),
+            Effect::CertVerifiedSyncValue(_, _, r) => r.resume_with(()),
+            Effect::CertRejectedSyncValue(_, _, _, r) => r.resume_with(()),
+            other => self.handle_messages(other),
+        }
+    }
+
+    /// Effects that publish, sign or verify.
+    fn handle_messages(&mut self, effect: Effect<Ctx>) -> Resume<Ctx> {
+        match effect {
+            Effect::PublishConsensusMsg(message, r) => {
+                self.publish(match message {
+                    SignedConsensusMsg::Vote(vote) => Message::Vote(vote_from_lib(&vote)),
+                    SignedConsensusMsg::Proposal(proposal) => Message::Proposal(SignedProposal {
+                        proposal: proposal.message.message,
+                        signature: proposal.signature.0,
+                    }),
+                });
+                r.resume_with(())
+            }
+            Effect::PublishLivenessMsg(message, r) => {
+                self.publish(match message {
+                    LivenessMsg::Vote(vote) => Message::Vote(vote_from_lib(&vote)),
+                    LivenessMsg::PolkaCertificate(polka) => {
+                        Message::PolkaCertificate(polka_from_lib(&polka))
+                    }
+                    LivenessMsg::SkipRoundCertificate(round) => {
+                        Message::RoundCertificate(round_from_lib(&round))
+                    }
+                });
+                r.resume_with(())
+            }
+            Effect::RepublishVote(vote, r) => {
+                self.publish(Message::Vote(vote_from_lib(&vote)));
+                r.resume_with(())
+            }
+            Effect::RepublishRoundCertificate(round, r) => {
+                self.publish(Message::RoundCertificate(round_from_lib(&round)));
+                r.resume_with(())
+            }
+            Effect::SignVote(vote, r) => {
+                self.flush();
+                match self.sign(|signer| signer.sign_vote(&vote.vote)) {
+                    Some(signature) => r.resume_with(SignedMessage::new(vote, signature)),
+                    None => Resume::Continue,
+                }
+            }
+            Effect::SignProposal(proposal, r) => {
+                self.flush();
+                match self.sign(|signer| signer.sign_proposal(&proposal.message)) {
+                    Some(signature) => r.resume_with(SignedMessage::new(proposal, signature)),
+                    None => Resume::Continue,
+                }
+            }
+            Effect::VerifySignature(message, key, r) => {
+                let hash = match &message.message {
+                    ConsensusMsg::Vote(vote) => vote.vote.sign_hash(&self.config.chain_id),
+                    ConsensusMsg::Proposal(p) => p.message.sign_hash(&self.config.chain_id),
+                };
+                r.resume_with(verify(&key, hash.as_bytes(), &message.signature.0).is_ok())
+            }
+            other => self.handle_certificates(other),
+        }
+    }
+
+    fn handle_certificates(&self, effect: Effect<Ctx>) -> Resume<Ctx> {
+        match effect {
+            Effect::VerifyCommitCertificate(certificate, set, _, r) => {
+                let (height, id) = (certificate.height.0, certificate.value_id);
+                let ours = certificate_from_lib(certificate);
+                let verified = ours.verify(&self.config.chain_id, height, id, &set.set);
+                r.resume_with(verified.map_err(|_| not_enough(&set.set)))
+            }
+            Effect::VerifyPolkaCertificate(polka, set, _, r) => {
+                let votes = polka.votes(&Ctx).map(|vote| vote_from_lib(&vote));
+                r.resume_with(self.verify_votes(votes, &set.set, Some(VoteKind::Prevote), true))
+            }
+            Effect::VerifyRoundCertificate(round, set, _, r) => {
+                let is_skip = round.cert_type == lib::RoundCertificateType::Skip;
+                let kind = (!is_skip).then_some(VoteKind::Precommit);
+                let votes = round.votes(&Ctx).map(|vote| vote_from_lib(&vote));
+                r.resume_with(self.verify_votes(votes, &set.set, kind, !is_skip))
+            }
+            // Extensions are switched off, so that no certificate carries any.
+            Effect::VerifyExtendedCommitCertificate(_, set, _, _, r) => {
+                r.resume_with(Err(not_enough(&set.set)))
+            }
+            _ => Resume::Continue,
+        }
+    }
+
+    /// Checks votes of a certificate: known validators, one each, good signatures, and
+    /// enough power: a quorum, or more than a third where one honest vote must be among them.
+    fn verify_votes(
+        &self,
+        votes: impl Iterator<Item = SignedVote>,
+        set: &ValidatorSet,
+        kind: Option<VoteKind>,
+        needs_quorum: bool,
+    ) -> Result<(), CertificateError<Ctx>> {
+        let mut voters: BTreeMap<Address, VotingPower> = BTreeMap::new();
+        for SignedVote { vote, signature } in votes {
+            let validator = set.get(&vote.validator).ok_or_else(|| not_enough(set))?;
+            let hash = vote.sign_hash(&self.config.chain_id);
+            let good = verify(&validator.public_key, hash.as_bytes(), &signature).is_ok();
+            if !good || kind.is_some_and(|kind| kind != vote.kind) {
+                return Err(not_enough(set));
+            }
+            voters.insert(vote.validator, validator.power);
+        }
+        let power = voters.values().try_fold(VotingPower::ZERO, |sum, p| sum.checked_add(*p));
+        let power = power.unwrap_or(VotingPower::ZERO);
+        let honest = u128::from(power.get()) * 3 > u128::from(set.total_power().get());
+        if if needs_quorum { set.is_quorum(power) } else { honest } {
+            Ok(())
+        } else {
+            Err(not_enough(set))
+        }
+    }
+
+    fn get_value(&mut self, height: Height, round: Round) {
+        match self.own_values.get(&round) {
+            Some(block_id) => self.answers.push((height, round, *block_id)),
+            None => self.act(Action::GetValue { height, round }),
+        }
+    }
+
+    fn append(&mut self, input: &Input<Ctx>) {
+        if self.failure.is_some() || self.replaying {
+            return;
+        }
+        let Some(bytes) = entry::encode(input) else {
+            let reason = "an input that cannot be logged".to_owned();
+            self.failure = Some(ConsensusFailure::Log { reason });
+            return;
+        };
+        self.unflushed = true;
+        if let Err(reason) = self.log.append(&bytes) {
+            self.failure = Some(ConsensusFailure::Log { reason });
+        }
+    }
+
+    fn publish(&mut self, message: Message) {
+        self.flush();
+        self.act(Action::Publish(message));
+    }
+
+    fn sign(
+        &mut self,
+        sign: impl FnOnce(&mut S) -> Result<ait_engine::crypto::Signature, String>,
+    ) -> Option<CtxSignature> {
+        if self.failure.is_some() {
+            return None;
+        }
+        match sign(&mut self.signer) {
+            Ok(signature) => Some(CtxSignature(signature)),
+            Err(reason) => {
+                self.failure = Some(ConsensusFailure::Signer { reason });
+                None
+            }
+        }
+    }
+}
+
+fn not_enough(set: &ValidatorSet) -> CertificateError<Ctx> {
+    let total = set.total_power().get();
+    CertificateError::NotEnoughVotingPower { signed: 0, total, expected: total }
+}
+
+fn vote_from_lib(vote: &lib::SignedVote<Ctx>) -> SignedVote {
+    SignedVote { vote: vote.message.vote, signature: vote.signature.0 }
+}
+
+fn certificate_from_lib(certificate: lib::CommitCertificate<Ctx>) -> Certificate {
+    let signatures = certificate.commit_signatures.iter();
+    let signatures = signatures
+        .map(|s| CommitSignature { validator: s.address.0, signature: s.signature.0 })
+        .collect();
+    let round = from_lib_round(certificate.round);
+    Certificate::new(certificate.height.0, round, certificate.value_id, signatures)
+}
+
+pub(super) fn polka_from_lib(polka: &lib::PolkaCertificate<Ctx>) -> PolkaCertificate {
+    let signatures = polka.polka_signatures.iter();
+    PolkaCertificate {
+        height: polka.height.0,
+        round: from_lib_round(polka.round),
+        block_id: polka.value_id,
+        signatures: signatures
+            .map(|s| CommitSignature { validator: s.address.0, signature: s.signature.0 })
+            .collect(),
+    }
+}
+
+pub(super) fn polka_to_lib(polka: &PolkaCertificate) -> lib::PolkaCertificate<Ctx> {
+    let wrap = |s: &CommitSignature| {
+        lib::PolkaSignature::new(CtxAddress(s.validator), CtxSignature(s.signature))
+    };
+    lib::PolkaCertificate {
+        height: CtxHeight(polka.height),
+        round: to_lib_round(polka.round),
+        value_id: polka.block_id,
+        polka_signatures: polka.signatures.iter().map(wrap).collect(),
+    }
+}
+
+fn round_from_lib(round: &lib::RoundCertificate<Ctx>) -> RoundCertificate {
+    RoundCertificate {
+        height: round.height.0,
+        round: from_lib_round(round.round),
+        is_skip: round.cert_type == lib::RoundCertificateType::Skip,
+        votes: round.votes(&Ctx).map(|vote| vote_from_lib(&vote)).collect(),
+    }
+}
+
+fn round_to_lib(round: &RoundCertificate) -> lib::RoundCertificate<Ctx> {
+    let kind = |vote: &Vote| match vote.kind {
+        VoteKind::Prevote => lib::VoteType::Prevote,
+        VoteKind::Precommit => lib::VoteType::Precommit,
+    };
+    let wrap = |v: &SignedVote| {
+        let value = v.vote.block_id.map_or(lib::NilOrVal::Nil, lib::NilOrVal::Val);
+        let address = CtxAddress(v.vote.validator);
+        lib::RoundSignature::new(kind(&v.vote), value, address, CtxSignature(v.signature))
+    };
+    lib::RoundCertificate {
+        height: CtxHeight(round.height),
+        round: to_lib_round(round.round),
+        cert_type: if round.is_skip {
+            lib::RoundCertificateType::Skip
+        } else {
+            lib::RoundCertificateType::Precommit
+        },
+        round_signatures: round.votes.iter().map(wrap).collect(),
+    }
+}
+
+pub(super) fn timeout_from_lib(timeout: lib::Timeout) -> Option<Timeout> {
+    let kind = match timeout.kind {
+        lib::TimeoutKind::Propose => TimeoutKind::Propose,
+        lib::TimeoutKind::Prevote => TimeoutKind::Prevote,
+        lib::TimeoutKind::Precommit => TimeoutKind::Precommit,
+        lib::TimeoutKind::Rebroadcast => TimeoutKind::Rebroadcast,
+        // There is no target time, and so no finalization period.
+        lib::TimeoutKind::FinalizeHeight(_) => return None,
+    };
+    Some(Timeout { kind, round: from_lib_round(timeout.round) })
+}
+
+pub(super) fn timeout_to_lib(timeout: Timeout) -> lib::Timeout {
+    let kind = match timeout.kind {
+        TimeoutKind::Propose => lib::TimeoutKind::Propose,
+        TimeoutKind::Prevote => lib::TimeoutKind::Prevote,
+        TimeoutKind::Precommit => lib::TimeoutKind::Precommit,
+        TimeoutKind::Rebroadcast => lib::TimeoutKind::Rebroadcast,
+    };
+    lib::Timeout::new(to_lib_round(timeout.round), kind)
+}

@@ -1,0 +1,28 @@
+//! Ordering: a Tendermint state machine behind a port of our own.
+//!
+//! [`Consensus`] takes an [`Event`] and gives [`Action`]s. Signing and the write-ahead
+//! log are ports that it calls itself, because the order of append, flush, sign and
+//! publish is what keeps a validator from signing twice. One validator is the same
+//! protocol with a set of one. `specs/consensus.md` has the rules and the traps.
+//!
+//! No clock, no network and no blocks here: values are block ids.
+
+mod context;
+mod entry;
+mod file_log;
+mod machine;
+mod port;
+mod signer;
+mod votes;
+
+#[cfg(test)]
+mod tests;
+
+pub use file_log::{FileLog, LogError, LogWriter, Logged};
+pub use machine::{Consensus, ConsensusConfig};
+pub use port::{
+    Action, ConsensusFailure, Event, Message, PolkaCertificate, RoundCertificate, Timeout,
+    TimeoutKind, VoteSigner, WriteAheadLog,
+};
+pub use signer::{FileSigner, SignerError};
+pub use votes::RecentVotes;

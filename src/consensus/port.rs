@@ -1,0 +1,232 @@
+//! The port: what goes into the state machine and what comes out, in the engine's types.
+
+use ait_engine::certificate::{Certificate, CommitSignature};
+use ait_engine::crypto::Signature;
+use ait_engine::types::{Address, BlockId, Height, Round};
+use ait_engine::validator::ValidatorSet;
+use ait_engine::vote::{ProposalMessage, SignedProposal, SignedVote, Vote};
+
+/// What a time-out is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TimeoutKind {
+    /// The proposal did not come.
+    Propose,
+    /// Prevotes are split.
+    Prevote,
+    /// Precommits are split.
+    Precommit,
+    /// Say again what was said: somebody may have missed it.
+    Rebroadcast,
+}
+
+/// A time-out of a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timeout {
+    /// What it is for.
+    pub kind: TimeoutKind,
+    /// The round.
+    pub round: Round,
+}
+
+/// Prevotes with a quorum for one block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolkaCertificate {
+    /// The height.
+    pub height: Height,
+    /// The round.
+    pub round: Round,
+    /// The block.
+    pub block_id: BlockId,
+    /// The prevotes.
+    pub signatures: Vec<CommitSignature>,
+}
+
+/// Votes that justify entering a later round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoundCertificate {
+    /// The height.
+    pub height: Height,
+    /// The round that may be entered or left.
+    pub round: Round,
+    /// Whether these are votes of a later round (skip), or precommits of the one before.
+    pub is_skip: bool,
+    /// The votes.
+    pub votes: Vec<SignedVote>,
+}
+
+/// What validators say to each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// A vote.
+    Vote(SignedVote),
+    /// A proposal; the block travels beside it.
+    Proposal(SignedProposal),
+    /// Prevotes with a quorum.
+    PolkaCertificate(PolkaCertificate),
+    /// Votes that justify a round.
+    RoundCertificate(RoundCertificate),
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The height after the last finalized one may begin.
+    StartHeight {
+        /// The height.
+        height: Height,
+        /// Its validators.
+        validators: ValidatorSet,
+    },
+    /// Answer to [`Action::GetValue`]: the block was built, executed and stored.
+    Proposed {
+        /// The height asked for.
+        height: Height,
+        /// The round asked for.
+        round: Round,
+        /// The block.
+        block_id: BlockId,
+    },
+    /// A block of another validator was received, executed and stored, or found invalid.
+    BlockReceived {
+        /// Its height.
+        height: Height,
+        /// The round it was proposed in.
+        round: Round,
+        /// Who proposed it.
+        proposer: Address,
+        /// The block.
+        block_id: BlockId,
+        /// Whether it executes to what its header says.
+        is_valid: bool,
+    },
+    /// A message of another validator.
+    Received(Message),
+    /// A time-out that was scheduled has elapsed.
+    TimeoutElapsed(Timeout),
+}
+
+/// What to do, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Feed [`Event::TimeoutElapsed`] after this many milliseconds.
+    ScheduleTimeout {
+        /// The time-out.
+        timeout: Timeout,
+        /// Milliseconds from now.
+        after_ms: u64,
+    },
+    /// This time-out is not needed any more.
+    CancelTimeout(Timeout),
+    /// No time-out is needed any more.
+    CancelAllTimeouts,
+    /// A round began.
+    StartRound {
+        /// The height.
+        height: Height,
+        /// The round.
+        round: Round,
+        /// Who proposes.
+        proposer: Address,
+    },
+    /// Build a block, then feed [`Event::Proposed`].
+    GetValue {
+        /// The height.
+        height: Height,
+        /// The round.
+        round: Round,
+    },
+    /// Send the stored body of a block again.
+    RestreamBlock {
+        /// Its height.
+        height: Height,
+        /// The round.
+        round: Round,
+        /// The block.
+        block_id: BlockId,
+    },
+    /// Send to all validators. What it rests on is in the log, and flushed.
+    Publish(Message),
+    /// The block is final: commit it before anything else.
+    Decide(Certificate),
+    /// The height is over; the next may be started once it was committed.
+    Finalize {
+        /// The height.
+        height: Height,
+    },
+}
+
+/// Signs for this validator, never two different things at one (height, round, step).
+pub trait VoteSigner: Send {
+    /// Signs a vote.
+    ///
+    /// # Errors
+    /// When it would be a second one, or its record cannot be kept.
+    fn sign_vote(&mut self, vote: &Vote) -> Result<Signature, String>;
+
+    /// Signs a proposal.
+    ///
+    /// # Errors
+    /// When it would be a second one, or its record cannot be kept.
+    fn sign_proposal(&mut self, proposal: &ProposalMessage) -> Result<Signature, String>;
+}
+
+/// Remembers the inputs of the height under way.
+pub trait WriteAheadLog: Send {
+    /// Begins the log of a height: what is logged of others is gone.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn begin(&mut self, height: Height) -> Result<(), String>;
+
+    /// Appends an entry; it need not be durable yet.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn append(&mut self, entry: &[u8]) -> Result<(), String>;
+
+    /// Makes every appended entry durable.
+    ///
+    /// # Errors
+    /// When it cannot be synced.
+    fn flush(&mut self) -> Result<(), String>;
+}
+
+/// Why consensus stopped for good. The process must end: to go on could sign twice.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConsensusFailure {
+    /// The write-ahead log failed.
+    #[error("the write-ahead log failed: {reason}")]
+    Log {
+        /// Why.
+        reason: String,
+    },
+    /// Signing failed.
+    #[error("signing failed: {reason}")]
+    Signer {
+        /// Why.
+        reason: String,
+    },
+    /// A height was started before the one before was finalized, or not the next one.
+    #[error("height {found} was started, expected {expected}")]
+    Height {
+        /// The next height.
+        expected: Height,
+        /// The one started.
+        found: Height,
+    },
+    /// An entry of the log cannot be read.
+    #[error("an entry of the write-ahead log cannot be read: {reason}")]
+    Entry {
+        /// Why.
+        reason: String,
+    },
+    /// The library gave up.
+    #[error("the consensus state machine failed: {reason}")]
+    Machine {
+        /// Why.
+        reason: String,
+    },
+    /// It failed before.
+    #[error("consensus has failed before and must not go on")]
+    Poisoned,
+}

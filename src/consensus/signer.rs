@@ -1,0 +1,161 @@
+//! The signer with its record: the last thing that it signed, in a file of its own.
+//!
+//! The record is synced before a signature leaves. It only goes forward in (height,
+//! round, step); at the same place it signs the same again and nothing else. Two
+//! slots are written in turn, so that a torn write leaves the one before.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use ait_engine::crypto::{SecretKey, Signature};
+use ait_engine::types::{ChainId, Hash, Height, Round};
+use ait_engine::vote::{ProposalMessage, Vote, VoteKind};
+
+use super::port::VoteSigner;
+
+const MAGIC: &[u8; 8] = b"AITSIGN1";
+const SLOT_BYTES: usize = 128;
+
+/// Why the signer cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SignerError {
+    /// The record cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The record cannot be read: nobody knows what was signed.
+    #[error(
+        "the signer's record {path} is damaged, and signing without it could sign twice; restore it, \
+         or if this validator has certainly not signed above the height of the chain, delete it"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// A place in the order of signing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    height: Height,
+    round: Round,
+    /// 0 proposal, 1 prevote, 2 precommit.
+    step: u8,
+}
+
+/// The last thing signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Signed {
+    place: Place,
+    hash: Hash,
+}
+
+/// Signs votes and proposals of one validator.
+#[derive(Debug)]
+pub struct FileSigner {
+    key: SecretKey,
+    chain_id: ChainId,
+    file: File,
+    last: Option<Signed>,
+    next_slot: u64,
+}
+
+impl FileSigner {
+    /// Opens the record at `path`, or begins one.
+    ///
+    /// # Errors
+    /// [`SignerError`] when the file cannot be used or is damaged.
+    pub fn open(path: &Path, chain_id: ChainId, key: SecretKey) -> Result<Self, SignerError> {
+        let io = |source| SignerError::Io { path: path.to_owned(), source };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(path).map_err(io)?;
+        let mut bytes = Vec::new();
+        (&mut file).take(4 * SLOT_BYTES as u64).read_to_end(&mut bytes).map_err(io)?;
+        let slots: Vec<_> = bytes.chunks(SLOT_BYTES).map(read_slot).collect();
+        let last = slots.iter().flatten().copied().max_by_key(|signed| signed.place);
+        // A first slot that was torn while it was written was never signed upon; a damaged
+        // file with both slots was.
+        if last.is_none() && bytes.len() >= SLOT_BYTES {
+            return Err(SignerError::Damaged { path: path.to_owned() });
+        }
+        let newest = slots.iter().position(|slot| slot.is_some() && *slot == last);
+        let next_slot = newest.map_or(0, |slot| 1 - (slot as u64).min(1));
+        Ok(Self { key, chain_id, file, last, next_slot })
+    }
+
+    fn sign(&mut self, place: Place, hash: Hash) -> Result<Signature, String> {
+        let signed = Signed { place, hash };
+        match self.last {
+            Some(last) if last == signed => return Ok(self.key.sign(hash.as_bytes())),
+            Some(last) if place < last.place => {
+                return Err(format!(
+                    "{place:?} is before {:?}, which was signed already",
+                    last.place
+                ));
+            }
+            Some(last) if place == last.place => {
+                return Err(format!("something else was signed already at {place:?}"));
+            }
+            _ => {}
+        }
+        self.write(&signed).map_err(|error| format!("the record cannot be written: {error}"))?;
+        self.last = Some(signed);
+        Ok(self.key.sign(hash.as_bytes()))
+    }
+
+    fn write(&mut self, signed: &Signed) -> std::io::Result<()> {
+        self.file.seek(SeekFrom::Start(self.next_slot * SLOT_BYTES as u64))?;
+        self.file.write_all(&write_slot(signed))?;
+        self.file.sync_data()?;
+        self.next_slot = 1 - self.next_slot;
+        Ok(())
+    }
+}
+
+fn write_slot(signed: &Signed) -> [u8; SLOT_BYTES] {
+    let mut slot = [0; SLOT_BYTES];
+    slot[..8].copy_from_slice(MAGIC);
+    slot[8..16].copy_from_slice(&signed.place.height.get().to_le_bytes());
+    slot[16..24].copy_from_slice(&signed.place.round.get().to_le_bytes());
+    slot[24] = signed.place.step;
+    slot[32..64].copy_from_slice(signed.hash.as_bytes());
+    let sum = *blake3::hash(&slot[..64]).as_bytes();
+    slot[64..96].copy_from_slice(&sum);
+    slot
+}
+
+fn read_slot(slot: &[u8]) -> Option<Signed> {
+    let slot: &[u8; SLOT_BYTES] = slot.try_into().ok()?;
+    let (data, sum) = (&slot[..64], &slot[64..96]);
+    if !slot.starts_with(MAGIC) || sum != blake3::hash(data).as_bytes() {
+        return None;
+    }
+    let integer = |at: usize| Some(u64::from_le_bytes(slot.get(at..at + 8)?.try_into().ok()?));
+    let (height, round) = (Height::new(integer(8)?)?, Round::new(integer(16)?)?);
+    let place = Place { height, round, step: slot[24] };
+    Some(Signed { place, hash: Hash(slot.get(32..64)?.try_into().ok()?) })
+}
+
+impl VoteSigner for FileSigner {
+    fn sign_vote(&mut self, vote: &Vote) -> Result<Signature, String> {
+        let step = match vote.kind {
+            VoteKind::Prevote => 1,
+            VoteKind::Precommit => 2,
+        };
+        let place = Place { height: vote.height, round: vote.round, step };
+        self.sign(place, vote.sign_hash(&self.chain_id))
+    }
+
+    fn sign_proposal(&mut self, proposal: &ProposalMessage) -> Result<Signature, String> {
+        let place = Place { height: proposal.height, round: proposal.round, step: 0 };
+        self.sign(place, proposal.sign_hash(&self.chain_id))
+    }
+}
