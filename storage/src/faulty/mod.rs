@@ -222,3 +222,6 @@ impl State {
         Err(self.strike(injection))
     }
 }
+
+#[cfg(test)]
+mod tests;
