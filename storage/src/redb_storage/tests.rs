@@ -1,6 +1,9 @@
 //! Files as operators meet them: truncated, foreign, locked, read-only, copied while in use.
 #![allow(clippy::unwrap_used)]
 
+mod disk;
+mod power;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
