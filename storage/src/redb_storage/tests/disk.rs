@@ -24,6 +24,8 @@ struct Platters {
     synced: Vec<u8>,
     /// Sectors written since.
     pending: Vec<Sector>,
+    /// Images of power cuts in the middle of syncs, while they are collected.
+    cuts: Option<Vec<Disk>>,
     /// Bytes the disk still takes.
     room: Option<usize>,
 }
@@ -37,24 +39,14 @@ struct Sector {
 impl Disk {
     /// What the disk holds if power fails now: of the sectors written since the last sync, some.
     pub(super) fn after_power_cut(&self, seed: u64) -> Self {
-        let platters = self.0.lock().unwrap();
-        let mut found = platters.synced.clone();
-        if seed % 2 == 0 {
-            found.resize(found.len().max(platters.seen.len()), 0);
-        }
-        for (number, sector) in platters.pending.iter().enumerate() {
-            let draw = (seed ^ number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60;
-            let end = sector.offset + sector.bytes.len();
-            // A seed also decides how many of them survive, from few to almost all.
-            if draw >= seed % 16 && end <= found.len() {
-                found[sector.offset..end].copy_from_slice(&sector.bytes);
-            }
-        }
-        Self(Arc::new(Mutex::new(Platters {
-            seen: found.clone(),
-            synced: found,
-            ..Platters::default()
-        })))
+        self.0.lock().unwrap().after_power_cut(seed)
+    }
+
+    /// Runs something, and returns what the disk holds if power fails during each of its syncs.
+    pub(super) fn cut_at_each_sync(&self, run: impl FnOnce()) -> Vec<Self> {
+        self.0.lock().unwrap().cuts = Some(Vec::new());
+        run();
+        self.0.lock().unwrap().cuts.take().unwrap_or_default()
     }
 
     pub(super) fn leave_room(&self, bytes: usize) {
@@ -67,6 +59,26 @@ impl Disk {
 }
 
 impl Platters {
+    fn after_power_cut(&self, seed: u64) -> Disk {
+        let mut found = self.synced.clone();
+        if seed.is_multiple_of(2) {
+            found.resize(found.len().max(self.seen.len()), 0);
+        }
+        for (number, sector) in self.pending.iter().enumerate() {
+            let draw = (seed ^ number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60;
+            let end = sector.offset + sector.bytes.len();
+            // A seed also decides how many of them survive, from few to almost all.
+            if draw >= seed % 16 && end <= found.len() {
+                found[sector.offset..end].copy_from_slice(&sector.bytes);
+            }
+        }
+        Disk(Arc::new(Mutex::new(Self {
+            seen: found.clone(),
+            synced: found,
+            ..Self::default()
+        })))
+    }
+
     fn take_room(&mut self, bytes: usize) -> io::Result<()> {
         if let Some(room) = &mut self.room {
             *room = room.checked_sub(bytes).ok_or(io::ErrorKind::StorageFull)?;
@@ -102,6 +114,10 @@ impl StorageBackend for Disk {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut platters = self.0.lock().unwrap();
+        if platters.cuts.is_some() {
+            let images: Vec<Disk> = (0..16).map(|seed| platters.after_power_cut(seed)).collect();
+            platters.cuts.get_or_insert_default().extend(images);
+        }
         platters.synced = platters.seen.clone();
         platters.pending.clear();
         Ok(())

@@ -51,6 +51,37 @@ fn power_cut_after_a_durable_commit_keeps_it_and_loses_later_ones_whole() {
 }
 
 #[test]
+fn power_cut_inside_a_commit_keeps_or_loses_it_whole() {
+    for quick_repair in [true, false] {
+        let options = RedbOptions {
+            quick_repair,
+            cache_bytes: 16 * 1024,
+            ..options()
+        };
+        let disk = Disk::default();
+        let storage = open(&disk, &options).unwrap();
+        let mut outcomes = [0, 0];
+        for number in 1..=COMMITS {
+            let cuts = disk.cut_at_each_sync(|| {
+                storage
+                    .commit(batch(number), Durability::Immediate)
+                    .unwrap();
+            });
+            assert!(cuts.len() >= 16);
+            for cut in cuts {
+                let newest = newest_whole_commit(&open(&cut, &options).unwrap()).unwrap();
+                assert!(
+                    newest == number || newest + 1 == number,
+                    "{newest} during {number}"
+                );
+                outcomes[usize::from(newest == number)] += 1;
+            }
+        }
+        assert!(outcomes.iter().all(|&count| count > 0), "{outcomes:?}");
+    }
+}
+
+#[test]
 fn power_cut_after_commits_without_durability_returns_to_one_of_them() {
     for quick_repair in [true, false] {
         let options = RedbOptions {
