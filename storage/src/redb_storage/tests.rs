@@ -367,3 +367,29 @@ fn compaction_waits_for_no_snapshot_and_keeps_everything() {
     assert!(fs::metadata(&path).unwrap().len() < before / 2);
     assert_eq!(newest_whole_commit(&storage).unwrap(), COMMITS);
 }
+
+#[test]
+fn verifying_open_finds_any_altered_byte_or_shows_whole_commits() {
+    let directory = TempDir::new().unwrap();
+    let bytes = fs::read(closed_file(directory.path())).unwrap();
+    let damaged = directory.path().join("damaged.redb");
+    let mut refused = 0;
+    for seed in 0..400_u64 {
+        let draw = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // Every other one in the header, the rest anywhere.
+        let reach = if seed.is_multiple_of(2) {
+            320
+        } else {
+            bytes.len() as u64
+        };
+        let mut altered = bytes.clone();
+        altered[((draw >> 8) % reach) as usize] ^= (draw >> 56) as u8 | 1;
+        fs::write(&damaged, &altered).unwrap();
+        match examine(&damaged, true) {
+            Ok(newest) => assert!(newest <= COMMITS + 1),
+            Err(StorageError::Corrupt { .. } | StorageError::Version { .. }) => refused += 1,
+            Err(other) => panic!("seed {seed}: {other}"),
+        }
+    }
+    assert!(refused > 100, "only {refused} alterations were refused");
+}
