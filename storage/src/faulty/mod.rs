@@ -205,3 +205,6 @@ impl State {
         Err(self.strike(injection))
     }
 }
+
+#[cfg(test)]
+mod tests;

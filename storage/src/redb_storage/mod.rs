@@ -238,3 +238,6 @@ fn table_stats(
         fragmented_bytes: stats.fragmented_bytes(),
     })
 }
+
+#[cfg(all(test, unix))]
+mod tests;
