@@ -3,3 +3,5 @@
 //! No rule that decides whether a transaction or a block is valid lives here.
 
 pub mod chain;
+pub mod ingress;
+pub mod mempool;

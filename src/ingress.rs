@@ -1,0 +1,1 @@
+//! The way in: from a decoded transaction to a pending one.
