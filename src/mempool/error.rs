@@ -28,7 +28,9 @@ pub enum MempoolError {
         found: Amount,
     },
     /// The sender's pending transactions take all the bytes that one sender may.
-    #[error("the sender's pending transactions would take {found} bytes, at most {expected} are kept")]
+    #[error(
+        "the sender's pending transactions would take {found} bytes, at most {expected} are kept"
+    )]
     SenderFull {
         /// Most bytes of one sender.
         expected: u64,
@@ -78,7 +80,9 @@ impl MempoolError {
             Self::ReplacementUnderpriced { .. } => {
                 "raise the fee by at least a tenth, or use the next free nonce"
             }
-            Self::SenderFull { .. } => "wait until some of the sender's transactions are in a block",
+            Self::SenderFull { .. } => {
+                "wait until some of the sender's transactions are in a block"
+            }
             Self::Full => "raise the fee, or try again after the next block",
             Self::Outdated { .. } => "send it again",
             Self::Journal { .. } => "the node's operator must free or repair its disk",

@@ -91,7 +91,7 @@ impl Mempool {
     /// [`MempoolError`]: why it is not taken.
     pub fn insert(&self, candidate: Candidate, rules: &Rules) -> Result<Inserted, MempoolError> {
         let mut results = self.insert_batch(vec![candidate], rules);
-        results.pop().unwrap_or_else(|| Err(MempoolError::Full))
+        results.pop().unwrap_or(Err(MempoolError::Full))
     }
 
     /// Takes many transactions in order, with one write of the journal for all.
@@ -318,9 +318,8 @@ impl Mempool {
 
     fn announce(&self, inner: &Inner) {
         let has_executable = inner.pool.has_executable();
-        self.ready.send_if_modified(|ready| {
-            std::mem::replace(ready, has_executable) != has_executable
-        });
+        self.ready
+            .send_if_modified(|ready| std::mem::replace(ready, has_executable) != has_executable);
         if has_executable {
             self.changed.notify_all();
         }

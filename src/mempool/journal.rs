@@ -31,7 +31,7 @@ const ADDED_PREFIX_BYTES: usize = 9;
 const BODY_BYTES_MAX: usize = ADDED_PREFIX_BYTES + TRANSACTION_BYTES_MAX;
 const FRAME_BYTES: usize = 12;
 /// The file may be this much larger than twice what is live.
-const SLACK_BYTES: u64 = 16 * 1024 * 1024;
+const SLACK_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What a journal held when it was opened.
 #[derive(Debug, Default)]
@@ -104,12 +104,8 @@ impl Journal {
             .map_err(|source| error(path, "open for writing", source))?;
         file.set_len(length).map_err(|source| error(path, "cut", source))?;
         file.seek(SeekFrom::End(0)).map_err(|source| error(path, "seek in", source))?;
-        let journal = Self {
-            path: path.to_owned(),
-            file: Arc::new(file),
-            bytes: length,
-            buffer: Vec::new(),
-        };
+        let journal =
+            Self { path: path.to_owned(), file: Arc::new(file), bytes: length, buffer: Vec::new() };
         let discarded_bytes = bytes.len() as u64 - length;
         Ok((journal, Recovered { transactions, discarded_bytes, set_aside: None }))
     }
@@ -215,7 +211,7 @@ fn put_record(out: &mut Vec<u8>, body: &[u8]) {
 }
 
 enum Record {
-    Added(TimestampMs, Transaction),
+    Added(TimestampMs, Box<Transaction>),
     Dropped(TxHash),
 }
 
@@ -232,7 +228,7 @@ fn read_record(input: &[u8]) -> Option<(Record, usize)> {
         (&TAG_ADDED, rest) => {
             let (added_at, bytes) = rest.split_first_chunk::<8>()?;
             let added_at = TimestampMs::new(u64::from_le_bytes(*added_at))?;
-            Record::Added(added_at, Transaction::decode(bytes).ok()?)
+            Record::Added(added_at, Box::new(Transaction::decode(bytes).ok()?))
         }
         (&TAG_DROPPED, hash) => Record::Dropped(TxHash(hash.try_into().ok()?)),
         _ => return None,
@@ -251,7 +247,7 @@ fn read_records(mut input: &[u8]) -> (Vec<(TimestampMs, Transaction)>, usize) {
                 Entry::Occupied(_) => {}
                 Entry::Vacant(vacant) => {
                     vacant.insert(slots.len());
-                    slots.push(Some((added_at, transaction)));
+                    slots.push(Some((added_at, *transaction)));
                 }
             },
             Record::Dropped(hash) => {

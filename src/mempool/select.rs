@@ -126,7 +126,8 @@ impl Pool {
             };
             let Some(address) = address else { return Err(MempoolError::Full) };
             let below = lowest.get(&address).copied().unwrap_or(Nonce::MAX);
-            let Some(entry) = self.queues.get(&address).and_then(|queue| queue.before(below)) else {
+            let Some(entry) = self.queues.get(&address).and_then(|queue| queue.before(below))
+            else {
                 continue;
             };
             if address == sender {
