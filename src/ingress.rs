@@ -45,7 +45,7 @@ pub struct IngressOptions {
 impl Default for IngressOptions {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { queue_max: 16_384, threads: cores.saturating_sub(1).max(1), cached_keys: 65_536 }
+        Self { queue_max: 16_384, threads: cores.saturating_sub(1).max(1), cached_keys: 16_384 }
     }
 }
 

@@ -48,7 +48,8 @@ pub enum MempoolError {
         /// Height of the account.
         found: Height,
     },
-    /// The journal cannot be written, so that nothing may be promised any more.
+    /// The journal cannot be written, so that nothing may be promised any more. The
+    /// exception to "nothing was changed": until the node ends, a block may still hold it.
     #[error("the mempool's journal cannot be written: {reason}")]
     Journal {
         /// What the system says.

@@ -9,17 +9,14 @@ use std::time::Duration;
 use ait_engine::execute::Refusal;
 use ait_engine::state::Account;
 use ait_engine::transaction::{Payload, VerifiedTransaction};
-use ait_engine::types::{Address, Nonce, TimestampMs, TxHash};
+use ait_engine::types::{Address, TimestampMs, TxHash};
 use metrics::{counter, gauge};
 use tokio::sync::{broadcast, watch};
 
 use super::dropped::DroppedRing;
 use super::limits::DROPPED_COUNT_MAX;
 use super::pool::{Pool, Removed, Taken};
-use super::{
-    DropReason, Dropped, Journal, JournalError, Listed, MempoolError, MempoolLimits, Rules,
-    TxStatus,
-};
+use super::{DropReason, Dropped, Journal, JournalError, MempoolError, MempoolLimits, Rules};
 use crate::chain::CommittedBlock;
 
 /// How many accepted transactions a slow subscriber may lag behind.
@@ -46,9 +43,9 @@ pub struct Inserted {
 }
 
 #[derive(Debug)]
-struct Inner {
-    pool: Pool,
-    dropped: DroppedRing,
+pub(super) struct Inner {
+    pub(super) pool: Pool,
+    pub(super) dropped: DroppedRing,
     journal: Option<Journal>,
     /// Set once the journal failed; nothing is accepted any more.
     failure: Option<String>,
@@ -81,7 +78,7 @@ impl Mempool {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -259,61 +256,6 @@ impl Mempool {
     #[must_use]
     pub fn subscribe_accepted(&self) -> broadcast::Receiver<Arc<VerifiedTransaction>> {
         self.accepted.subscribe()
-    }
-
-    /// How many are pending.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.lock().pool.len()
-    }
-
-    /// Whether none is pending.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Bytes of the pending transactions.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.lock().pool.bytes()
-    }
-
-    /// A pending transaction.
-    #[must_use]
-    pub fn get(&self, hash: &TxHash) -> Option<Arc<VerifiedTransaction>> {
-        self.lock().pool.find(hash).map(|(_, entry)| Arc::clone(&entry.transaction))
-    }
-
-    /// Pending transactions in order of arrival, those after the number `after`.
-    #[must_use]
-    pub fn list(&self, limit: usize, after: Option<u64>) -> Vec<Listed> {
-        self.lock().pool.list(limit, after)
-    }
-
-    /// A sender's pending transactions in the order of nonces.
-    #[must_use]
-    pub fn of_sender(&self, sender: &Address) -> Vec<Arc<VerifiedTransaction>> {
-        self.lock().pool.of_sender(sender)
-    }
-
-    /// The nonce that a sender's next transaction should use, after those that are
-    /// pending without a gap; `committed` is that of its account.
-    #[must_use]
-    pub fn next_nonce(&self, sender: &Address, committed: Nonce) -> Nonce {
-        self.lock().pool.next_nonce(sender, committed)
-    }
-
-    /// What is known of a transaction that is in no block.
-    #[must_use]
-    pub fn status(&self, hash: &TxHash) -> TxStatus {
-        let inner = self.lock();
-        match inner.pool.status(hash) {
-            TxStatus::Unknown => {
-                inner.dropped.get(hash).cloned().map_or(TxStatus::Unknown, TxStatus::Dropped)
-            }
-            pending => pending,
-        }
     }
 
     fn announce(&self, inner: &Inner) {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ait_engine::transaction::VerifiedTransaction;
 use ait_engine::types::{Address, Nonce, TimestampMs, TxHash};
 
-use super::Dropped;
 use super::pool::Pool;
+use super::{Dropped, Mempool};
 
 /// A pending transaction in a list.
 #[derive(Debug, Clone)]
@@ -36,6 +36,63 @@ pub enum TxStatus {
     Dropped(Dropped),
     /// It was never here, or that is forgotten.
     Unknown,
+}
+
+impl Mempool {
+    /// How many are pending.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().pool.len()
+    }
+
+    /// Whether none is pending.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the pending transactions.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.lock().pool.bytes()
+    }
+
+    /// A pending transaction.
+    #[must_use]
+    pub fn get(&self, hash: &TxHash) -> Option<Arc<VerifiedTransaction>> {
+        self.lock().pool.find(hash).map(|(_, entry)| Arc::clone(&entry.transaction))
+    }
+
+    /// Pending transactions in order of arrival, those after the number `after`.
+    #[must_use]
+    pub fn list(&self, limit: usize, after: Option<u64>) -> Vec<Listed> {
+        self.lock().pool.list(limit, after)
+    }
+
+    /// A sender's pending transactions in the order of nonces.
+    #[must_use]
+    pub fn of_sender(&self, sender: &Address) -> Vec<Arc<VerifiedTransaction>> {
+        self.lock().pool.of_sender(sender)
+    }
+
+    /// The nonce that a sender's next transaction should use, after those that are
+    /// pending without a gap; `committed` is that of its account.
+    #[must_use]
+    pub fn next_nonce(&self, sender: &Address, committed: Nonce) -> Nonce {
+        self.lock().pool.next_nonce(sender, committed)
+    }
+
+    /// What is known of a transaction that is in no block.
+    #[must_use]
+    pub fn status(&self, hash: &TxHash) -> TxStatus {
+        let inner = self.lock();
+        match inner.pool.status(hash) {
+            TxStatus::Unknown => {
+                inner.dropped.get(hash).cloned().map_or(TxStatus::Unknown, TxStatus::Dropped)
+            }
+            pending => pending,
+        }
+    }
 }
 
 impl Pool {
