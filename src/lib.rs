@@ -4,3 +4,5 @@
 
 pub mod chain;
 pub mod consensus;
+pub mod ingress;
+pub mod mempool;

@@ -1,0 +1,376 @@
+//! Tests of the way in, with real signatures over a state that a test sets.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+
+use ait_engine::crypto::SecretKey;
+use ait_engine::execute::Refusal;
+use ait_engine::params::Settings;
+use ait_engine::state::Account;
+use ait_engine::transaction::{Payload, Transaction, VerifiedTransaction};
+use ait_engine::types::{Address, Amount, ChainId, Height, Nonce, TimestampMs, TxHash};
+
+use super::line::Line;
+use super::*;
+use crate::mempool::{Journal, MempoolLimits, TxStatus};
+
+fn key(seed: u8) -> SecretKey {
+    SecretKey::from_seed([seed; 32])
+}
+
+fn address(seed: u8) -> Address {
+    key(seed).public_key().address()
+}
+
+fn amount(value: u64) -> Amount {
+    Amount::new(value).unwrap()
+}
+
+fn chain_id() -> ChainId {
+    ChainId::from_bytes(b"test").unwrap()
+}
+
+fn signed(seed: u8, nonce: u64, payload: Payload) -> Transaction {
+    let nonce = Nonce::new(nonce).unwrap();
+    Transaction::sign(&key(seed), chain_id(), nonce, amount(10), None, payload)
+}
+
+fn transfer(seed: u8, nonce: u64) -> Transaction {
+    signed(seed, nonce, Payload::Transfer { to: Address([7; 32]), amount: amount(1) })
+}
+
+/// A state in memory. While `gate` is closed, nobody reads it.
+#[derive(Default)]
+struct Fake {
+    accounts: Mutex<BTreeMap<Address, Account>>,
+    head: AtomicU64,
+    minter: Option<Address>,
+    is_broken: bool,
+    refusals: AtomicUsize,
+    is_closed: Mutex<bool>,
+    opened: Condvar,
+    /// Called with the number of reads before each.
+    before_read: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Fake {
+    fn with(seeds: impl IntoIterator<Item = u8>) -> Self {
+        let rich = Account { balance: amount(1_000_000), nonce: Nonce::ZERO };
+        let accounts = seeds.into_iter().map(|seed| (address(seed), rich)).collect();
+        Self { accounts: Mutex::new(accounts), ..Self::default() }
+    }
+
+    fn open(&self, is_open: bool) {
+        *self.is_closed.lock().unwrap() = !is_open;
+        self.opened.notify_all();
+    }
+}
+
+impl AccountSource for Fake {
+    fn chain_id(&self) -> ChainId {
+        chain_id()
+    }
+
+    fn head_height(&self) -> Height {
+        Height::new(self.head.load(Ordering::SeqCst)).unwrap()
+    }
+
+    fn settings(&self) -> Result<Settings, String> {
+        Ok(Settings { minter: self.minter, ..Settings::default() })
+    }
+
+    fn accounts(&self, addresses: &[Address]) -> Result<Vec<Option<Account>>, String> {
+        let closed = self.is_closed.lock().unwrap();
+        drop(self.opened.wait_while(closed, |is_closed| *is_closed).unwrap());
+        if self.is_broken {
+            return Err("no disk".to_owned());
+        }
+        let read = {
+            let accounts = self.accounts.lock().unwrap();
+            addresses.iter().map(|address| accounts.get(address).copied()).collect()
+        };
+        if let Some(before_read) = &self.before_read {
+            before_read();
+        }
+        Ok(read)
+    }
+
+    fn refusal(&self, _: &VerifiedTransaction, _: TimestampMs) -> Result<Option<Refusal>, String> {
+        self.refusals.fetch_add(1, Ordering::SeqCst);
+        Ok(Some(Refusal::SupplyOverflow))
+    }
+}
+
+struct Way {
+    ingress: Ingress,
+    mempool: Arc<Mempool>,
+    source: Arc<Fake>,
+    threads: IngressThreads,
+}
+
+fn start(source: Fake, options: IngressOptions) -> Way {
+    start_with(source, options, Arc::new(Mempool::new(MempoolLimits::default(), None)))
+}
+
+fn start_with(source: Fake, options: IngressOptions, mempool: Arc<Mempool>) -> Way {
+    let source = Arc::new(source);
+    let clock: Clock = Arc::new(|| TimestampMs::new(5).unwrap());
+    let reader = Arc::<Fake>::clone(&source);
+    let (ingress, threads) = Ingress::start(options, Arc::clone(&mempool), reader, clock).unwrap();
+    Way { ingress, mempool, source, threads }
+}
+
+const OPTIONS: IngressOptions = IngressOptions { queue_max: 64, threads: 2, cached_keys: 16 };
+
+fn code(result: &Result<Submitted, SubmitError>) -> &'static str {
+    result.as_ref().map_or_else(SubmitError::code, |_| "accepted")
+}
+
+#[tokio::test]
+async fn accepts_what_is_signed_and_funded_and_answers_in_order() {
+    let way = start(Fake::with([1, 2]), OPTIONS);
+    let mut forged = transfer(2, 0);
+    forged.signature.0[3] ^= 1;
+    let mut altered = transfer(2, 0);
+    altered.fee = amount(11);
+    let batch = vec![transfer(1, 0), forged, transfer(9, 0), altered, transfer(2, 0)];
+    let hashes: Vec<TxHash> = batch.iter().map(Transaction::hash).collect();
+    let results = way.ingress.submit_many(batch).await;
+    let codes: Vec<_> = results.iter().map(code).collect();
+    let expected = ["accepted", "bad_signature", "insufficient_funds", "bad_signature", "accepted"];
+    assert_eq!(codes, expected);
+    assert_eq!(results[0].as_ref().unwrap().hash, hashes[0]);
+    let again = way.ingress.submit(transfer(1, 0)).await.unwrap();
+    assert_eq!((again.hash, again.duplicate), (hashes[0], true));
+    assert_eq!(way.mempool.len(), 2);
+    for error in results.iter().filter_map(|result| result.as_ref().err()) {
+        assert!(!error.hint().is_empty() && !error.is_temporary());
+    }
+}
+
+#[tokio::test]
+async fn asks_the_engine_about_an_executable_one_that_is_no_transfer() {
+    let way = start(Fake { minter: Some(address(1)), ..Fake::with([1]) }, OPTIONS);
+    let mint = |nonce| signed(1, nonce, Payload::Mint { to: address(2), amount: amount(5) });
+    assert_eq!(code(&way.ingress.submit(mint(0)).await), "supply_overflow");
+    assert_eq!(way.source.refusals.load(Ordering::SeqCst), 1);
+    // What must wait for others is not asked about yet, and a transfer never is.
+    assert_eq!(code(&way.ingress.submit(mint(1)).await), "accepted");
+    assert_eq!(code(&way.ingress.submit(transfer(1, 0)).await), "accepted");
+    assert_eq!(way.source.refusals.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_full_line_answers_busy_at_once_and_loses_nothing() {
+    let options = IngressOptions { queue_max: 4, threads: 1, ..OPTIONS };
+    let way = start(Fake::with([1]), options);
+    way.source.open(false);
+    // The first is taken by the thread, which then waits for the state.
+    let first = way.ingress.enqueue(transfer(1, 0)).unwrap();
+    while way.ingress.waiting() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let waiting: Vec<_> =
+        (1..5).map(|nonce| way.ingress.enqueue(transfer(1, nonce)).unwrap()).collect();
+    assert_eq!(way.ingress.waiting(), 4);
+    assert_eq!(way.ingress.submit(transfer(1, 5)).await, Err(SubmitError::Busy));
+    way.source.open(true);
+    first.await.unwrap().unwrap();
+    for answer in waiting {
+        answer.await.unwrap().unwrap();
+    }
+    assert_eq!(way.mempool.len(), 5);
+}
+
+#[tokio::test]
+async fn shutting_down_answers_what_waits_and_takes_no_more() {
+    let way = start(Fake::with([1]), IngressOptions { threads: 1, ..OPTIONS });
+    way.source.open(false);
+    let waiting: Vec<_> =
+        (0..3).map(|nonce| way.ingress.enqueue(transfer(1, nonce)).unwrap()).collect();
+    let Way { ingress, mempool, source, threads } = way;
+    assert!(!threads.has_failed());
+    let ending = std::thread::spawn(move || threads.shut_down());
+    source.open(true);
+    ending.join().unwrap();
+    for answer in waiting {
+        answer.await.unwrap().unwrap();
+    }
+    assert_eq!(mempool.len(), 3);
+    assert_eq!(ingress.submit(transfer(1, 3)).await, Err(SubmitError::Stopping));
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_read_is_the_nodes_fault() {
+    let way = start(Fake { is_broken: true, ..Fake::with([1]) }, OPTIONS);
+    let error = way.ingress.submit(transfer(1, 0)).await.unwrap_err();
+    assert_eq!((error.code(), error.is_temporary()), ("state_unavailable", true));
+    assert!(way.mempool.is_empty());
+}
+
+/// A block that holds nothing, so that the mempool's height moves on.
+fn commit_nothing(mempool: &Mempool, height: u64) {
+    let header = ait_engine::block::Header {
+        version: ait_engine::block::PROTOCOL_VERSION,
+        chain_id: chain_id(),
+        height: Height::new(height).unwrap(),
+        parent: ait_engine::types::BlockId::ZERO,
+        time: TimestampMs::ZERO,
+        proposer: Address([1; 32]),
+        transactions_root: ait_engine::types::Hash::ZERO,
+        outcomes_root: ait_engine::types::Hash::ZERO,
+        state_root: ait_engine::types::StateRoot::ZERO,
+        validators_hash: ait_engine::types::Hash::ZERO,
+        next_validators_hash: ait_engine::types::Hash::ZERO,
+        transaction_count: 0,
+        body_bytes: 0,
+    };
+    let block = crate::chain::CommittedBlock {
+        id: header.id(),
+        block: ait_engine::block::Block { header, transactions: vec![] },
+        certificate: None,
+        outcomes: vec![],
+        tx_hashes: vec![],
+    };
+    let none = |addresses: &[Address]| Ok::<_, ()>(vec![None; addresses.len()]);
+    mempool.on_block(&block, TimestampMs::ZERO, none).unwrap();
+}
+
+#[tokio::test]
+async fn reads_the_account_again_when_a_block_comes_in_between() {
+    let mempool = Arc::new(Mempool::new(MempoolLimits::default(), None));
+    let reads = Arc::new(AtomicUsize::new(0));
+    let (inner, counted) = (Arc::clone(&mempool), Arc::clone(&reads));
+    // The first read is of height 0; the mempool sees block 1 right after it.
+    let before_read = move || {
+        if counted.fetch_add(1, Ordering::SeqCst) == 0 {
+            commit_nothing(&inner, 1);
+        }
+    };
+    let mut source = Fake::with([1]);
+    source.before_read = Some(Box::new(before_read));
+    let way = start_with(source, OPTIONS, mempool);
+    // The state stays at height 0 for ever: the attempts run out.
+    assert_eq!(way.ingress.submit(transfer(1, 0)).await, Err(SubmitError::Busy));
+    assert!(reads.load(Ordering::SeqCst) > 1);
+    way.source.head.store(1, Ordering::SeqCst);
+    way.ingress.submit(transfer(1, 0)).await.unwrap();
+}
+
+#[tokio::test]
+async fn many_clients_at_once_lose_and_double_nothing() {
+    let way = start(Fake::with(1..=8), IngressOptions { queue_max: 4_096, ..OPTIONS });
+    let tasks: Vec<_> = (1..=8u8)
+        .map(|seed| {
+            let ingress = way.ingress.clone();
+            tokio::spawn(async move {
+                let batch: Vec<_> = (0..40).map(|nonce| transfer(seed, nonce)).collect();
+                let twice = [batch.clone(), batch].concat();
+                ingress.submit_many(twice).await
+            })
+        })
+        .collect();
+    let mut duplicates = 0;
+    for task in tasks {
+        let results = task.await.unwrap();
+        duplicates += results.iter().filter(|result| result.as_ref().unwrap().duplicate).count();
+    }
+    assert_eq!(duplicates, 8 * 40);
+    assert_eq!(way.mempool.select(usize::MAX, u64::MAX).len(), 8 * 40);
+}
+
+#[test]
+fn a_line_gives_what_is_there_in_order_and_ends_when_closed_and_empty() {
+    let line = Line::new(3);
+    for job in 1..=3 {
+        line.push(job).unwrap();
+    }
+    assert_eq!(line.push(4), Err(SubmitError::Busy));
+    assert_eq!(line.take(2), Some(vec![1, 2]));
+    line.close();
+    assert_eq!(line.push(5), Err(SubmitError::Stopping));
+    assert_eq!(line.take(2), Some(vec![3]));
+    assert_eq!(line.take(2), None);
+}
+
+fn journaled(path: &Path) -> (Mempool, crate::mempool::Recovered) {
+    let (journal, recovered) = Journal::open(path).unwrap();
+    (Mempool::new(MempoolLimits::default(), Some(journal)), recovered)
+}
+
+fn now() -> TimestampMs {
+    TimestampMs::new(6).unwrap()
+}
+
+#[tokio::test]
+async fn a_restart_brings_back_what_still_applies_and_says_why_the_rest_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    let (mempool, _) = journaled(&path);
+    let way = start_with(Fake::with(1..=3), OPTIONS, Arc::new(mempool));
+    let sent = vec![transfer(1, 0), transfer(1, 1), transfer(2, 0), transfer(3, 0)];
+    for result in way.ingress.submit_many(sent).await {
+        result.unwrap();
+    }
+    way.mempool.flush().unwrap();
+    // Killed here. A block took the first; the second sender is poor now.
+    let source = Fake::with(1..=3);
+    {
+        let mut accounts = source.accounts.lock().unwrap();
+        accounts.get_mut(&address(1)).unwrap().nonce = Nonce::new(1).unwrap();
+        accounts.get_mut(&address(2)).unwrap().balance = amount(3);
+    }
+    let (mempool, recovered) = journaled(&path);
+    let restored = restore(&mempool, &source, recovered, now()).unwrap();
+    assert_eq!(restored, Restored { kept: 2, dropped: 2 });
+    let status = mempool.status(&transfer(2, 0).hash());
+    assert!(
+        matches!(&status, TxStatus::Dropped(dropped) if dropped.reason.code() == "insufficient_funds")
+    );
+    let selected = mempool.select(9, u64::MAX);
+    let hashes: Vec<TxHash> = selected.iter().map(VerifiedTransaction::hash).collect();
+    // In the order of arrival, whichever thread was first, since all pay the same.
+    assert_eq!(hashes.len(), 2);
+    assert!(hashes.contains(&transfer(1, 1).hash()) && hashes.contains(&transfer(3, 0).hash()));
+    // The journal holds just these now, and restoring again changes nothing.
+    let (again, recovered) = journaled(&path);
+    assert_eq!(recovered.transactions.len(), 2);
+    assert_eq!(restore(&again, &source, recovered, now()).unwrap().kept, 2);
+}
+
+#[test]
+fn a_restart_verifies_every_signature_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    let mut forged = transfer(1, 0);
+    forged.signature.0[0] ^= 1;
+    let (mempool, mut recovered) = journaled(&path);
+    recovered.transactions = vec![(now(), forged.clone()), (now(), transfer(2, 0))];
+    let restored = restore(&mempool, &Fake::with([1, 2]), recovered, now()).unwrap();
+    assert_eq!(restored, Restored { kept: 1, dropped: 1 });
+    assert!(matches!(
+        mempool.status(&forged.hash()),
+        TxStatus::Dropped(dropped) if dropped.reason.code() == "bad_signature"
+    ));
+}
+
+#[test]
+fn a_restart_that_cannot_read_the_state_leaves_the_journal_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    let (mempool, recovered) = journaled(&path);
+    let seed =
+        crate::mempool::Recovered { transactions: vec![(now(), transfer(1, 0))], ..recovered };
+    restore(&mempool, &Fake::with([1]), seed, now()).unwrap();
+    drop(mempool);
+    let (mempool, recovered) = journaled(&path);
+    let broken = Fake { is_broken: true, ..Fake::with([1]) };
+    let error = restore(&mempool, &broken, recovered, now()).unwrap_err();
+    assert_eq!(error.code(), "state_unavailable");
+    drop(mempool);
+    assert_eq!(journaled(&path).1.transactions, [(now(), transfer(1, 0))]);
+}

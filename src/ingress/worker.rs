@@ -1,0 +1,253 @@
+//! A thread that verifies, asks the state and fills the mempool; and the same for
+//! what a journal held when the node starts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ait_engine::crypto::KeyCache;
+use ait_engine::execute::Refusal;
+use ait_engine::state::Account;
+use ait_engine::transaction::{
+    Payload, Transaction, TransactionError, VerifiedTransaction, verify_transactions,
+};
+use ait_engine::types::{Address, TimestampMs, TxHash};
+use tokio::sync::oneshot;
+
+use super::line::Line;
+use super::{AccountSource, Clock, SubmitError, Submitted};
+use crate::mempool::{Candidate, Inserted, Mempool, MempoolError, Recovered, Rules};
+
+/// Largest batch: beyond it a signature gets no cheaper.
+const BATCH_COUNT_MAX: usize = 512;
+/// How often accounts are read again because a block came in between.
+const READ_ATTEMPTS: usize = 8;
+
+/// A transaction and who waits for the answer.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) transaction: Transaction,
+    pub(super) reply: oneshot::Sender<Result<Submitted, SubmitError>>,
+}
+
+pub(super) struct Worker {
+    line: Arc<Line<Job>>,
+    mempool: Arc<Mempool>,
+    source: Arc<dyn AccountSource>,
+    clock: Clock,
+    cache: KeyCache,
+}
+
+impl Worker {
+    pub(super) fn new(
+        line: Arc<Line<Job>>,
+        mempool: Arc<Mempool>,
+        source: Arc<dyn AccountSource>,
+        clock: Clock,
+        cached_keys: usize,
+    ) -> Self {
+        Self { line, mempool, source, clock, cache: KeyCache::new(cached_keys) }
+    }
+
+    pub(super) fn run(mut self) {
+        while let Some(jobs) = self.line.take(BATCH_COUNT_MAX) {
+            let (transactions, replies): (Vec<_>, Vec<_>) =
+                jobs.into_iter().map(|job| (job.transaction, job.reply)).unzip();
+            let now = (self.clock)();
+            let verified = verify_transactions(transactions, Some(&mut self.cache));
+            let batch = verified.into_iter().map(|result| (now, result)).collect();
+            let admission = Admission { mempool: &self.mempool, source: &*self.source, now };
+            let results = admission.admit(batch, Mempool::insert_batch);
+            for (reply, result) in replies.into_iter().zip(results) {
+                // Whoever asked may be gone.
+                let _ = reply.send(result);
+            }
+        }
+    }
+}
+
+type Verified = Result<VerifiedTransaction, TransactionError>;
+type Insert = fn(&Mempool, Vec<Candidate>, &Rules) -> Vec<Result<Inserted, MempoolError>>;
+
+struct Admission<'a> {
+    mempool: &'a Mempool,
+    source: &'a dyn AccountSource,
+    now: TimestampMs,
+}
+
+impl Admission<'_> {
+    /// Inserts what verified; the results stand in the order of the batch.
+    fn admit(
+        &self,
+        batch: Vec<(TimestampMs, Verified)>,
+        insert: Insert,
+    ) -> Vec<Result<Submitted, SubmitError>> {
+        let mut results = Vec::with_capacity(batch.len());
+        let mut open = Vec::new();
+        for (at, (added_at, verified)) in batch.into_iter().enumerate() {
+            match verified {
+                Ok(transaction) => {
+                    // Stands unless the attempts below run out.
+                    results.push(Err(SubmitError::Busy));
+                    open.push((at, added_at, transaction));
+                }
+                Err(error) => results.push(Err(error.into())),
+            }
+        }
+        for _ in 0..READ_ATTEMPTS {
+            if open.is_empty() {
+                break;
+            }
+            open = self.attempt(open, insert, &mut results);
+        }
+        results
+    }
+
+    /// Answers what it can; gives back what a block overtook.
+    fn attempt(
+        &self,
+        open: Vec<Open>,
+        insert: Insert,
+        results: &mut [Result<Submitted, SubmitError>],
+    ) -> Vec<Open> {
+        let mut answer = |at: usize, result| {
+            if let Some(slot) = results.get_mut(at) {
+                *slot = result;
+            }
+        };
+        let (rules, accounts) = match self.read(&open) {
+            Ok(read) => read,
+            Err(reason) => {
+                for (at, ..) in open {
+                    answer(at, Err(SubmitError::Unavailable { reason: reason.clone() }));
+                }
+                return Vec::new();
+            }
+        };
+        let mut asked = Vec::new();
+        let mut candidates = Vec::new();
+        for (at, added_at, transaction) in open {
+            let account = accounts.get(&transaction.sender()).copied().unwrap_or_default();
+            match self.refusal(&transaction, &account) {
+                Ok(None) => {
+                    asked.push((at, added_at, transaction.clone()));
+                    candidates.push(Candidate { transaction, account, added_at });
+                }
+                Ok(Some(refusal)) => answer(at, Err(refusal.into())),
+                Err(reason) => answer(at, Err(SubmitError::Unavailable { reason })),
+            }
+        }
+        let mut overtaken = Vec::new();
+        for (one, result) in asked.into_iter().zip(insert(self.mempool, candidates, &rules)) {
+            let hash = one.2.hash();
+            match result {
+                Ok(Inserted { duplicate, replaced }) => {
+                    answer(one.0, Ok(Submitted { hash, duplicate, replaced }));
+                }
+                Err(MempoolError::Outdated { .. }) => overtaken.push(one),
+                Err(error) => answer(one.0, Err(error.into())),
+            }
+        }
+        overtaken
+    }
+
+    fn read(&self, open: &[Open]) -> Result<(Rules, BTreeMap<Address, Account>), String> {
+        // The height first: what is read after it is at least as new.
+        let head = self.source.head_height();
+        let settings = self.source.settings()?;
+        let rules = Rules { chain_id: self.source.chain_id(), head, settings };
+        let mut senders: Vec<Address> = open.iter().map(|(.., one)| one.sender()).collect();
+        senders.sort_unstable();
+        senders.dedup();
+        let accounts = self.source.accounts(&senders)?;
+        let accounts = accounts.into_iter().map(Option::unwrap_or_default);
+        Ok((rules, senders.into_iter().zip(accounts).collect()))
+    }
+
+    /// Asks the engine about what the mempool cannot know: whether a transaction that
+    /// could be executed next has an effect. A transfer's rules the mempool checks itself.
+    fn refusal(
+        &self,
+        transaction: &VerifiedTransaction,
+        account: &Account,
+    ) -> Result<Option<Refusal>, String> {
+        let is_transfer = matches!(transaction.transaction().payload, Payload::Transfer { .. });
+        if is_transfer
+            || transaction.transaction().nonce != account.nonce
+            || self.mempool.get(&transaction.hash()).is_some()
+        {
+            return Ok(None);
+        }
+        self.source.refusal(transaction, self.now)
+    }
+}
+
+/// Its place in the batch, when it came, and the transaction.
+type Open = (usize, TimestampMs, VerifiedTransaction);
+
+/// What became of a journal's transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restored {
+    /// Pending again.
+    pub kept: usize,
+    /// Not taken again; mostly because a block holds them.
+    pub dropped: usize,
+}
+
+/// Verifies what a journal held and inserts what still applies, then rewrites the
+/// journal. To be called before the way in opens.
+///
+/// # Errors
+/// [`SubmitError::Unavailable`] when the state cannot be read, [`SubmitError::Mempool`]
+/// when the journal cannot be written: the journal then is as it was.
+pub fn restore(
+    mempool: &Mempool,
+    source: &dyn AccountSource,
+    recovered: Recovered,
+    now: TimestampMs,
+) -> Result<Restored, SubmitError> {
+    let journaled = recovered.transactions.len();
+    let unused = without_used(source, recovered.transactions)
+        .map_err(|reason| SubmitError::Unavailable { reason })?;
+    let mut restored = Restored { kept: 0, dropped: journaled - unused.len() };
+    let mut waiting = unused.into_iter().peekable();
+    let admission = Admission { mempool, source, now };
+    while waiting.peek().is_some() {
+        let (times, batch): (Vec<_>, Vec<Transaction>) =
+            waiting.by_ref().take(BATCH_COUNT_MAX).unzip();
+        let hashes: Vec<TxHash> = batch.iter().map(Transaction::hash).collect();
+        let batch = times.into_iter().zip(verify_transactions(batch, None)).collect();
+        let results = admission.admit(batch, Mempool::restore_batch);
+        for (hash, result) in hashes.into_iter().zip(results) {
+            match result {
+                Ok(_) => restored.kept += 1,
+                Err(error) if error.is_temporary() => return Err(error),
+                Err(error) => {
+                    restored.dropped += 1;
+                    mempool.note_not_restored(hash, error.code(), error.to_string(), now);
+                }
+            }
+        }
+    }
+    mempool.sweep(now);
+    mempool.compact()?;
+    Ok(restored)
+}
+
+/// Leaves out those whose nonces are used, which a block most likely holds: verifying
+/// them would make up most of the time.
+fn without_used(
+    source: &dyn AccountSource,
+    journaled: Vec<(TimestampMs, Transaction)>,
+) -> Result<Vec<(TimestampMs, Transaction)>, String> {
+    let mut unused = Vec::new();
+    let mut waiting = journaled.into_iter().peekable();
+    while waiting.peek().is_some() {
+        let part: Vec<_> = waiting.by_ref().take(BATCH_COUNT_MAX).collect();
+        let senders: Vec<Address> = part.iter().map(|(_, one)| one.sender()).collect();
+        let accounts = source.accounts(&senders)?;
+        let nonces = accounts.into_iter().map(|account| account.unwrap_or_default().nonce);
+        let kept = part.into_iter().zip(nonces).filter(|((_, one), nonce)| one.nonce >= *nonce);
+        unused.extend(kept.map(|(one, _)| one));
+    }
+    Ok(unused)
+}

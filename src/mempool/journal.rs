@@ -1,0 +1,266 @@
+//! A local file of what was accepted, so that it survives a restart.
+//!
+//! After a header of 8 bytes, records: length of the body (4 bytes, little endian),
+//! first 8 bytes of the body's BLAKE3 hash, body. A body is a tag: 1, the time of
+//! arrival (8 bytes) and the canonical transaction; or 2 and the hash of one that was
+//! dropped. Included transactions leave no record: their nonces tell.
+//!
+//! A record is written before its acceptance is reported, and synced now and then: it
+//! survives a kill of the process at once, a power cut from the last
+//! [`SyncHandle::sync`] on. A file that ends within a record, or in garbage, is read up
+//! to there. What is read is a claim: its signatures and rules are checked again by
+//! who inserts it. No transaction is interpreted here.
+
+use std::collections::{HashMap, hash_map::Entry};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ait_engine::codec::Canonical as _;
+use ait_engine::limits::TRANSACTION_BYTES_MAX;
+use ait_engine::transaction::Transaction;
+use ait_engine::types::{TimestampMs, TxHash};
+
+use super::JournalError;
+
+const HEADER: [u8; 8] = *b"AITMPJ01";
+const TAG_ADDED: u8 = 1;
+const TAG_DROPPED: u8 = 2;
+const ADDED_PREFIX_BYTES: usize = 9;
+const BODY_BYTES_MAX: usize = ADDED_PREFIX_BYTES + TRANSACTION_BYTES_MAX;
+const FRAME_BYTES: usize = 12;
+/// The file may be this much larger than twice what is live.
+const SLACK_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What a journal held when it was opened.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// Transactions that were pending or included since, in order of arrival.
+    pub transactions: Vec<(TimestampMs, Transaction)>,
+    /// Bytes at the end that were no record.
+    pub discarded_bytes: u64,
+    /// Where a file that is no journal was moved.
+    pub set_aside: Option<PathBuf>,
+}
+
+/// An open journal.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: Arc<File>,
+    bytes: u64,
+    buffer: Vec<u8>,
+}
+
+/// Makes what was written so far survive a power cut, without holding anything up.
+#[derive(Debug, Clone)]
+pub struct SyncHandle {
+    path: PathBuf,
+    file: Arc<File>,
+}
+
+impl SyncHandle {
+    /// Waits until the disk has it.
+    ///
+    /// # Errors
+    /// [`JournalError`] when the disk fails.
+    pub fn sync(&self) -> Result<(), JournalError> {
+        self.file.sync_data().map_err(|source| error(&self.path, "sync", source))
+    }
+}
+
+fn error(path: &Path, action: &'static str, source: io::Error) -> JournalError {
+    JournalError { path: path.display().to_string(), action, source }
+}
+
+impl Journal {
+    /// Opens or makes the journal at `path` and reads what it holds. A torn end is cut off.
+    ///
+    /// # Errors
+    /// [`JournalError`] when the file cannot be read or written.
+    pub fn open(path: &Path) -> Result<(Self, Recovered), JournalError> {
+        let bytes = match File::open(path) {
+            Ok(mut file) => {
+                let mut bytes = Vec::new();
+                file.read_to_end(&mut bytes).map_err(|source| error(path, "read", source))?;
+                bytes
+            }
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(source) => return Err(error(path, "open", source)),
+        };
+        let Some(records) = bytes.strip_prefix(&HEADER) else {
+            // A header cut short is a file that was never used.
+            let set_aside = if HEADER.starts_with(&bytes) { None } else { Some(set_aside(path)?) };
+            let journal = Self::create(path, &[])?;
+            let discarded_bytes = bytes.len() as u64;
+            return Ok((journal, Recovered { set_aside, discarded_bytes, ..Recovered::default() }));
+        };
+        let (transactions, good_bytes) = read_records(records);
+        let length = (HEADER.len() + good_bytes) as u64;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .open(path)
+            .map_err(|source| error(path, "open for writing", source))?;
+        file.set_len(length).map_err(|source| error(path, "cut", source))?;
+        file.seek(SeekFrom::End(0)).map_err(|source| error(path, "seek in", source))?;
+        let journal =
+            Self { path: path.to_owned(), file: Arc::new(file), bytes: length, buffer: Vec::new() };
+        let discarded_bytes = bytes.len() as u64 - length;
+        Ok((journal, Recovered { transactions, discarded_bytes, set_aside: None }))
+    }
+
+    /// Writes a new file beside the old one and puts it in its place.
+    fn create(path: &Path, records: &[u8]) -> Result<Self, JournalError> {
+        let fresh = path.with_extension("new");
+        let at = |action| move |source| error(&path.with_extension("new"), action, source);
+        let mut file = File::create(&fresh).map_err(at("create"))?;
+        file.write_all(&HEADER).map_err(at("write"))?;
+        file.write_all(records).map_err(at("write"))?;
+        file.sync_all().map_err(at("sync"))?;
+        std::fs::rename(&fresh, path).map_err(|source| error(path, "replace", source))?;
+        sync_directory(path).map_err(|source| error(path, "sync the directory of", source))?;
+        let bytes = (HEADER.len() + records.len()) as u64;
+        Ok(Self { path: path.to_owned(), file: Arc::new(file), bytes, buffer: Vec::new() })
+    }
+
+    /// Notes an accepted transaction; [`Journal::write`] writes it.
+    pub(super) fn note_added(&mut self, added_at: TimestampMs, transaction: &Transaction) {
+        put_added(&mut self.buffer, added_at, transaction);
+    }
+
+    /// Notes one that was let go.
+    pub(super) fn note_dropped(&mut self, hash: &TxHash) {
+        let mut body = [0; 33];
+        let (tag, rest) = body.split_at_mut(1);
+        tag.copy_from_slice(&[TAG_DROPPED]);
+        rest.copy_from_slice(hash.as_bytes());
+        put_record(&mut self.buffer, &body);
+    }
+
+    /// Hands everything noted to the operating system.
+    pub(super) fn write(&mut self) -> Result<(), JournalError> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        (&*self.file)
+            .write_all(&self.buffer)
+            .map_err(|source| error(&self.path, "write", source))?;
+        self.bytes += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Whether the file is much larger than `live_bytes` of transactions need.
+    pub(super) const fn is_wasteful(&self, live_bytes: u64) -> bool {
+        self.bytes > live_bytes.saturating_mul(2).saturating_add(SLACK_BYTES)
+    }
+
+    /// Replaces the file by one that holds these transactions only.
+    pub(super) fn compact<'t>(
+        &mut self,
+        live: impl Iterator<Item = (TimestampMs, &'t Transaction)>,
+    ) -> Result<(), JournalError> {
+        let mut records = Vec::new();
+        for (added_at, transaction) in live {
+            put_added(&mut records, added_at, transaction);
+        }
+        *self = Self::create(&self.path, &records)?;
+        Ok(())
+    }
+
+    pub(super) fn sync_handle(&self) -> SyncHandle {
+        SyncHandle { path: self.path.clone(), file: Arc::clone(&self.file) }
+    }
+
+    /// The same journal writing into another file, for disks that fail.
+    #[cfg(test)]
+    pub(super) fn with_file(mut self, path: &Path) -> Self {
+        self.file = Arc::new(OpenOptions::new().write(true).open(path).expect("the file opens"));
+        self
+    }
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn set_aside(path: &Path) -> Result<PathBuf, JournalError> {
+    let aside = path.with_extension("corrupt");
+    std::fs::rename(path, &aside).map_err(|source| error(path, "set aside", source))?;
+    Ok(aside)
+}
+
+fn put_added(out: &mut Vec<u8>, added_at: TimestampMs, transaction: &Transaction) {
+    let mut body = Vec::with_capacity(256);
+    body.push(TAG_ADDED);
+    body.extend_from_slice(&added_at.get().to_le_bytes());
+    transaction.encode_to(&mut body);
+    put_record(out, &body);
+}
+
+fn checksum(body: &[u8]) -> [u8; 8] {
+    blake3::hash(body).as_bytes().first_chunk().copied().unwrap_or_default()
+}
+
+fn put_record(out: &mut Vec<u8>, body: &[u8]) {
+    // A verified transaction is at most TRANSACTION_BYTES_MAX long.
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&checksum(body));
+    out.extend_from_slice(body);
+}
+
+enum Record {
+    Added(TimestampMs, Box<Transaction>),
+    Dropped(TxHash),
+}
+
+/// The record at the beginning of `input` and its length; none if there is no whole one.
+fn read_record(input: &[u8]) -> Option<(Record, usize)> {
+    let (length, rest) = input.split_first_chunk::<4>()?;
+    let (sum, rest) = rest.split_first_chunk::<8>()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let body = rest.get(..length).filter(|body| body.len() <= BODY_BYTES_MAX)?;
+    if checksum(body) != *sum {
+        return None;
+    }
+    let record = match body.split_first()? {
+        (&TAG_ADDED, rest) => {
+            let (added_at, bytes) = rest.split_first_chunk::<8>()?;
+            let added_at = TimestampMs::new(u64::from_le_bytes(*added_at))?;
+            Record::Added(added_at, Box::new(Transaction::decode(bytes).ok()?))
+        }
+        (&TAG_DROPPED, hash) => Record::Dropped(TxHash(hash.try_into().ok()?)),
+        _ => return None,
+    };
+    Some((record, FRAME_BYTES + length))
+}
+
+/// What the records leave pending, and the length of the whole records.
+fn read_records(mut input: &[u8]) -> (Vec<(TimestampMs, Transaction)>, usize) {
+    let mut good_bytes = 0;
+    let mut slots: Vec<Option<(TimestampMs, Transaction)>> = Vec::new();
+    let mut places: HashMap<TxHash, usize> = HashMap::new();
+    while let Some((record, length)) = read_record(input) {
+        match record {
+            Record::Added(added_at, transaction) => match places.entry(transaction.hash()) {
+                Entry::Occupied(_) => {}
+                Entry::Vacant(vacant) => {
+                    vacant.insert(slots.len());
+                    slots.push(Some((added_at, *transaction)));
+                }
+            },
+            Record::Dropped(hash) => {
+                let place = places.remove(&hash);
+                if let Some(slot) = place.and_then(|place| slots.get_mut(place)) {
+                    *slot = None;
+                }
+            }
+        }
+        good_bytes += length;
+        input = input.get(length..).unwrap_or_default();
+    }
+    (slots.into_iter().flatten().collect(), good_bytes)
+}

@@ -1,0 +1,216 @@
+//! One sender's pending transactions in the order of their nonces.
+//!
+//! Knows nothing of other senders and enforces no bound.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ait_engine::state::Account;
+use ait_engine::transaction::{Payload, Transaction, VerifiedTransaction};
+use ait_engine::types::{Height, Nonce, TimestampMs};
+
+/// Fee per byte, compared exactly.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FeeRate {
+    fee: u64,
+    bytes: u32,
+}
+
+impl FeeRate {
+    pub(super) fn of(transaction: &VerifiedTransaction) -> Self {
+        let bytes = transaction.byte_count().max(1);
+        Self { fee: transaction.transaction().fee.get(), bytes }
+    }
+}
+
+impl Ord for FeeRate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let left = u128::from(self.fee) * u128::from(other.bytes);
+        let right = u128::from(other.fee) * u128::from(self.bytes);
+        left.cmp(&right)
+    }
+}
+
+impl PartialOrd for FeeRate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for FeeRate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for FeeRate {}
+
+/// Order in which the first transactions of senders are selected: best first.
+pub(super) type HeadKey = (Reverse<FeeRate>, u64);
+/// Order in which the last transactions of senders are evicted: worst first, newest of equals first.
+pub(super) type TailKey = (FeeRate, Reverse<u64>);
+
+/// A pending transaction.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) transaction: Arc<VerifiedTransaction>,
+    /// Number of its arrival; no two are alike.
+    pub(super) seq: u64,
+    pub(super) added_at: TimestampMs,
+    pub(super) rate: FeeRate,
+}
+
+impl Entry {
+    pub(super) fn nonce(&self) -> Nonce {
+        self.transaction.transaction().nonce
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        u64::from(self.transaction.byte_count())
+    }
+
+    pub(super) fn expires_at(&self) -> Option<Height> {
+        self.transaction.transaction().expires_at
+    }
+
+    pub(super) fn head_key(&self) -> HeadKey {
+        (Reverse(self.rate), self.seq)
+    }
+
+    pub(super) fn tail_key(&self) -> TailKey {
+        (self.rate, Reverse(self.seq))
+    }
+}
+
+/// What a transaction takes from its sender.
+pub(super) fn spending(transaction: &Transaction) -> u128 {
+    let amount = match &transaction.payload {
+        Payload::Transfer { amount, .. } => amount.get(),
+        _ => 0,
+    };
+    u128::from(amount) + u128::from(transaction.fee.get())
+}
+
+/// One sender's pending transactions; gaps between nonces are allowed.
+#[derive(Debug)]
+pub(super) struct Queue {
+    account: Account,
+    entries: BTreeMap<Nonce, Entry>,
+    /// How many follow the account's nonce without a gap.
+    run: u64,
+    bytes: u64,
+    spending: u128,
+}
+
+impl Queue {
+    pub(super) const fn new(account: Account) -> Self {
+        Self { account, entries: BTreeMap::new(), run: 0, bytes: 0, spending: 0 }
+    }
+
+    pub(super) const fn account(&self) -> Account {
+        self.account
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn get(&self, nonce: Nonce) -> Option<&Entry> {
+        self.entries.get(&nonce)
+    }
+
+    pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// The first nonce after those that can be executed.
+    pub(super) const fn next_nonce(&self) -> Nonce {
+        Nonce::saturating(self.account.nonce.get().saturating_add(self.run))
+    }
+
+    /// The transaction that can be executed first.
+    pub(super) fn head(&self) -> Option<&Entry> {
+        self.entries.get(&self.account.nonce)
+    }
+
+    /// The transaction with the highest nonce.
+    pub(super) fn tail(&self) -> Option<&Entry> {
+        self.entries.values().next_back()
+    }
+
+    /// The transaction with the highest nonce below `nonce`.
+    pub(super) fn before(&self, nonce: Nonce) -> Option<&Entry> {
+        self.entries.range(..nonce).next_back().map(|(_, entry)| entry)
+    }
+
+    /// What the transactions with nonces below `nonce` take. Costs what lies above.
+    pub(super) fn spending_before(&self, nonce: Nonce) -> u128 {
+        let after: u128 =
+            self.entries.range(nonce..).map(|(_, e)| spending(e.transaction.transaction())).sum();
+        self.spending.saturating_sub(after)
+    }
+
+    /// Nonces that the account has used.
+    pub(super) fn used(&self) -> Vec<Nonce> {
+        self.entries.range(..self.account.nonce).map(|(nonce, _)| *nonce).collect()
+    }
+
+    /// Nonces that the account cannot pay for, each with what it and those before it
+    /// take. Costs nothing when all are affordable. Used nonces must be gone.
+    pub(super) fn unaffordable(&self) -> Vec<(Nonce, u128)> {
+        let balance = u128::from(self.account.balance.get());
+        let mut found = Vec::new();
+        let mut sum = self.spending;
+        for (nonce, entry) in self.entries.iter().rev() {
+            if sum <= balance {
+                break;
+            }
+            found.push((*nonce, sum));
+            sum = sum.saturating_sub(entry_spending(entry));
+        }
+        found
+    }
+
+    pub(super) fn insert(&mut self, entry: Entry) {
+        let nonce = entry.nonce();
+        self.bytes += entry.bytes();
+        self.spending += entry_spending(&entry);
+        self.entries.insert(nonce, entry);
+        if nonce == self.next_nonce() {
+            self.extend_run();
+        }
+    }
+
+    pub(super) fn remove(&mut self, nonce: Nonce) -> Option<Entry> {
+        let entry = self.entries.remove(&nonce)?;
+        self.bytes = self.bytes.saturating_sub(entry.bytes());
+        self.spending = self.spending.saturating_sub(entry_spending(&entry));
+        if let Some(offset) = nonce.checked_sub(self.account.nonce) {
+            self.run = self.run.min(offset.get());
+        }
+        Some(entry)
+    }
+
+    pub(super) fn set_account(&mut self, account: Account) {
+        let (begin, end) = (self.account.nonce, self.next_nonce());
+        self.account = account;
+        let has_run = begin <= account.nonce && account.nonce <= end;
+        self.run = if has_run { end.get() - account.nonce.get() } else { 0 };
+        self.extend_run();
+    }
+
+    fn extend_run(&mut self) {
+        while self.entries.contains_key(&self.next_nonce()) {
+            self.run += 1;
+        }
+    }
+}
+
+fn entry_spending(entry: &Entry) -> u128 {
+    spending(entry.transaction.transaction())
+}
