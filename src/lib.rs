@@ -3,3 +3,4 @@
 //! No rule that decides whether a transaction or a block is valid lives here.
 
 pub mod chain;
+pub mod devnet;
