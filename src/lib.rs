@@ -3,4 +3,6 @@
 //! No rule that decides whether a transaction or a block is valid lives here.
 
 pub mod chain;
+pub mod coordinator;
 pub mod devnet;
+pub mod receipts;
