@@ -321,3 +321,6 @@ impl<A: Attest> Edge<'_, A> {
         Ok(sign(fields.canonical()?, &key)?)
     }
 }
+
+#[cfg(test)]
+mod tests;
