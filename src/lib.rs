@@ -4,5 +4,8 @@
 
 pub mod chain;
 pub mod consensus;
+pub mod coordinator;
+pub mod devnet;
 pub mod ingress;
 pub mod mempool;
+pub mod receipts;
