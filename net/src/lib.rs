@@ -1,1 +1,6 @@
-//! net
+//! What nodes and clients say to each other: the JSON wire forms, the REST client,
+//! and the verification of what a node answers.
+//!
+//! No execution rule lives here.
+
+pub mod wire;
