@@ -230,7 +230,7 @@ impl ParamSet {
                 max,
             });
         }
-        if changes.windows(2).any(|pair| same_subject(pair)) {
+        if changes.windows(2).any(same_subject) {
             return Err(DecodeError::Invalid { what: "parameter changed twice" });
         }
         Ok(Self { changes })

@@ -5,6 +5,7 @@
 //! layers and disk of one moment.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ait_engine::state::{Layer, Value, WriteSet};
@@ -35,7 +36,7 @@ impl Default for CheckpointPolicy {
 }
 
 /// What readers and the writer share.
-pub struct Shared {
+pub(super) struct Shared {
     /// Written since the last checkpoint began.
     active: Layer,
     /// Being written to disk.
@@ -236,14 +237,14 @@ fn write(
     let mut chunks: BTreeMap<[u8; 9], NodeChunk> = BTreeMap::new();
     for ((level, index), hash) in layer.nodes() {
         let (key, at) = node_place(level, index);
-        if !chunks.contains_key(&key) {
-            let chunk = match snapshot.get(NODES, &key)? {
+        let chunk = match chunks.entry(key) {
+            Entry::Occupied(chunk) => chunk.into_mut(),
+            Entry::Vacant(vacant) => vacant.insert(match snapshot.get(NODES, &key)? {
                 Some(bytes) => read_nodes(&bytes)?,
                 None => NodeChunk { hashes: [[0; 32]; NODES_PER_CHUNK] },
-            };
-            chunks.insert(key, chunk);
-        }
-        if let Some(place) = chunks.get_mut(&key).and_then(|chunk| chunk.hashes.get_mut(at)) {
+            }),
+        };
+        if let Some(place) = chunk.hashes.get_mut(at) {
             *place = hash.0;
         }
     }

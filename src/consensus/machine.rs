@@ -451,6 +451,7 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
 
     /// Checks votes of a certificate: known validators, one each, good signatures, and
     /// enough power: a quorum, or more than a third where one honest vote must be among them.
+    #[expect(clippy::result_large_err, reason = "the error is the library's")]
     fn verify_votes(
         &self,
         votes: impl Iterator<Item = SignedVote>,

@@ -373,7 +373,7 @@ fn run_four(down: Option<usize>, lossless: bool) -> Vec<Vec<Certificate>> {
                 Action::Publish(message) => {
                     for other in (0..4).filter(|o| *o != at && Some(*o) != down) {
                         dropped += 1;
-                        if !lossless && dropped % 7 == 0 {
+                        if !lossless && dropped.is_multiple_of(7) {
                             continue;
                         }
                         if let Message::Proposal(p) = &message {

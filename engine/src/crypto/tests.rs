@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "counts are printed")]
 
 use curve25519_dalek::constants::EIGHT_TORSION;
 use proptest::prelude::*;

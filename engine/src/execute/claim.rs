@@ -137,13 +137,12 @@ fn rewards(
     };
     let mut rewards = vec![Reward { address: provider, amount: amount(minted)? }];
     let share = minted * u128::from(params.coordinator_ratio_bps) / 10_000;
-    let count = payouts.len() as u128;
-    if count > 0 {
-        for (at, address) in payouts.iter().enumerate() {
-            let part = share / count + if at == 0 { share % count } else { 0 };
-            if part > 0 {
-                rewards.push(Reward { address: *address, amount: amount(part)? });
-            }
+    // A threshold of one at least was checked, so that there is a payout.
+    let count = (payouts.len() as u128).max(1);
+    for (at, address) in payouts.iter().enumerate() {
+        let part = share / count + if at == 0 { share % count } else { 0 };
+        if part > 0 {
+            rewards.push(Reward { address: *address, amount: amount(part)? });
         }
     }
     Ok(rewards)

@@ -3,6 +3,7 @@
 //! A transaction's writes are staged and kept only if it applies as a whole.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::codec::DecodeError;
 use crate::state::{Account, Key, Leaf, StateView, Value, WriteSet, update};
@@ -26,7 +27,7 @@ pub enum StateFault<E> {
 }
 
 #[derive(Debug, Clone)]
-struct Entry {
+struct Slot {
     /// Number and link of an entry that the view has; none for a new or absent one.
     old: Option<(u64, u64)>,
     value: Option<Value>,
@@ -37,7 +38,7 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Draft<V> {
     view: V,
-    entries: BTreeMap<Key, Entry>,
+    entries: BTreeMap<Key, Slot>,
     /// Keys of new entries in order of their creation, which gives their numbers.
     created: Vec<Key>,
     staged: Vec<(Key, Value)>,
@@ -48,15 +49,15 @@ impl<V: StateView> Draft<V> {
         Self { view, entries: BTreeMap::new(), created: Vec::new(), staged: Vec::new() }
     }
 
-    fn load(&mut self, key: &Key) -> Result<&mut Entry, StateFault<V::Error>> {
+    fn load(&mut self, key: &Key) -> Result<&mut Slot, StateFault<V::Error>> {
         if !self.entries.contains_key(key) {
             let entry = match self.view.number_of(key).map_err(StateFault::Read)? {
                 Some(number) => {
                     let Leaf { next, value, .. } =
                         self.view.leaf(number).map_err(StateFault::Read)?;
-                    Entry { old: Some((number, next)), value: Some(value), changed: false }
+                    Slot { old: Some((number, next)), value: Some(value), changed: false }
                 }
-                None => Entry { old: None, value: None, changed: false },
+                None => Slot { old: None, value: None, changed: false },
             };
             self.entries.insert(*key, entry);
         }
@@ -133,8 +134,8 @@ fn link<V: StateView>(
     let mut previous: Option<(Key, u64)> = None;
     for (key, number) in numbers {
         let below = view.number_below(key).map_err(StateFault::Read)?;
-        if !leaves.contains_key(&below) {
-            leaves.insert(below, view.leaf(below).map_err(StateFault::Read)?);
+        if let Entry::Vacant(vacant) = leaves.entry(below) {
+            vacant.insert(view.leaf(below).map_err(StateFault::Read)?);
         }
         let below_key = leaves.get(&below).map_or(Key::SENTINEL, |leaf| leaf.key);
         let before = match previous {

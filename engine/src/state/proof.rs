@@ -60,7 +60,8 @@ impl LeafPath {
         let mut index = self.number;
         let mut node = self.leaf.hash();
         for sibling in &self.siblings {
-            let parts = if index % 2 == 0 { [&node.0, &sibling.0] } else { [&sibling.0, &node.0] };
+            let parts =
+                if index.is_multiple_of(2) { [&node.0, &sibling.0] } else { [&sibling.0, &node.0] };
             node = Domain::StateNode.hash(&[parts[0], parts[1]]);
             index /= 2;
         }

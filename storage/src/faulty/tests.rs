@@ -50,16 +50,10 @@ fn crash_at_every_operation_loses_nothing_acknowledged_and_halves_nothing() {
             let inner = Arc::new(MemoryStorage::new());
             let faulty = Faulty::new(Arc::clone(&inner), FaultPlan::crash_at(number, moment));
             let (acknowledged, result) = work(&faulty);
-            assert!(
-                matches!(result, Err(StorageError::Crashed)),
-                "{number} {moment:?}"
-            );
+            assert!(matches!(result, Err(StorageError::Crashed)), "{number} {moment:?}");
             assert!(faulty.has_crashed());
             assert!(matches!(faulty.stats(), Err(StorageError::Crashed)));
-            assert!(matches!(
-                faulty.snapshot().map(|_| ()),
-                Err(StorageError::Crashed)
-            ));
+            assert!(matches!(faulty.snapshot().map(|_| ()), Err(StorageError::Crashed)));
             let found = keys(&inner.recover()).unwrap();
             let whole = |count: u8| (1..=count).flat_map(|key| [key, key]).collect::<Vec<_>>();
             let committed = acknowledged as u8;
@@ -75,10 +69,8 @@ fn crash_at_every_operation_loses_nothing_acknowledged_and_halves_nothing() {
 fn failed_read_is_reported_once_and_the_handle_stays_good() {
     for operation in [Operation::Snapshot, Operation::Range] {
         for moment in [FaultMoment::Before, FaultMoment::After] {
-            let faulty = Faulty::new(
-                MemoryStorage::new(),
-                FaultPlan::fail_at(operation, 2, moment),
-            );
+            let faulty =
+                Faulty::new(MemoryStorage::new(), FaultPlan::fail_at(operation, 2, moment));
             faulty.commit(put(1), Durability::Immediate).unwrap();
             assert_eq!(keys(&faulty).unwrap(), [1, 1]);
             let failed = keys(&faulty).unwrap_err();
@@ -99,14 +91,9 @@ fn scan_that_fails_inside_ends_after_one_entry() {
     );
     faulty.commit(put(1), Durability::Immediate).unwrap();
     let snapshot = faulty.snapshot().unwrap();
-    let mut scan = snapshot
-        .range(TABLE, KeyRange::all(), Direction::Forward)
-        .unwrap();
+    let mut scan = snapshot.range(TABLE, KeyRange::all(), Direction::Forward).unwrap();
     assert!(scan.next().unwrap().is_ok());
-    assert!(matches!(
-        scan.next().unwrap(),
-        Err(StorageError::Injected { .. })
-    ));
+    assert!(matches!(scan.next().unwrap(), Err(StorageError::Injected { .. })));
     assert!(scan.next().is_none());
 }
 
@@ -121,17 +108,12 @@ fn snapshots_and_scans_end_with_the_crash_of_their_handle() {
     let faulty = Faulty::new(MemoryStorage::new(), plan);
     faulty.commit(put(1), Durability::Immediate).unwrap();
     let snapshot = faulty.snapshot().unwrap();
-    let mut scan = snapshot
-        .range(TABLE, KeyRange::all(), Direction::Forward)
-        .unwrap();
+    let mut scan = snapshot.range(TABLE, KeyRange::all(), Direction::Forward).unwrap();
     assert!(scan.next().unwrap().is_ok());
     let crashed = faulty.commit(put(2), Durability::Immediate);
     assert_eq!(crashed.unwrap_err().kind(), StorageErrorKind::Crashed);
     assert!(matches!(scan.next().unwrap(), Err(StorageError::Crashed)));
-    assert!(matches!(
-        snapshot.get(TABLE, &[1]),
-        Err(StorageError::Crashed)
-    ));
+    assert!(matches!(snapshot.get(TABLE, &[1]), Err(StorageError::Crashed)));
 }
 
 #[test]

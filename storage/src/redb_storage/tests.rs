@@ -21,10 +21,7 @@ const TABLE: Table = Table::new("table");
 const COMMITS: u32 = 12;
 
 fn options() -> RedbOptions {
-    RedbOptions {
-        cache_bytes: 1024 * 1024,
-        ..RedbOptions::default()
-    }
+    RedbOptions { cache_bytes: 1024 * 1024, ..RedbOptions::default() }
 }
 
 /// Entries of commit `number`: each commit replaces one entry and adds some, all telling its
@@ -44,9 +41,7 @@ fn batch(number: u32) -> Batch {
 
 fn fill(storage: &RedbStorage) {
     for number in 1..=COMMITS {
-        storage
-            .commit(batch(number), Durability::Immediate)
-            .unwrap();
+        storage.commit(batch(number), Durability::Immediate).unwrap();
     }
 }
 
@@ -90,13 +85,7 @@ fn killed_file(directory: &Path) -> PathBuf {
 
 /// Opens a damaged file and reads all of it.
 fn examine(path: &Path, verify: bool) -> Result<u32, StorageError> {
-    let storage = RedbStorage::open(
-        path,
-        &RedbOptions {
-            verify,
-            ..options()
-        },
-    )?;
+    let storage = RedbStorage::open(path, &RedbOptions { verify, ..options() })?;
     let newest = newest_whole_commit(&storage)?;
     storage.commit(batch(newest + 1), Durability::Immediate)?;
     newest_whole_commit(&storage)
@@ -104,9 +93,7 @@ fn examine(path: &Path, verify: bool) -> Result<u32, StorageError> {
 
 fn truncation_offsets(length: u64) -> impl Iterator<Item = u64> {
     let early = (0..4096_u64).step_by(61).chain([4095, 4096, 4097]);
-    early
-        .chain((4098..length).step_by(length as usize / 97))
-        .chain([length - 4096, length - 1])
+    early.chain((4098..length).step_by(length as usize / 97)).chain([length - 4096, length - 1])
 }
 
 #[test]
@@ -159,10 +146,7 @@ fn file_with_garbage_in_its_pages_is_refused_by_a_verifying_open() {
         *byte ^= 0x5a;
     }
     fs::write(&damaged, &garbled).unwrap();
-    assert_eq!(
-        examine(&damaged, true).unwrap_err().kind(),
-        StorageErrorKind::Corrupt
-    );
+    assert_eq!(examine(&damaged, true).unwrap_err().kind(), StorageErrorKind::Corrupt);
 }
 
 #[test]
@@ -187,9 +171,7 @@ fn redb_file_with_tables_of_other_types_is_corrupt() {
     let path = directory.path().join("typed.redb");
     let database = redb::Database::create(&path).unwrap();
     let transaction = database.begin_write().unwrap();
-    transaction
-        .open_table(redb::TableDefinition::<u64, u64>::new("table"))
-        .unwrap();
+    transaction.open_table(redb::TableDefinition::<u64, u64>::new("table")).unwrap();
     transaction.commit().unwrap();
     drop(database);
     let storage = RedbStorage::open(&path, &options()).unwrap();
@@ -206,18 +188,13 @@ fn second_opener_is_told_that_the_file_is_locked() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("chain.redb");
     let first = RedbStorage::open(&path, &options()).unwrap();
-    for second in [
-        RedbStorage::open(&path, &options()),
-        RedbStorage::open_read_only(&path, &options()),
-    ] {
+    for second in
+        [RedbStorage::open(&path, &options()), RedbStorage::open_read_only(&path, &options())]
+    {
         let refused = second.unwrap_err();
         assert_eq!(refused.kind(), StorageErrorKind::Locked);
         assert!(refused.is_retryable());
-        assert!(
-            refused
-                .to_string()
-                .contains("already open in another process")
-        );
+        assert!(refused.to_string().contains("already open in another process"));
     }
     fill(&first);
     first.close().unwrap();
@@ -234,10 +211,7 @@ fn readers_share_a_closed_file_and_keep_a_writer_out() {
         assert_eq!(newest_whole_commit(reader).unwrap(), COMMITS);
         let refused = reader.commit(batch(1), Durability::Immediate);
         assert_eq!(refused.unwrap_err().kind(), StorageErrorKind::ReadOnly);
-        assert_eq!(
-            reader.compact().unwrap_err().kind(),
-            StorageErrorKind::ReadOnly
-        );
+        assert_eq!(reader.compact().unwrap_err().kind(), StorageErrorKind::ReadOnly);
     }
     let writer = RedbStorage::open(&path, &options()).unwrap_err();
     assert_eq!(writer.kind(), StorageErrorKind::Locked);
@@ -248,22 +222,14 @@ fn killed_process_leaves_every_durable_commit() {
     let directory = TempDir::new().unwrap();
     let running = directory.path().join("running.redb");
     for quick_repair in [true, false] {
-        let options = RedbOptions {
-            quick_repair,
-            ..options()
-        };
+        let options = RedbOptions { quick_repair, ..options() };
         let storage = RedbStorage::open(&running, &options).unwrap();
         for number in 1..=COMMITS {
-            storage
-                .commit(batch(number), Durability::Immediate)
-                .unwrap();
+            storage.commit(batch(number), Durability::Immediate).unwrap();
             let copy = directory.path().join("killed.redb");
             fs::copy(&running, &copy).unwrap();
             let read_only = RedbStorage::open_read_only(&copy, &options);
-            assert_eq!(
-                read_only.unwrap_err().kind(),
-                StorageErrorKind::NeedsRecovery
-            );
+            assert_eq!(read_only.unwrap_err().kind(), StorageErrorKind::NeedsRecovery);
             assert_eq!(
                 newest_whole_commit(&RedbStorage::open(&copy, &options).unwrap()).unwrap(),
                 number
@@ -281,14 +247,9 @@ fn new_file_is_private_and_alone_in_its_directory() {
     // What a crash while making the file leaves.
     fs::write(directory.path().join("chain.redb.new"), b"half a database").unwrap();
     let storage = RedbStorage::open(&path, &options()).unwrap();
-    assert_eq!(
-        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
-    let names: Vec<_> = fs::read_dir(directory.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let names: Vec<_> =
+        fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["chain.redb"]);
     drop(storage);
 }
@@ -297,25 +258,13 @@ fn new_file_is_private_and_alone_in_its_directory() {
 fn missing_file_or_directory_is_missing() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("chain.redb");
-    let existing_only = RedbOptions {
-        create: false,
-        ..options()
-    };
+    let existing_only = RedbOptions { create: false, ..options() };
     let kind = |opened: Result<RedbStorage, StorageError>| opened.unwrap_err().kind();
-    assert_eq!(
-        kind(RedbStorage::open(&path, &existing_only)),
-        StorageErrorKind::Missing
-    );
-    assert_eq!(
-        kind(RedbStorage::open_read_only(&path, &options())),
-        StorageErrorKind::Missing
-    );
+    assert_eq!(kind(RedbStorage::open(&path, &existing_only)), StorageErrorKind::Missing);
+    assert_eq!(kind(RedbStorage::open_read_only(&path, &options())), StorageErrorKind::Missing);
     assert!(!path.exists());
     let nowhere = directory.path().join("absent").join("chain.redb");
-    assert_eq!(
-        kind(RedbStorage::open(nowhere, &options())),
-        StorageErrorKind::Missing
-    );
+    assert_eq!(kind(RedbStorage::open(nowhere, &options())), StorageErrorKind::Missing);
     assert_eq!(
         kind(RedbStorage::open_read_only(directory.path(), &options())),
         StorageErrorKind::Corrupt
@@ -325,10 +274,7 @@ fn missing_file_or_directory_is_missing() {
 #[test]
 fn permission_refused_is_read_only() {
     let place = crate::Place::Path(PathBuf::from("chain.redb"));
-    for kind in [
-        std::io::ErrorKind::PermissionDenied,
-        std::io::ErrorKind::ReadOnlyFilesystem,
-    ] {
+    for kind in [std::io::ErrorKind::PermissionDenied, std::io::ErrorKind::ReadOnlyFilesystem] {
         let error = super::failure::io(&place, kind.into());
         assert_eq!(error.kind(), StorageErrorKind::ReadOnly);
         assert!(error.advice().contains("writable"));
@@ -377,11 +323,7 @@ fn verifying_open_finds_any_altered_byte_or_shows_whole_commits() {
     for seed in 0..400_u64 {
         let draw = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         // Every other one in the header, the rest anywhere.
-        let reach = if seed.is_multiple_of(2) {
-            320
-        } else {
-            bytes.len() as u64
-        };
+        let reach = if seed.is_multiple_of(2) { 320 } else { bytes.len() as u64 };
         let mut altered = bytes.clone();
         altered[((draw >> 8) % reach) as usize] ^= (draw >> 56) as u8 | 1;
         fs::write(&damaged, &altered).unwrap();

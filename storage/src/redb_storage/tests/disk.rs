@@ -72,11 +72,7 @@ impl Platters {
                 found[sector.offset..end].copy_from_slice(&sector.bytes);
             }
         }
-        Disk(Arc::new(Mutex::new(Self {
-            seen: found.clone(),
-            synced: found,
-            ..Self::default()
-        })))
+        Disk(Arc::new(Mutex::new(Self { seen: found.clone(), synced: found, ..Self::default() })))
     }
 
     fn take_room(&mut self, bytes: usize) -> io::Result<()> {
@@ -95,10 +91,8 @@ impl StorageBackend for Disk {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let platters = self.0.lock().unwrap();
         let start = offset as usize;
-        let found = platters
-            .seen
-            .get(start..start + out.len())
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        let found =
+            platters.seen.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(found);
         Ok(())
     }
@@ -126,16 +120,13 @@ impl StorageBackend for Disk {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut platters = self.0.lock().unwrap();
         let start = offset as usize;
-        let target = platters
-            .seen
-            .get_mut(start..start + data.len())
-            .ok_or(io::ErrorKind::InvalidInput)?;
+        let target =
+            platters.seen.get_mut(start..start + data.len()).ok_or(io::ErrorKind::InvalidInput)?;
         target.copy_from_slice(data);
         for (number, bytes) in data.chunks(SECTOR_BYTES).enumerate() {
-            platters.pending.push(Sector {
-                offset: start + number * SECTOR_BYTES,
-                bytes: bytes.to_vec(),
-            });
+            platters
+                .pending
+                .push(Sector { offset: start + number * SECTOR_BYTES, bytes: bytes.to_vec() });
         }
         Ok(())
     }

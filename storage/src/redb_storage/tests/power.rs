@@ -23,26 +23,18 @@ fn open(disk: &Disk, options: &RedbOptions) -> Result<RedbStorage, StorageError>
 fn power_cut_after_a_durable_commit_keeps_it_and_loses_later_ones_whole() {
     for quick_repair in [true, false] {
         // A cache this small writes pages of a transaction before it commits.
-        let options = RedbOptions {
-            quick_repair,
-            cache_bytes: 16 * 1024,
-            ..options()
-        };
+        let options = RedbOptions { quick_repair, cache_bytes: 16 * 1024, ..options() };
         let disk = Disk::default();
         let storage = open(&disk, &options).unwrap();
         let mut unsynced = 0;
         for number in 1..=COMMITS {
-            storage
-                .commit(batch(number), Durability::Immediate)
-                .unwrap();
+            storage.commit(batch(number), Durability::Immediate).unwrap();
             storage.abandon(batch(number + 1), 150).unwrap();
             unsynced += disk.unsynced_sectors();
             for seed in 0..16 {
                 let found = open(&disk.after_power_cut(seed), &options).unwrap();
                 assert_eq!(newest_whole_commit(&found).unwrap(), number, "seed {seed}");
-                found
-                    .commit(batch(number + 1), Durability::Immediate)
-                    .unwrap();
+                found.commit(batch(number + 1), Durability::Immediate).unwrap();
                 assert_eq!(newest_whole_commit(&found).unwrap(), number + 1);
             }
         }
@@ -53,27 +45,18 @@ fn power_cut_after_a_durable_commit_keeps_it_and_loses_later_ones_whole() {
 #[test]
 fn power_cut_inside_a_commit_keeps_or_loses_it_whole() {
     for quick_repair in [true, false] {
-        let options = RedbOptions {
-            quick_repair,
-            cache_bytes: 16 * 1024,
-            ..options()
-        };
+        let options = RedbOptions { quick_repair, cache_bytes: 16 * 1024, ..options() };
         let disk = Disk::default();
         let storage = open(&disk, &options).unwrap();
         let mut outcomes = [0, 0];
         for number in 1..=COMMITS {
             let cuts = disk.cut_at_each_sync(|| {
-                storage
-                    .commit(batch(number), Durability::Immediate)
-                    .unwrap();
+                storage.commit(batch(number), Durability::Immediate).unwrap();
             });
             assert!(cuts.len() >= 16);
             for cut in cuts {
                 let newest = newest_whole_commit(&open(&cut, &options).unwrap()).unwrap();
-                assert!(
-                    newest == number || newest + 1 == number,
-                    "{newest} during {number}"
-                );
+                assert!(newest == number || newest + 1 == number, "{newest} during {number}");
                 outcomes[usize::from(newest == number)] += 1;
             }
         }
@@ -84,11 +67,7 @@ fn power_cut_inside_a_commit_keeps_or_loses_it_whole() {
 #[test]
 fn power_cut_after_commits_without_durability_returns_to_one_of_them() {
     for quick_repair in [true, false] {
-        let options = RedbOptions {
-            quick_repair,
-            cache_bytes: 16 * 1024,
-            ..options()
-        };
+        let options = RedbOptions { quick_repair, cache_bytes: 16 * 1024, ..options() };
         let disk = Disk::default();
         let storage = open(&disk, &options).unwrap();
         for number in 1..=COMMITS {
@@ -125,13 +104,8 @@ fn full_disk_at_any_moment_is_told_poisons_and_leaves_whole_commits() {
         full += 1;
         assert_eq!(error.kind(), StorageErrorKind::Full, "{error}");
         assert!(!error.is_retryable());
-        let refused = storage
-            .commit(Batch::new(), Durability::Immediate)
-            .unwrap_err();
-        assert!(
-            matches!(refused.kind(), StorageErrorKind::Poisoned),
-            "{refused}"
-        );
+        let refused = storage.commit(Batch::new(), Durability::Immediate).unwrap_err();
+        assert!(matches!(refused.kind(), StorageErrorKind::Poisoned), "{refused}");
         drop(storage);
         for seed in 0..4 {
             let found = open(&disk.after_power_cut(seed), &options()).unwrap();
