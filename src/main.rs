@@ -1,2 +1,5 @@
-//! node
+//! The node's program.
+//!
+//! Nothing but the call into the library belongs here.
+
 fn main() {}

@@ -244,7 +244,7 @@ hash_type!(
 );
 
 /// An account's address: 32-byte hash of (scheme, public key), shown as bech32m
-/// with the prefix `ait` (`../shared` contract A5, `specs/encoding.md`).
+/// with the prefix `ait` (`specs/encoding.md`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Address(pub [u8; 32]);
 

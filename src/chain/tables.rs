@@ -1,5 +1,5 @@
 //! Names, keys and record types of every table. The layout is written down in
-//! `specs/storage-layout.md` and frozen by a test; a change needs a new
+//! `specs/state.md` and frozen by a test; a change needs a new
 //! [`SCHEMA_VERSION`] and a migration.
 //!
 //! Records are rkyv archives, read in place after a bounds check; what is hashed or
