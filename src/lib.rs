@@ -3,9 +3,12 @@
 //! No rule that decides whether a transaction or a block is valid lives here.
 
 pub mod chain;
+pub mod clock;
 pub mod consensus;
 pub mod coordinator;
 pub mod devnet;
 pub mod ingress;
 pub mod mempool;
+pub mod node;
 pub mod receipts;
+pub mod sequencer;

@@ -1,0 +1,186 @@
+//! A whole node in this process, on real database files: blocks, proofs, restarts.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ait_engine::block::CertifiedBlock;
+use ait_engine::crypto::SecretKey;
+use ait_engine::state::{Account, Claim, Key};
+use ait_engine::transaction::{Payload, Transaction};
+use ait_engine::types::{Address, Amount, Height, Nonce};
+use ait_node::chain::{ChainError, ChainOptions, CheckpointPolicy, GenesisSource, StorageEngine};
+use ait_node::devnet::DevnetPlan;
+use ait_node::node::{Node, NodeError, NodeOptions};
+
+const SEED: [u8; 32] = [42; 32];
+
+fn start_as(path: &Path, timestamp: u64, engine: StorageEngine) -> Result<Node, NodeError> {
+    let plan = DevnetPlan::new(SEED, timestamp).unwrap();
+    let document = plan.document.clone();
+    let text = serde_json::to_vec(&document).unwrap();
+    let build = || document.build().map_err(ChainError::from);
+    let source = GenesisSource { fingerprint: GenesisSource::fingerprint(&text), build: &build };
+    let mut options = NodeOptions::new(path, engine);
+    options.sequencer.block_interval = Duration::from_millis(1);
+    options.chain =
+        ChainOptions { checkpoints: CheckpointPolicy { blocks: 3, entries: 1_000_000 } };
+    Node::start(&options, &source, plan.validator, &ait_node::clock::system(), &mut |_| {})
+}
+
+fn start(path: &Path) -> Node {
+    start_as(path, 1_700_000_000, StorageEngine::Redb).unwrap()
+}
+
+fn alice() -> SecretKey {
+    DevnetPlan::new(SEED, 1_700_000_000).unwrap().names.secret_key("alice")
+}
+
+fn transfer(node: &Node, nonce: u64, to: Address) -> Transaction {
+    let payload = Payload::Transfer { to, amount: Amount::saturating(10) };
+    let nonce = Nonce::saturating(nonce);
+    Transaction::sign(
+        &alice(),
+        node.chain().chain_id(),
+        nonce,
+        Amount::saturating(1),
+        None,
+        payload,
+    )
+}
+
+fn nonce(node: &Node) -> u64 {
+    let address = alice().public_key().address();
+    node.chain().account(&address).unwrap().unwrap().nonce.get()
+}
+
+fn wait_for_nonce(node: &Node, wanted: u64) {
+    let began = Instant::now();
+    while nonce(node) < wanted || node.chain().head().transaction_total < wanted {
+        assert_eq!(node.failure(), None);
+        assert!(began.elapsed() < Duration::from_secs(60), "stuck at nonce {}", nonce(node));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn submit(node: &Node, transactions: Vec<Transaction>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for result in runtime.block_on(node.ingress().submit_many(transactions)) {
+        result.unwrap();
+    }
+}
+
+/// Every block is certified, the supply is conserved, the newest balance is provable.
+fn check(node: &Node) {
+    let chain = node.chain();
+    let (validators, head) = (chain.validators().unwrap(), chain.head().height);
+    for height in 1..=head.get() {
+        let block = chain.block(Height::saturating(height)).unwrap().unwrap();
+        assert!(!block.tx_hashes.is_empty(), "an empty block at {height}");
+        let certificate = block.certificate.clone().unwrap();
+        CertifiedBlock::verify(block.block.clone(), certificate, &validators).unwrap();
+    }
+    let count = chain.index().account_count().unwrap();
+    let all = chain.index().richest(Amount::ZERO, None, 1_000).unwrap();
+    assert_eq!(all.len() as u64, count);
+    let sum: u64 = all.iter().map(|(_, stats)| stats.balance.get()).sum();
+    assert_eq!(sum, chain.supply().unwrap().total.get());
+    for (address, stats) in &all {
+        let proven = chain.prove(&Key::account(address)).unwrap();
+        let claim = proven.proof.verify(&proven.header.state_root, &Key::account(address)).unwrap();
+        let Claim::Present(value) = claim else { panic!("{address} is not in the state") };
+        assert_eq!(Account::try_from(&value).unwrap().balance, stats.balance);
+    }
+}
+
+#[test]
+fn makes_certified_blocks_and_goes_on_after_every_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut sent = 0;
+    for round in 0..5_u8 {
+        let node = start(directory.path());
+        assert_eq!(nonce(&node), sent, "a restart lost or repeated something");
+        for _ in 0..4 {
+            let to = |n: u64| Address([round + 1 + (n % 7) as u8; 32]);
+            let batch = (sent..sent + 5).map(|n| transfer(&node, n, to(n))).collect();
+            submit(&node, batch);
+            sent += 5;
+            wait_for_nonce(&node, sent);
+        }
+        check(&node);
+        node.stop().unwrap();
+    }
+    let node = start(directory.path());
+    let newest = node.chain().index().transactions(0, 500).unwrap();
+    assert_eq!(newest.len() as u64, sent);
+    assert!(newest.is_sorted_by(|a, b| a > b));
+    assert_eq!(node.chain().index().transactions(3, 2).unwrap(), newest[3..5]);
+}
+
+#[test]
+fn an_idle_chain_makes_no_block() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path());
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(node.chain().head().height, Height::ZERO);
+}
+
+#[test]
+fn accepted_transactions_survive_a_restart_before_their_block() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path());
+    // Behind a gap, so that no block takes it yet.
+    submit(&node, vec![transfer(&node, 1, Address([9; 32]))]);
+    node.stop().unwrap();
+    let node = start(directory.path());
+    assert_eq!(node.mempool().len(), 1);
+    submit(&node, vec![transfer(&node, 0, Address([9; 32]))]);
+    wait_for_nonce(&node, 2);
+}
+
+#[test]
+fn a_deleted_index_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path());
+    for n in 0..10 {
+        submit(&node, vec![transfer(&node, n, Address([7; 32]))]);
+        wait_for_nonce(&node, n + 1);
+    }
+    let before = node.chain().index().richest(Amount::ZERO, None, 100).unwrap();
+    node.stop().unwrap();
+    std::fs::remove_file(directory.path().join("chain/index.redb")).unwrap();
+    let node = start(directory.path());
+    let after = node.chain().index().richest(Amount::ZERO, None, 100).unwrap();
+    let holdings = |list: &[(Address, ait_node::chain::AccountStats)]| -> Vec<_> {
+        list.iter().map(|(a, s)| (*a, s.balance, s.nonce, s.sent, s.received)).collect()
+    };
+    assert_eq!(holdings(&after), holdings(&before));
+    check(&node);
+}
+
+#[test]
+fn refuses_the_database_of_another_chain_and_a_second_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path());
+    let second = start_as(directory.path(), 1_700_000_000, StorageEngine::Redb);
+    assert!(matches!(second, Err(NodeError::Chain(ChainError::Storage(_)))));
+    node.stop().unwrap();
+    let other = start_as(directory.path(), 1_700_000_001, StorageEngine::Redb);
+    assert!(matches!(other, Err(NodeError::Chain(ChainError::OtherChain { .. }))));
+}
+
+#[test]
+fn both_storage_engines_give_the_same_roots() {
+    let root = |engine| {
+        let directory = tempfile::tempdir().unwrap();
+        let node = start_as(directory.path(), 1_700_000_000, engine).unwrap();
+        for n in 0..8 {
+            submit(&node, vec![transfer(&node, n, Address([n as u8 + 1; 32]))]);
+            wait_for_nonce(&node, n + 1);
+        }
+        check(&node);
+        node.chain().head().header.state_root
+    };
+    assert_eq!(root(StorageEngine::Redb), root(StorageEngine::Memory));
+}
