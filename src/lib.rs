@@ -3,6 +3,7 @@
 //! No rule that decides whether a transaction or a block is valid lives here.
 
 pub mod chain;
+pub mod cli;
 pub mod clock;
 pub mod consensus;
 pub mod coordinator;
@@ -11,4 +12,5 @@ pub mod ingress;
 pub mod mempool;
 pub mod node;
 pub mod receipts;
+pub mod rpc;
 pub mod sequencer;

@@ -2,4 +2,6 @@
 //!
 //! Nothing but the call into the library belongs here.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    ait_node::cli::main()
+}

@@ -131,6 +131,12 @@ impl Chain {
         self.inner.state.reader()
     }
 
+    /// Height of the newest committed state; the index may be some blocks behind it.
+    #[must_use]
+    pub fn state_height(&self) -> Height {
+        self.inner.state.head().0
+    }
+
     /// Height of the state on disk, and entries of later blocks in memory.
     #[must_use]
     pub fn checkpoint(&self) -> (Height, usize) {

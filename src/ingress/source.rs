@@ -46,7 +46,8 @@ impl AccountSource for Chain {
     }
 
     fn head_height(&self) -> Height {
-        self.head().height
+        // Not that of the indexed head, which trails: the mempool would call it outdated.
+        self.state_height()
     }
 
     fn settings(&self) -> Result<Settings, String> {
