@@ -87,8 +87,7 @@ def main():
     doubled = {name for name, count in versions.items() if count > 1}
     problems += [f"{name}: in several versions" for name in sorted(doubled - skipped)]
     problems += [f"{name}: no longer doubled, remove its skip" for name in sorted(skipped - doubled)]
-    single = [p for p in others if p["name"] not in doubled]
-    if reason := yanked(single):
+    if reason := yanked(others):
         problems.append(f"a locked version cannot be resolved anew (yanked?):\n{reason}")
     for problem in problems:
         print(f"audit: {problem}")
