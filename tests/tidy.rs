@@ -12,7 +12,7 @@ const FILE_LINES_MAX: usize = 500;
 
 /// Files that already pass it, with the count they may not grow beyond. An entry that is
 /// no longer needed fails, so that the list only shrinks.
-const LARGER_FILES: [(&str, usize); 1] = [("src/consensus/machine.rs", 619)];
+const LARGER_FILES: [(&str, usize); 0] = [];
 
 /// Words that mark work as unfinished, split so that this file does not hold them.
 const UNFINISHED: [&str; 6] = [

@@ -12,7 +12,7 @@ use malachitebft_core_types::{SignedMessage, Validity, ValueOrigin};
 use super::context::{
     Ctx, CtxAddress, CtxHeight, CtxSignature, CtxValue, from_lib_round, to_lib_round,
 };
-use super::machine::{polka_from_lib, polka_to_lib, timeout_from_lib, timeout_to_lib};
+use super::convert::{polka_from_lib, polka_to_lib, timeout_from_lib, timeout_to_lib};
 use super::port::{PolkaCertificate, Timeout, TimeoutKind};
 
 const VOTE: u8 = 1;

@@ -6,26 +6,29 @@
 
 use std::collections::BTreeMap;
 
-use ait_engine::certificate::{Certificate, CommitSignature};
 use ait_engine::crypto::verify;
-use ait_engine::types::{Address, BlockId, ChainId, Height, Round, VotingPower};
+use ait_engine::types::{Address, BlockId, ChainId, Height, Round};
 use ait_engine::validator::ValidatorSet;
-use ait_engine::vote::{SignedProposal, SignedVote, Vote, VoteKind};
+use ait_engine::vote::{SignedProposal, VoteKind};
 use malachitebft_core_consensus::{
     ConsensusMsg, Effect, Input, LivenessMsg, LocallyProposedValue, Params, ProposedValue,
     Resumable, Resume, SignedConsensusMsg, State, ThresholdParams, ValuePayload, process,
 };
 use malachitebft_core_types::{
-    self as lib, CertificateError, SignedMessage, Validity, ValueOrigin, VoteExtensionPolicy,
+    self as lib, SignedMessage, Validity, ValueOrigin, VoteExtensionPolicy,
 };
 
+use super::certificates::{not_enough, verify_votes};
 use super::context::{
     Ctx, CtxAddress, CtxHeight, CtxSet, CtxSignature, CtxValue, from_lib_round, to_lib_round,
 };
+use super::convert::{
+    certificate_from_lib, polka_from_lib, received, round_from_lib, timeout_from_lib,
+    timeout_to_lib, vote_from_lib,
+};
 use super::entry;
 use super::port::{
-    Action, ConsensusFailure, Event, Message, PolkaCertificate, RoundCertificate, Timeout,
-    TimeoutKind, VoteSigner, WriteAheadLog,
+    Action, ConsensusFailure, Event, Message, Timeout, TimeoutKind, VoteSigner, WriteAheadLog,
 };
 
 /// Heights and messages ahead of the present one that are kept for later.
@@ -277,20 +280,6 @@ fn propose(height: Height, round: Round, block_id: BlockId) -> Input<Ctx> {
     ))
 }
 
-fn received(message: Message) -> Input<Ctx> {
-    match message {
-        Message::Vote(vote) => {
-            Input::Vote(SignedMessage::new(vote.vote.into(), CtxSignature(vote.signature)))
-        }
-        Message::Proposal(proposal) => {
-            let signature = CtxSignature(proposal.signature);
-            Input::Proposal(SignedMessage::new(proposal.proposal.into(), signature))
-        }
-        Message::PolkaCertificate(polka) => Input::PolkaCertificate(polka_to_lib(&polka)),
-        Message::RoundCertificate(round) => Input::RoundCertificate(round_to_lib(&round)),
-    }
-}
-
 impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
     /// Makes the log durable if something was appended since.
     fn flush(&mut self) {
@@ -359,8 +348,9 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
             }
             Effect::ExtendVote(_, _, _, _, r) => r.resume_with(None),
             Effect::VerifyVoteExtension(_, _, _, _, _, _, r) => r.resume_with(Ok(())),
-            Effect::CertVerifiedSyncValue(_, _, r) => r.resume_with(()),
-            Effect::CertRejectedSyncValue(_, _, _, r) => r.resume_with(()),
+            Effect::CertVerifiedSyncValue(_, _, r) | Effect::CertRejectedSyncValue(_, _, _, r) => {
+                r.resume_with(())
+            }
             other => self.handle_messages(other),
         }
     }
@@ -433,49 +423,25 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
             }
             Effect::VerifyPolkaCertificate(polka, set, _, r) => {
                 let votes = polka.votes(&Ctx).map(|vote| vote_from_lib(&vote));
-                r.resume_with(self.verify_votes(votes, &set.set, Some(VoteKind::Prevote), true))
+                r.resume_with(verify_votes(
+                    &self.config.chain_id,
+                    votes,
+                    &set.set,
+                    Some(VoteKind::Prevote),
+                    true,
+                ))
             }
             Effect::VerifyRoundCertificate(round, set, _, r) => {
                 let is_skip = round.cert_type == lib::RoundCertificateType::Skip;
                 let kind = (!is_skip).then_some(VoteKind::Precommit);
                 let votes = round.votes(&Ctx).map(|vote| vote_from_lib(&vote));
-                r.resume_with(self.verify_votes(votes, &set.set, kind, !is_skip))
+                r.resume_with(verify_votes(&self.config.chain_id, votes, &set.set, kind, !is_skip))
             }
             // Extensions are switched off, so that no certificate carries any.
             Effect::VerifyExtendedCommitCertificate(_, set, _, _, r) => {
                 r.resume_with(Err(not_enough(&set.set)))
             }
             _ => Resume::Continue,
-        }
-    }
-
-    /// Checks votes of a certificate: known validators, one each, good signatures, and
-    /// enough power: a quorum, or more than a third where one honest vote must be among them.
-    #[expect(clippy::result_large_err, reason = "the error is the library's")]
-    fn verify_votes(
-        &self,
-        votes: impl Iterator<Item = SignedVote>,
-        set: &ValidatorSet,
-        kind: Option<VoteKind>,
-        needs_quorum: bool,
-    ) -> Result<(), CertificateError<Ctx>> {
-        let mut voters: BTreeMap<Address, VotingPower> = BTreeMap::new();
-        for SignedVote { vote, signature } in votes {
-            let validator = set.get(&vote.validator).ok_or_else(|| not_enough(set))?;
-            let hash = vote.sign_hash(&self.config.chain_id);
-            let good = verify(&validator.public_key, hash.as_bytes(), &signature).is_ok();
-            if !good || kind.is_some_and(|kind| kind != vote.kind) {
-                return Err(not_enough(set));
-            }
-            voters.insert(vote.validator, validator.power);
-        }
-        let power = voters.values().try_fold(VotingPower::ZERO, |sum, p| sum.checked_add(*p));
-        let power = power.unwrap_or(VotingPower::ZERO);
-        let honest = u128::from(power.get()) * 3 > u128::from(set.total_power().get());
-        if if needs_quorum { set.is_quorum(power) } else { honest } {
-            Ok(())
-        } else {
-            Err(not_enough(set))
         }
     }
 
@@ -521,99 +487,4 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
             }
         }
     }
-}
-
-fn not_enough(set: &ValidatorSet) -> CertificateError<Ctx> {
-    let total = set.total_power().get();
-    CertificateError::NotEnoughVotingPower { signed: 0, total, expected: total }
-}
-
-fn vote_from_lib(vote: &lib::SignedVote<Ctx>) -> SignedVote {
-    SignedVote { vote: vote.message.vote, signature: vote.signature.0 }
-}
-
-fn certificate_from_lib(certificate: lib::CommitCertificate<Ctx>) -> Certificate {
-    let signatures = certificate.commit_signatures.iter();
-    let signatures = signatures
-        .map(|s| CommitSignature { validator: s.address.0, signature: s.signature.0 })
-        .collect();
-    let round = from_lib_round(certificate.round);
-    Certificate::new(certificate.height.0, round, certificate.value_id, signatures)
-}
-
-pub(super) fn polka_from_lib(polka: &lib::PolkaCertificate<Ctx>) -> PolkaCertificate {
-    let signatures = polka.polka_signatures.iter();
-    PolkaCertificate {
-        height: polka.height.0,
-        round: from_lib_round(polka.round),
-        block_id: polka.value_id,
-        signatures: signatures
-            .map(|s| CommitSignature { validator: s.address.0, signature: s.signature.0 })
-            .collect(),
-    }
-}
-
-pub(super) fn polka_to_lib(polka: &PolkaCertificate) -> lib::PolkaCertificate<Ctx> {
-    let wrap = |s: &CommitSignature| {
-        lib::PolkaSignature::new(CtxAddress(s.validator), CtxSignature(s.signature))
-    };
-    lib::PolkaCertificate {
-        height: CtxHeight(polka.height),
-        round: to_lib_round(polka.round),
-        value_id: polka.block_id,
-        polka_signatures: polka.signatures.iter().map(wrap).collect(),
-    }
-}
-
-fn round_from_lib(round: &lib::RoundCertificate<Ctx>) -> RoundCertificate {
-    RoundCertificate {
-        height: round.height.0,
-        round: from_lib_round(round.round),
-        is_skip: round.cert_type == lib::RoundCertificateType::Skip,
-        votes: round.votes(&Ctx).map(|vote| vote_from_lib(&vote)).collect(),
-    }
-}
-
-fn round_to_lib(round: &RoundCertificate) -> lib::RoundCertificate<Ctx> {
-    let kind = |vote: &Vote| match vote.kind {
-        VoteKind::Prevote => lib::VoteType::Prevote,
-        VoteKind::Precommit => lib::VoteType::Precommit,
-    };
-    let wrap = |v: &SignedVote| {
-        let value = v.vote.block_id.map_or(lib::NilOrVal::Nil, lib::NilOrVal::Val);
-        let address = CtxAddress(v.vote.validator);
-        lib::RoundSignature::new(kind(&v.vote), value, address, CtxSignature(v.signature))
-    };
-    lib::RoundCertificate {
-        height: CtxHeight(round.height),
-        round: to_lib_round(round.round),
-        cert_type: if round.is_skip {
-            lib::RoundCertificateType::Skip
-        } else {
-            lib::RoundCertificateType::Precommit
-        },
-        round_signatures: round.votes.iter().map(wrap).collect(),
-    }
-}
-
-pub(super) fn timeout_from_lib(timeout: lib::Timeout) -> Option<Timeout> {
-    let kind = match timeout.kind {
-        lib::TimeoutKind::Propose => TimeoutKind::Propose,
-        lib::TimeoutKind::Prevote => TimeoutKind::Prevote,
-        lib::TimeoutKind::Precommit => TimeoutKind::Precommit,
-        lib::TimeoutKind::Rebroadcast => TimeoutKind::Rebroadcast,
-        // There is no target time, and so no finalization period.
-        lib::TimeoutKind::FinalizeHeight(_) => return None,
-    };
-    Some(Timeout { kind, round: from_lib_round(timeout.round) })
-}
-
-pub(super) fn timeout_to_lib(timeout: Timeout) -> lib::Timeout {
-    let kind = match timeout.kind {
-        TimeoutKind::Propose => lib::TimeoutKind::Propose,
-        TimeoutKind::Prevote => lib::TimeoutKind::Prevote,
-        TimeoutKind::Precommit => lib::TimeoutKind::Precommit,
-        TimeoutKind::Rebroadcast => lib::TimeoutKind::Rebroadcast,
-    };
-    lib::Timeout::new(to_lib_round(timeout.round), kind)
 }

@@ -7,7 +7,9 @@
 //!
 //! No clock, no network and no blocks here: values are block ids.
 
+mod certificates;
 mod context;
+mod convert;
 mod entry;
 mod file_log;
 mod machine;
