@@ -185,7 +185,10 @@ fn a_kill_loses_nothing_that_was_final() {
         assert!(devnet.nonce("alice") >= nonce, "a final transaction is gone");
         let (_, head) = devnet.get("/rpc/head");
         assert!(head["height"].as_u64().unwrap() >= last_height, "a final block is gone");
-        for (height, block) in (0..).zip(&blocks) {
+        // The newest of them all, and a sample of the older ones.
+        let newest = blocks.len().saturating_sub(64);
+        let sample = (0..newest).step_by(newest / 64 + 1).chain(newest..blocks.len());
+        for (height, block) in sample.map(|height| (height, &blocks[height])) {
             let path = format!("/rpc/blocks/{height}");
             assert_eq!(devnet.get(&path).1["hash"], *block, "another block at {height}");
         }

@@ -83,7 +83,7 @@ pub(super) fn run(args: &DevArgs, is_json: bool) -> Result<(), CliError> {
         dev: Some(Arc::new(DevEdge {
             names: names.clone(),
             minter,
-            minting: tokio::sync::Mutex::default(),
+            signing: tokio::sync::Mutex::default(),
         })),
     };
     let runtime = tokio::runtime::Runtime::new()

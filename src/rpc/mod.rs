@@ -34,8 +34,8 @@ pub struct DevEdge {
     pub names: DevAccounts,
     /// The key that may mint.
     pub minter: ait_engine::crypto::SecretKey,
-    /// One mint at a time, so that nonces follow each other.
-    pub minting: tokio::sync::Mutex<()>,
+    /// One signature at a time, so that nonces follow each other.
+    pub signing: tokio::sync::Mutex<()>,
 }
 
 /// What the handlers use.

@@ -13,8 +13,11 @@ use warp::reply::Response;
 use super::error::{ApiError, answer};
 use super::read::{blocking, resolve};
 use super::{Backend, DevEdge};
+use crate::ingress::Submitted;
 use warp::http::StatusCode;
 
+/// How often a nonce is looked up again.
+const NONCE_TRIES: u32 = 8;
 /// How long a mint waits for its block.
 const MINT_WAIT: Duration = Duration::from_secs(20);
 
@@ -41,15 +44,14 @@ pub(super) async fn send(body: Bytes, backend: Backend) -> Response {
 async fn submit(body: &[u8], backend: &Backend) -> Result<SendTxResponse, ApiError> {
     let value = parse(body)?;
     let is_signed = value.get("sig").is_some_and(|sig| !sig.is_null());
-    let transaction = match (&backend.dev, is_signed) {
-        (_, true) => signed(value)?,
-        (Some(dev), false) => sign_at_edge(&value, backend, dev).await?,
+    let submitted = match (&backend.dev, is_signed) {
+        (_, true) => backend.ingress.submit(signed(value)?).await?,
+        (Some(dev), false) => submit_unsigned(&value, backend, dev).await?,
         (None, false) => {
             let hint = "sign the transaction with the sender's key; see specs/encoding.md";
             return Err(ApiError::unprocessable("unsigned_transaction", "sig is missing", hint));
         }
     };
-    let submitted = backend.ingress.submit(transaction).await?;
     Ok(SendTxResponse { tx_hash: submitted.hash.to_string() })
 }
 
@@ -68,11 +70,11 @@ fn signed(value: Value) -> Result<Transaction, ApiError> {
 }
 
 /// Makes a signed transaction of an old script's unsigned one, for a development account.
-async fn sign_at_edge(
+async fn submit_unsigned(
     value: &Value,
     backend: &Backend,
     dev: &DevEdge,
-) -> Result<Transaction, ApiError> {
+) -> Result<Submitted, ApiError> {
     let field = |name: &str| value.get(name).cloned().unwrap_or(Value::Null);
     let sender = field("sender");
     let key = sender.as_str().and_then(|name| dev.names.unlocked(name)).ok_or_else(|| {
@@ -101,20 +103,31 @@ async fn sign_at_edge(
             "a transfer has to and amount",
         )
     })?;
-    sign_next(backend, &key, fee, payload).await
+    submit_next(backend, dev, &key, fee, payload).await
 }
 
-/// Signs with the nonce after the sender's pending transactions.
-async fn sign_next(
+/// Signs with the nonce after the sender's pending transactions, and submits. A block may
+/// take those between the two reads that find the nonce: then it is found again.
+async fn submit_next(
     backend: &Backend,
+    dev: &DevEdge,
     key: &SecretKey,
     fee: Amount,
     payload: Payload,
-) -> Result<Transaction, ApiError> {
+) -> Result<Submitted, ApiError> {
+    let _one_at_a_time = dev.signing.lock().await;
     let address = key.public_key().address();
-    let nonce = committed_nonce(backend, address).await?;
-    let nonce = backend.mempool.next_nonce(&address, nonce);
-    Ok(Transaction::sign(key, backend.chain.chain_id(), nonce, fee, None, payload))
+    let chain_id = backend.chain.chain_id();
+    let mut tries = 0;
+    loop {
+        let nonce = committed_nonce(backend, address).await?;
+        let nonce = backend.mempool.next_nonce(&address, nonce);
+        let transaction = Transaction::sign(key, chain_id, nonce, fee, None, payload.clone());
+        match backend.ingress.submit(transaction).await {
+            Err(error) if error.code() == "nonce_used" && tries < NONCE_TRIES => tries += 1,
+            result => return Ok(result?),
+        }
+    }
 }
 
 async fn committed_nonce(backend: &Backend, address: Address) -> Result<Nonce, ApiError> {
@@ -143,12 +156,8 @@ async fn mint_and_wait(body: &[u8], backend: &Backend) -> Result<Value, ApiError
         ApiError::unprocessable("amount_invalid", "amount is not an integer from 1 to 2^63 - 1", "")
     })?;
     let mut head = backend.chain.watch();
-    let hash = {
-        let _one = dev.minting.lock().await;
-        let payload = Payload::Mint { to, amount };
-        let transaction = sign_next(backend, &dev.minter, Amount::ZERO, payload).await?;
-        backend.ingress.submit(transaction).await?.hash
-    };
+    let payload = Payload::Mint { to, amount };
+    let hash = submit_next(backend, dev, &dev.minter, Amount::ZERO, payload).await?.hash;
     let committed = async {
         loop {
             let found =
