@@ -11,7 +11,7 @@ use super::old_names;
 /// Prefix of our environment variables.
 const PREFIX: &str = "AIT_";
 /// Variables with our prefix that are no configuration keys.
-const OTHER_VARIABLES: [&str; 3] = ["AIT_CONFIG", "AIT_KEY_PASSPHRASE", "AIT_RPC_URL"];
+const OTHER_VARIABLES: [&str; 4] = ["AIT_LOG", "AIT_CONFIG", "AIT_KEY_PASSPHRASE", "AIT_RPC_URL"];
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Where a value came from.
