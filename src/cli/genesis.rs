@@ -19,6 +19,7 @@ const DOCUMENT_BYTES_MAX: u64 = 1 << 30;
 
 /// What to do with a genesis.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "parsed once a process")]
 pub enum GenesisCommand {
     /// Write a document that a person can go on editing
     #[command(after_help = "Example:
