@@ -122,6 +122,9 @@ fn verified(header: &VerifiedHeader) -> (Value, String) {
     let trust = if header.pinned { "genesis" } else { "node" };
     let height = header.header.height;
     let words = match trust {
+        _ if height.get() == 0 && !header.pinned => {
+            "the node's genesis, which has no certificate; pin it with --genesis FILE"
+        }
         "genesis" => "certificate checked against the validators of the genesis given",
         _ => {
             "certificate checked against the validators that the node names; pin them with --genesis FILE"
