@@ -5,12 +5,15 @@
 pub mod chain;
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod consensus;
 pub mod coordinator;
 pub mod devnet;
 pub mod ingress;
+pub mod keystore;
 pub mod mempool;
 pub mod node;
 pub mod receipts;
 pub mod rpc;
 pub mod sequencer;
+pub mod telemetry;

@@ -1,6 +1,4 @@
-//! The node's program.
-//!
-//! Nothing but the call into the library belongs here.
+//! The `ait-node` program: nothing but the way into [`ait_node::cli`].
 
 fn main() -> std::process::ExitCode {
     ait_node::cli::main()

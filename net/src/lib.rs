@@ -3,4 +3,6 @@
 //!
 //! No execution rule lives here.
 
+pub mod light;
+pub mod rest;
 pub mod wire;

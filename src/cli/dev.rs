@@ -14,7 +14,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CliError, say};
+use super::{CliError, Output};
 use crate::chain::{ChainError, GenesisSource, OpenProgress, StorageEngine};
 use crate::coordinator::{self, Coordinator};
 use crate::devnet::DevnetPlan;
@@ -27,7 +27,7 @@ use crate::rpc::{self, Backend, DevEdge};
     after_help = "Examples:\n  ait-node dev\n  ait-node dev --data-dir ./devnet --rpc 127.0.0.1:8081\n  \
     ait-node dev --block-interval 100ms --json"
 )]
-pub(super) struct DevArgs {
+pub struct DevArgs {
     /// Directory to keep the devnet in; a temporary one if absent.
     #[arg(long, env = "AIT_DATA_DIR")]
     data_dir: Option<PathBuf>,
@@ -46,11 +46,14 @@ pub(super) struct DevArgs {
 }
 
 fn failed(what: &Path, error: &std::io::Error) -> CliError {
-    CliError { message: format!("{}: {error}", what.display()), hint: String::new() }
+    CliError::failed("io", format!("{}: {error}", what.display()))
 }
 
 /// Runs a devnet until it is told to stop.
-pub(super) fn run(args: &DevArgs, is_json: bool) -> Result<(), CliError> {
+///
+/// # Errors
+/// [`CliError`] if it cannot start or fails while it runs.
+pub fn run(args: &DevArgs, output: &Output) -> Result<(), CliError> {
     let temporary;
     let directory = match &args.data_dir {
         Some(directory) => directory.clone(),
@@ -100,7 +103,7 @@ pub(super) fn run(args: &DevArgs, is_json: bool) -> Result<(), CliError> {
         let mock = coordinator::serve(args.coordinator, mock, until(stopping))
             .await
             .map_err(|error| CliError::new(&error, "choose another address with --coordinator"))?;
-        announce(&node, rpc, mock.address, &directory, &accounts, is_json);
+        announce(&node, rpc, mock.address, &directory, &accounts, output)?;
         let result = wait(&node).await;
         let _ = stop.send(true);
         let close = async { tokio::join!(rpc_task, mock.task) };
@@ -124,7 +127,7 @@ async fn wait(node: &Node) -> Result<(), CliError> {
             _ = interrupt.recv() => return Ok(()),
             () = tokio::time::sleep(std::time::Duration::from_millis(200)) => {
                 if let Some(message) = node.failure() {
-                    return Err(CliError { message, hint: "the log says more".to_owned() });
+                    return Err(CliError::failed("node_failed", message).hint("the log says more"));
                 }
             }
         }
@@ -183,29 +186,26 @@ fn announce(
     coordinator: SocketAddr,
     directory: &Path,
     accounts: &[crate::devnet::FundedAccount],
-    is_json: bool,
-) {
-    if is_json {
-        let accounts: Vec<_> = accounts
-            .iter()
-            .map(|a| json!({ "name": a.name, "address": a.address, "secret_key": *a.secret_key }))
-            .collect();
-        let line = json!({
-            "rpc": format!("http://{rpc}"),
-            "coordinator": format!("http://{coordinator}"),
-            "chain_id": node.chain().chain_id(),
-            "data_dir": directory,
-            "accounts": accounts,
-        });
-        say(&line.to_string());
-        return;
-    }
-    say(&format!("devnet {} at height {}", node.chain().chain_id(), node.chain().head().height));
-    say(&format!("  REST         http://{rpc}/rpc/head"));
-    say(&format!("  coordinator  http://{coordinator}/health"));
-    say(&format!("  data         {}", directory.display()));
-    for account in accounts {
-        say(&format!("  {:<12} {}", account.name, account.address));
-    }
-    say("Names stand for these accounts in requests. Ctrl-C stops.");
+    output: &Output,
+) -> Result<(), CliError> {
+    let secrets: Vec<_> = accounts
+        .iter()
+        .map(|a| json!({ "name": a.name, "address": a.address, "secret_key": *a.secret_key }))
+        .collect();
+    let line = json!({
+        "rpc": format!("http://{rpc}"),
+        "coordinator": format!("http://{coordinator}"),
+        "chain_id": node.chain().chain_id(),
+        "data_dir": directory,
+        "accounts": secrets,
+    });
+    let mut lines = vec![
+        format!("devnet {} at height {}", node.chain().chain_id(), node.chain().head().height),
+        format!("  REST         http://{rpc}/rpc/head"),
+        format!("  coordinator  http://{coordinator}/health"),
+        format!("  data         {}", directory.display()),
+    ];
+    lines.extend(accounts.iter().map(|a| format!("  {:<12} {}", a.name, a.address)));
+    lines.push("Names stand for these accounts in requests. Ctrl-C stops.".to_owned());
+    output.result(&line, &lines)
 }

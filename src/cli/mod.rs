@@ -1,85 +1,122 @@
-//! The command line. The only place that prints.
+//! The command line: arguments, dispatch, and how results and errors are shown.
 //!
-//! Exit codes: 0 success, 1 a failed operation, 2 wrong usage.
+//! Only [`output`] prints. No rule of the chain is decided here.
 
-mod dev;
+pub mod coordinator;
+pub mod dev;
+pub mod error;
+pub mod genesis;
+pub mod init;
+pub mod key;
+pub mod output;
+pub mod query;
+pub mod receipt;
+pub mod tx;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use crate::telemetry::{self, LogFormat};
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use error::CliError;
+pub use output::Output;
+
+const EXAMPLES: &str = "Examples:
+  ait-node dev                                   start a devnet and say where everything is
+  ait-node key new --out alice.json              make a key, encrypted under a passphrase
+  ait-node tx transfer --key alice.json --to ait1... --amount 5 --wait
+  ait-node query account ait1...                 a balance, verified here against its proof
+
+Exit codes: 0 success, 1 a check or an operation failed, 2 wrong usage.";
 
 /// A compute-market blockchain node.
 #[derive(Debug, Parser)]
-#[command(
-    name = "ait-node",
-    version,
-    about,
-    propagate_version = true,
-    arg_required_else_help = true
-)]
+#[command(name = "ait-node", version, about, after_help = EXAMPLES, propagate_version = true, arg_required_else_help = true)]
 pub struct Cli {
-    /// Print JSON, one object a line, for programs.
+    /// Show results and errors as JSON
     #[arg(long, global = true)]
-    json: bool,
-    /// What is logged to standard error: error, warn, info, debug, or a filter.
+    pub json: bool,
+    /// What is logged to standard error: error, warn, info, debug, or a filter
     #[arg(long, global = true, default_value = "warn", env = "AIT_LOG")]
-    log: String,
+    pub log: String,
+    /// What to do
     #[command(subcommand)]
-    command: Command,
+    pub command: Command,
 }
 
+/// Every subcommand.
 #[derive(Debug, Subcommand)]
-enum Command {
-    /// Start a devnet on this machine: one validator, funded accounts, an open faucet.
+pub enum Command {
+    /// Start a devnet: a chain of one validator, funded accounts, a mock coordinator
     Dev(dev::DevArgs),
+    /// Write a commented configuration file, and a new chain if asked
+    Init(init::InitArgs),
+    /// Make, show, import and export keys
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Make and check genesis documents
+    #[command(subcommand)]
+    Genesis(genesis::GenesisCommand),
+    /// Sign and send transactions
+    #[command(subcommand)]
+    Tx(tx::TxCommand),
+    /// Sign, attest and claim compute receipts
+    #[command(subcommand)]
+    Receipt(receipt::ReceiptCommand),
+    /// Ask a node; what has a proof is verified here
+    #[command(subcommand)]
+    Query(query::QueryCommand),
+    /// Run the mock coordinator
+    Coordinator(coordinator::CoordinatorArgs),
+    /// Write the completion script of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
-/// Why a command failed.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct CliError {
-    message: String,
-    hint: String,
-}
-
-impl CliError {
-    fn new(error: &dyn std::error::Error, hint: &str) -> Self {
-        Self { message: error.to_string(), hint: hint.to_owned() }
-    }
-}
-
-/// Runs the command of this process's arguments.
+/// Reads the arguments, does what they say, and gives the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_new(&cli.log);
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let result = match cli.command {
-        Command::Dev(args) => dev::run(&args, cli.json),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
         Err(error) => {
-            report(&error, cli.json);
-            ExitCode::FAILURE
+            let json = std::env::args_os().any(|argument| argument == "--json");
+            return output::usage_error(&error, json);
         }
+    };
+    let output = Output::new(cli.json);
+    let started = telemetry::init(&cli.log, LogFormat::Text)
+        .map_err(|error| CliError::usage("bad_log", format!("--log: {error}")));
+    match started.and_then(|()| dispatch(cli.command, &output)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => output.error(&error),
     }
 }
 
-#[expect(clippy::print_stderr, reason = "errors are for the person at the terminal")]
-fn report(error: &CliError, json: bool) {
-    if json {
-        eprintln!("{}", serde_json::json!({ "error": error.message, "hint": error.hint }));
-    } else {
-        eprintln!("error: {}", error.message);
-        if !error.hint.is_empty() {
-            eprintln!("hint: {}", error.hint);
+fn dispatch(command: Command, output: &Output) -> Result<(), CliError> {
+    match command {
+        Command::Init(args) => init::run(&args, output),
+        Command::Key(command) => key::run(command, output),
+        Command::Genesis(command) => genesis::run(command, output),
+        Command::Tx(command) => block_on(tx::run(command, output)),
+        Command::Receipt(command) => block_on(receipt::run(command, output)),
+        Command::Query(command) => block_on(query::run(command, output)),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "ait-node", &mut script);
+            output.raw(&script)
         }
+        Command::Dev(args) => dev::run(&args, output),
+        Command::Coordinator(args) => coordinator::run(&args, output),
     }
 }
 
-#[expect(clippy::print_stdout, reason = "this is what the command says")]
-fn say(line: &str) {
-    println!("{line}");
+/// Runs one client command to its end.
+fn block_on<F: Future<Output = Result<(), CliError>>>(future: F) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed("runtime", error.to_string()))?;
+    runtime.block_on(future)
 }

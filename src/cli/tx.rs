@@ -1,0 +1,207 @@
+//! `tx transfer`, and sending and waiting for any transaction.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ait_engine::crypto::SecretKey;
+use ait_engine::transaction::{Payload, Transaction};
+use ait_engine::types::{Address, Amount, Height, Nonce};
+use ait_net::rest::RestClient;
+use ait_net::wire::{self, Head, TransactionView, WhyResponse};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::{CliError, Output};
+use crate::keystore::{self, Passphrase};
+
+const POLL: Duration = Duration::from_millis(100);
+
+/// Which transaction.
+#[derive(Debug, Subcommand)]
+pub enum TxCommand {
+    /// Move tokens to another account
+    #[command(after_help = "Examples:
+  ait-node tx transfer --key alice.json --to ait1... --amount 5
+  ait-node tx transfer --rpc http://127.0.0.1:8080 --key <64 hex digits> --to ait1... --amount 5 --wait --json")]
+    Transfer(TransferArgs),
+}
+
+/// Which node to ask.
+#[derive(Debug, Args)]
+pub struct NodeArgs {
+    /// URL of the node
+    #[arg(long, value_name = "URL", env = "AIT_RPC_URL", default_value = "http://127.0.0.1:8080")]
+    pub rpc: String,
+}
+
+/// Who signs and how the transaction is sent.
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// Which node
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// The sender's key: a key file or 64 hex digits
+    #[arg(long, value_name = "FILE_OR_HEX")]
+    pub key: String,
+    /// File whose first line is the passphrase of the key
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// Base units for the proposer [default: the least that the chain takes]
+    #[arg(long, value_parser = amount)]
+    pub fee: Option<Amount>,
+    /// Nonce [default: the account's next one]
+    #[arg(long)]
+    pub nonce: Option<u64>,
+    /// Last height at which it may be included
+    #[arg(long, value_name = "HEIGHT")]
+    pub expires_at: Option<u64>,
+    /// Wait until it is in a block
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+}
+
+/// Arguments of `tx transfer`.
+#[derive(Debug, Args)]
+pub struct TransferArgs {
+    /// The recipient
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: Address,
+    /// Base units to move
+    #[arg(long, value_parser = amount)]
+    pub amount: Amount,
+    /// Who signs, and how it is sent
+    #[command(flatten)]
+    pub send: SendArgs,
+}
+
+/// An amount as an argument.
+pub(super) fn amount(text: &str) -> Result<Amount, String> {
+    let value = text.parse().ok().and_then(Amount::new);
+    value.ok_or_else(|| format!("{text:?} is not a whole number from 0 to {}", Amount::MAX))
+}
+
+/// Does it.
+///
+/// # Errors
+/// [`CliError`] if the node refuses the transaction or does not include it in time.
+pub async fn run(command: TxCommand, output: &Output) -> Result<(), CliError> {
+    let TxCommand::Transfer(TransferArgs { to, amount, send }) = command;
+    if amount == Amount::ZERO {
+        return Err(CliError::usage("bad_amount", "an amount of 0 moves nothing"));
+    }
+    let key = send.key()?;
+    let (object, lines) = submit(&send, &key, Payload::Transfer { to, amount }).await?;
+    output.result(&object, &lines)
+}
+
+impl SendArgs {
+    /// The sender's key.
+    ///
+    /// # Errors
+    /// [`CliError`] if it cannot be had.
+    pub fn key(&self) -> Result<SecretKey, CliError> {
+        let passphrase = Passphrase { file: self.passphrase_file.clone() };
+        Ok(keystore::resolve(&self.key, &passphrase)?)
+    }
+}
+
+/// Signs and sends a transaction and, if asked, waits for its block.
+///
+/// # Errors
+/// [`CliError`] if the node refuses it or does not include it in time.
+pub async fn submit(
+    args: &SendArgs,
+    key: &SecretKey,
+    payload: Payload,
+) -> Result<(Value, Vec<String>), CliError> {
+    let client = RestClient::new(&args.node.rpc)?;
+    let head: Head = client.get("/rpc/head").await?;
+    let nonce = match args.nonce {
+        Some(nonce) => nonce,
+        None => client.account(&key.public_key().address()).await?.nonce,
+    };
+    let fee = match args.fee {
+        Some(fee) => fee,
+        None => least_fee(&client, &payload).await?,
+    };
+    let expires_at = match args.expires_at {
+        Some(0) => return Err(CliError::usage("bad_expiry", "--expires-at 0 is before any block")),
+        other => other.and_then(Height::new),
+    };
+    let nonce = Nonce::new(nonce).unwrap_or_default();
+    let transaction = Transaction::sign(key, head.chain_id, nonce, fee, expires_at, payload);
+    let hash = transaction.hash().to_string();
+    client.send(&transaction).await?;
+    let mut object = json!({
+        "tx_hash": hash, "sender": transaction.sender(), "nonce": nonce, "fee": fee,
+        "status": "pending",
+    });
+    let mut lines = vec![format!("transaction {hash}"), format!("nonce {nonce}, fee {fee}")];
+    if args.wait {
+        let view = wait(&client, &hash, args.timeout).await?;
+        if let Some(members) = object.as_object_mut() {
+            members.insert("status".to_owned(), json!("committed"));
+            members.insert("block_height".to_owned(), json!(view.block_height));
+            members.insert("block_hash".to_owned(), json!(view.block_hash));
+            members.insert("outcome".to_owned(), json!(view.outcome));
+        }
+        lines.push(format!("committed in block {}", view.block_height));
+        for reward in &view.outcome.rewards {
+            lines.push(format!("minted {} to {}", reward.amount, reward.address));
+        }
+    } else {
+        lines.push(format!("accepted; see it with: ait-node query tx {hash}"));
+    }
+    Ok((object, lines))
+}
+
+/// The least fee if the node names it, otherwise the one it advises.
+async fn least_fee(client: &RestClient, payload: &Payload) -> Result<Amount, CliError> {
+    let body = json!({
+        "type": payload.kind().name(), "payload": wire::payload_to_json(payload),
+    });
+    let answer: Value = match client.post("/rpc/estimateFee", &body).await {
+        Ok(answer) => answer,
+        // A node without fee advice: try none; the chain refuses what is below its minimum.
+        Err(error) if error.is_not_found() => return Ok(Amount::ZERO),
+        Err(error) => return Err(error.into()),
+    };
+    let fee = answer.get("min_fee").or_else(|| answer.get("estimated_fee"));
+    let fee = fee.and_then(Value::as_u64).and_then(Amount::new);
+    fee.ok_or_else(|| {
+        CliError::failed("bad_answer", "the node names no fee").hint("give one with --fee")
+    })
+}
+
+async fn wait(
+    client: &RestClient,
+    hash: &str,
+    timeout: Duration,
+) -> Result<TransactionView, CliError> {
+    let look = async {
+        loop {
+            match client.get::<TransactionView>(&format!("/rpc/tx/{hash}")).await {
+                Ok(view) => return Ok(view),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(CliError::from(error)),
+            }
+            let why = client.get::<WhyResponse>(&format!("/rpc/tx/{hash}/why")).await;
+            if let Ok(WhyResponse { status, detail, code, hint, .. }) = why
+                && status == "dropped"
+            {
+                let code = code.unwrap_or_else(|| "dropped".to_owned());
+                let message = format!("the transaction was dropped: {detail}");
+                return Err(CliError { hint, ..CliError::failed(&code, message) });
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(timeout, look).await.unwrap_or_else(|_| {
+        let after = humantime::format_duration(timeout);
+        Err(CliError::failed("timeout", format!("{hash} is in no block after {after}"))
+            .hint(format!("ask why with: ait-node query tx {hash}; it may still be included")))
+    })
+}

@@ -1,0 +1,21 @@
+//! Configuration: defaults, one TOML file, the environment and flags, each stronger
+//! than the one before.
+//!
+//! Every key stands once in [`KEYS`], from which the commented default file, the
+//! names of environment variables and the suggestions for misspelled ones follow.
+//! All problems are reported together; nothing is guessed.
+
+mod keys;
+mod layers;
+mod old_names;
+mod typed;
+
+pub use keys::{KEYS, KeySpec, default_file};
+pub use layers::{ConfigError, Layers, Source};
+pub use typed::{
+    CoordinatorConfig, GenesisConfig, MempoolConfig, NodeConfig, RpcConfig, SequencerConfig,
+    StorageConfig,
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+#![allow(clippy::unwrap_used)]
+use std::path::Path;
+use std::time::Duration;
+
+use super::layers::read_env_file;
+use super::*;
+
+fn with(file: &str, variables: &[(&str, &str)]) -> Layers {
+    let mut layers = Layers::default();
+    layers.read_toml(file, Path::new("config.toml"));
+    layers.read_variables(variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
+    layers
+}
+
+fn load(file: &str, variables: &[(&str, &str)]) -> Result<NodeConfig, ConfigError> {
+    NodeConfig::from_layers(&with(file, variables))
+}
+
+fn problems(file: &str, variables: &[(&str, &str)]) -> String {
+    load(file, variables).unwrap_err().problems.join("\n")
+}
+
+#[test]
+fn every_default_is_valid_and_the_commented_file_gives_the_defaults() {
+    let defaults = load("", &[]).unwrap();
+    assert_eq!(load(&default_file(), &[]).unwrap(), defaults);
+    let uncommented: String = default_file()
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest)
+                if KEYS.iter().any(|k| {
+                    let name = k.path.rsplit('.').next().unwrap();
+                    rest == format!("{name} = {}", k.default)
+                }) =>
+            {
+                format!("{rest}\n")
+            }
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    assert_eq!(
+        uncommented.lines().filter(|l| l.contains(" = ") && !l.starts_with('#')).count(),
+        KEYS.len()
+    );
+    assert_eq!(load(&uncommented, &[]).unwrap(), defaults);
+    assert_eq!(defaults.sequencer.block_interval, Duration::from_secs(2));
+    assert_eq!(defaults.rpc.bind.port(), 8080);
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_flags_over_both() {
+    let file = "[rpc]\nbind = \"127.0.0.1:1\"\n[mempool]\ntransactions_max = 7\n";
+    assert_eq!(load(file, &[]).unwrap().rpc.bind.port(), 1);
+    let variables = [("AIT_RPC_BIND", "127.0.0.1:2"), ("RPC_BIND_PORT", "9")];
+    let mut layers = with(file, &variables);
+    assert_eq!(NodeConfig::from_layers(&layers).unwrap().rpc.bind.port(), 2);
+    layers.set_flag("rpc.bind", "127.0.0.1:3");
+    let config = NodeConfig::from_layers(&layers).unwrap();
+    assert_eq!(config.rpc.bind.port(), 3);
+    assert_eq!(config.mempool.transactions_max, 7);
+    assert_eq!(load(file, &[("AIT_RPC__BIND", "127.0.0.1:4")]).unwrap().rpc.bind.port(), 4);
+}
+
+#[test]
+fn unknown_names_are_refused_with_the_nearest_one() {
+    let found = problems("[rpc]\nbnid = \"x\"\n", &[]);
+    assert!(found.contains("unknown key rpc.bnid; did you mean rpc.bind?"), "{found}");
+    let found = problems("", &[("AIT_MEMPOOL_TRANSACTION_MAX", "1")]);
+    assert!(found.contains("did you mean AIT_MEMPOOL_TRANSACTIONS_MAX?"), "{found}");
+    assert!(load("", &[("AIT_KEY_PASSPHRASE", "p"), ("PATH", "/bin")]).is_ok());
+}
+
+#[test]
+fn all_problems_are_reported_together_with_their_source() {
+    let file = "log.format = \"xml\"\n[rpc]\nconnections_max = 0\n[storage]\nengine = 5\n";
+    let found = problems(file, &[("AIT_SEQUENCER_BLOCK_INTERVAL", "soon")]);
+    for part in [
+        "log.format (config.toml): found \"xml\", expected text or json",
+        "rpc.connections_max (config.toml): found 0, expected a whole number from 1",
+        "storage.engine (config.toml): found 5, expected redb or memory",
+        "sequencer.block_interval (variable AIT_SEQUENCER_BLOCK_INTERVAL): found \"soon\"",
+    ] {
+        assert!(found.contains(part), "{part} is not in:\n{found}");
+    }
+}
+
+#[test]
+fn old_names_are_understood_whatever_their_case() {
+    let config = load(
+        "",
+        &[
+            ("chain_id", "old-chain"),
+            ("DB_PATH", "./data/old/chain.db"),
+            ("RPC_BIND_HOST", "0.0.0.0"),
+            ("RPC_BIND_PORT", "8082"),
+            ("P2P_BIND_HOST", "::1"),
+            ("P2P_BIND_PORT", "7071"),
+            ("PROPOSER_KEY", "key.json"),
+            ("MINT_PER_UNIT", "50"),
+            ("COORDINATOR_RATIO", "0.05"),
+            ("BLOCK_TIME_SECONDS", "3"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.chain_id.as_str(), "old-chain");
+    assert_eq!(config.data_dir, Path::new("./data/old"));
+    assert_eq!(config.rpc.bind.to_string(), "0.0.0.0:8082");
+    assert_eq!(config.p2p_bind.to_string(), "[::1]:7071");
+    assert_eq!(config.sequencer.key, "key.json");
+    assert_eq!(config.genesis.mint_per_unit, 50);
+    assert_eq!(config.genesis.coordinator_ratio_bps, 500);
+    assert_eq!(config.sequencer.block_interval, Duration::from_secs(3));
+    for ratio in ["1.5", "-0.1", "0.00001", "x"] {
+        assert!(problems("", &[("COORDINATOR_RATIO", ratio)]).contains("COORDINATOR_RATIO"));
+    }
+}
+
+#[test]
+fn reads_env_files_with_comments_and_quotes() {
+    let read = read_env_file("# note\nexport A=1\n B = \"two\" \nnothing\n");
+    assert_eq!(read, [("A".to_owned(), "1".to_owned()), ("B".to_owned(), "two".to_owned())]);
+}

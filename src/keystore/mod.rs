@@ -1,0 +1,315 @@
+//! Key files: a secret key encrypted under a passphrase, or plain where a devnet
+//! asks for it.
+//!
+//! The key that encrypts is derived by Argon2id; its costs are read from the file
+//! and bounded before they are used. The cipher is XChaCha20-Poly1305, bound to the
+//! public key. Secrets are wiped when dropped and never logged.
+
+mod error;
+mod passphrase;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use ait_engine::crypto::{PublicKey, SecretKey};
+use ait_engine::types::{Address, parse_hex32};
+use argon2::{Algorithm, Argon2, Version};
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+pub use error::KeystoreError;
+pub use passphrase::{PASSPHRASE_VARIABLE, Passphrase};
+
+/// The only version of key files.
+pub const KEY_FILE_VERSION: u32 = 1;
+/// Largest key file, in bytes.
+const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
+/// Bounds of the costs in a key file: memory in KiB, passes, lanes.
+const MEMORY_KIB_MAX: u32 = 1024 * 1024;
+const ITERATIONS_MAX: u32 = 16;
+const PARALLELISM_MAX: u32 = 16;
+
+/// How the encrypting key is derived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kdf {
+    /// Always `argon2id`.
+    pub name: String,
+    /// Memory in KiB.
+    pub memory_kib: u32,
+    /// Passes over the memory.
+    pub iterations: u32,
+    /// Lanes.
+    pub parallelism: u32,
+    /// Salt in hex.
+    pub salt: String,
+}
+
+impl Kdf {
+    fn fresh() -> Result<Self, KeystoreError> {
+        let salt = hex::encode(random::<16>()?);
+        let name = "argon2id".to_owned();
+        Ok(Self { name, memory_kib: 64 * 1024, iterations: 3, parallelism: 1, salt })
+    }
+
+    fn derive(&self, passphrase: &str) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
+        if self.name != "argon2id" {
+            let (expected, found) = ("argon2id", self.name.clone());
+            return Err(KeystoreError::Unsupported { what: "kdf.name", expected, found });
+        }
+        for (what, found, max) in [
+            ("kdf.memory_kib", self.memory_kib, MEMORY_KIB_MAX),
+            ("kdf.iterations", self.iterations, ITERATIONS_MAX),
+            ("kdf.parallelism", self.parallelism, PARALLELISM_MAX),
+        ] {
+            if found == 0 || found > max {
+                return Err(KeystoreError::Cost { what, found, max });
+            }
+        }
+        let malformed = |reason: String| KeystoreError::Malformed { reason };
+        let salt = hex::decode(&self.salt).map_err(|_| malformed("kdf.salt is no hex".into()))?;
+        let params =
+            argon2::Params::new(self.memory_kib, self.iterations, self.parallelism, Some(32))
+                .map_err(|error| malformed(format!("kdf: {error}")))?;
+        let mut key = Zeroizing::new([0; 32]);
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+            .hash_password_into(passphrase.as_bytes(), &salt, key.as_mut_slice())
+            .map_err(|error| malformed(format!("kdf: {error}")))?;
+        Ok(key)
+    }
+}
+
+/// The encrypted seed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sealed {
+    /// Always `xchacha20poly1305`.
+    pub name: String,
+    /// Nonce in hex.
+    pub nonce: String,
+    /// Encrypted seed with its tag, in hex.
+    pub ciphertext: String,
+}
+
+/// A key file.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyFile {
+    /// Version of the format.
+    pub version: u32,
+    /// The account's address.
+    pub address: Address,
+    /// The public key.
+    pub public_key: PublicKey,
+    /// Whether the seed stands in it unencrypted.
+    pub plain: bool,
+    /// The seed in hex, in a plain file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seed: Option<String>,
+    /// How the encrypting key is derived, in an encrypted file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kdf: Option<Kdf>,
+    /// The encrypted seed, in an encrypted file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cipher: Option<Sealed>,
+}
+
+impl std::fmt::Debug for KeyFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyFile(of {}, plain: {})", self.public_key, self.plain)
+    }
+}
+
+impl Drop for KeyFile {
+    fn drop(&mut self) {
+        self.seed.zeroize();
+    }
+}
+
+/// Random bytes of the system.
+///
+/// # Errors
+/// [`KeystoreError::Random`] if it has none.
+pub fn random<const N: usize>() -> Result<[u8; N], KeystoreError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| KeystoreError::Random { reason: error.to_string() })?;
+    Ok(bytes)
+}
+
+/// A new random key.
+///
+/// # Errors
+/// [`KeystoreError::Random`].
+pub fn generate() -> Result<SecretKey, KeystoreError> {
+    Ok(SecretKey::from_seed(random()?))
+}
+
+impl KeyFile {
+    /// A file with the seed unencrypted; for devnets only.
+    #[must_use]
+    pub fn plain(key: &SecretKey) -> Self {
+        Self {
+            version: KEY_FILE_VERSION,
+            address: key.public_key().address(),
+            public_key: key.public_key(),
+            plain: true,
+            seed: Some(hex::encode(*key.seed())),
+            kdf: None,
+            cipher: None,
+        }
+    }
+
+    /// A file with the seed encrypted under a passphrase.
+    ///
+    /// # Errors
+    /// [`KeystoreError`] if there is no randomness.
+    pub fn encrypted(key: &SecretKey, passphrase: &str) -> Result<Self, KeystoreError> {
+        let kdf = Kdf::fresh()?;
+        let nonce: [u8; 24] = random()?;
+        let cipher_key = kdf.derive(passphrase)?;
+        let cipher = XChaCha20Poly1305::new(&(*cipher_key).into());
+        let seed = key.seed();
+        let public_key = key.public_key();
+        let payload = Payload { msg: seed.as_slice(), aad: public_key.as_bytes() };
+        let ciphertext = cipher.encrypt(&XNonce::from(nonce), payload).map_err(|_| {
+            KeystoreError::Malformed { reason: "the seed cannot be encrypted".into() }
+        })?;
+        let sealed = Sealed {
+            name: "xchacha20poly1305".to_owned(),
+            nonce: hex::encode(nonce),
+            ciphertext: hex::encode(ciphertext),
+        };
+        Ok(Self {
+            version: KEY_FILE_VERSION,
+            address: public_key.address(),
+            public_key,
+            plain: false,
+            seed: None,
+            kdf: Some(kdf),
+            cipher: Some(sealed),
+        })
+    }
+
+    /// Reads a key file that only its owner may read.
+    ///
+    /// # Errors
+    /// [`KeystoreError`] when it cannot be read, others may read it, or it is malformed.
+    pub fn read(path: &Path) -> Result<Self, KeystoreError> {
+        let io = |source| KeystoreError::Io { path: path.to_owned(), source };
+        let file = File::open(path).map_err(io)?;
+        let mode = file.metadata().map_err(io)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(KeystoreError::Permissions { path: path.to_owned(), found: mode & 0o777 });
+        }
+        let mut text = Zeroizing::new(String::new());
+        file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text).map_err(io)?;
+        let file: Self = serde_json::from_str(&text)
+            .map_err(|error| KeystoreError::Malformed { reason: error.to_string() })?;
+        if file.version != KEY_FILE_VERSION {
+            let found = file.version.to_string();
+            return Err(KeystoreError::Unsupported { what: "version", expected: "1", found });
+        }
+        Ok(file)
+    }
+
+    /// Writes the file so that only its owner may read it.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Exists`] if there is one and `replace` is false, or when it cannot be written.
+    pub fn write(&self, path: &Path, replace: bool) -> Result<(), KeystoreError> {
+        if !replace && path.exists() {
+            return Err(KeystoreError::Exists { path: path.to_owned() });
+        }
+        let json = serde_json::to_string_pretty(self)
+            .map_err(|error| KeystoreError::Malformed { reason: error.to_string() })?;
+        write_private(path, &Zeroizing::new(json + "\n"))
+            .map_err(|source| KeystoreError::Io { path: path.to_owned(), source })
+    }
+
+    /// The secret key.
+    ///
+    /// # Errors
+    /// [`KeystoreError`] for a wrong passphrase or a file whose parts do not fit together.
+    pub fn unlock(&self, passphrase: &Passphrase) -> Result<SecretKey, KeystoreError> {
+        let malformed = |reason: &str| KeystoreError::Malformed { reason: reason.to_owned() };
+        let seed = match (&self.seed, &self.kdf, &self.cipher) {
+            (Some(seed), None, None) if self.plain => {
+                parse_hex32(seed).map_err(|_| malformed("seed is not 64 hex digits"))?
+            }
+            (None, Some(kdf), Some(sealed)) if !self.plain => {
+                let passphrase = passphrase.read(false)?;
+                self.open(kdf, sealed, &passphrase)?
+            }
+            _ => return Err(malformed("needs either seed with plain: true, or kdf and cipher")),
+        };
+        let key = SecretKey::from_seed(seed);
+        if key.public_key() != self.public_key || self.public_key.address() != self.address {
+            return Err(malformed(
+                "the secret key is not that of the file's public key and address",
+            ));
+        }
+        Ok(key)
+    }
+
+    fn open(
+        &self,
+        kdf: &Kdf,
+        sealed: &Sealed,
+        passphrase: &str,
+    ) -> Result<[u8; 32], KeystoreError> {
+        if sealed.name != "xchacha20poly1305" {
+            let (expected, found) = ("xchacha20poly1305", sealed.name.clone());
+            return Err(KeystoreError::Unsupported { what: "cipher.name", expected, found });
+        }
+        let malformed =
+            |what: &str| KeystoreError::Malformed { reason: format!("{what} is no hex") };
+        let mut nonce = [0; 24];
+        hex::decode_to_slice(&sealed.nonce, &mut nonce).map_err(|_| malformed("cipher.nonce"))?;
+        let ciphertext =
+            hex::decode(&sealed.ciphertext).map_err(|_| malformed("cipher.ciphertext"))?;
+        let cipher = XChaCha20Poly1305::new(&(*kdf.derive(passphrase)?).into());
+        let payload = Payload { msg: &ciphertext, aad: self.public_key.as_bytes() };
+        let opened = cipher
+            .decrypt(&XNonce::from(nonce), payload)
+            .map_err(|_| KeystoreError::WrongPassphrase)?;
+        let opened = Zeroizing::new(opened);
+        opened.as_slice().try_into().map_err(|_| KeystoreError::WrongPassphrase)
+    }
+}
+
+/// Writes a file of mode 0600 and syncs it; what was there is replaced as a whole.
+///
+/// # Errors
+/// What the file system says.
+pub fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(parent)?;
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let new = path.with_file_name(name);
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}
+
+/// The key that a `--key` argument names: a key file, or 64 hex digits.
+///
+/// # Errors
+/// [`KeystoreError`] as for reading and unlocking a file.
+pub fn resolve(argument: &str, passphrase: &Passphrase) -> Result<SecretKey, KeystoreError> {
+    if let Ok(seed) = parse_hex32(argument) {
+        return Ok(SecretKey::from_seed(seed));
+    }
+    KeyFile::read(Path::new(argument))?.unlock(passphrase)
+}
+
+#[cfg(test)]
+mod tests;

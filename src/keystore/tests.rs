@@ -1,0 +1,101 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+fn key() -> SecretKey {
+    SecretKey::from_seed([5; 32])
+}
+
+fn passphrase(directory: &Path, text: &str) -> Passphrase {
+    let file = directory.join("passphrase");
+    fs::write(&file, format!("{text}\n")).unwrap();
+    Passphrase { file: Some(file) }
+}
+
+#[test]
+fn an_encrypted_file_opens_with_its_passphrase_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("key.json");
+    KeyFile::encrypted(&key(), "correct horse").unwrap().write(&path, false).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(!text.contains(&hex::encode([5; 32])));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let file = KeyFile::read(&path).unwrap();
+    let good = passphrase(directory.path(), "correct horse");
+    assert_eq!(file.unlock(&good).unwrap().seed(), key().seed());
+    let bad = passphrase(directory.path(), "incorrect horse");
+    assert!(matches!(file.unlock(&bad), Err(KeystoreError::WrongPassphrase)));
+}
+
+#[test]
+fn rejects_an_altered_ciphertext_and_another_public_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let good = passphrase(directory.path(), "p");
+    let mut file = KeyFile::encrypted(&key(), "p").unwrap();
+    let other = SecretKey::from_seed([6; 32]).public_key();
+    file.public_key = other;
+    file.address = other.address();
+    assert!(matches!(file.unlock(&good), Err(KeystoreError::WrongPassphrase)));
+    let mut plain = KeyFile::plain(&key());
+    plain.address = Address::ZERO;
+    assert!(matches!(plain.unlock(&good), Err(KeystoreError::Malformed { .. })));
+}
+
+#[test]
+fn refuses_costs_beyond_the_bounds_before_using_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let good = passphrase(directory.path(), "p");
+    let file = KeyFile::encrypted(&key(), "p").unwrap();
+    let alter: [fn(&mut Kdf); 4] = [
+        |kdf| kdf.memory_kib = u32::MAX,
+        |kdf| kdf.iterations = 17,
+        |kdf| kdf.parallelism = 17,
+        |kdf| kdf.memory_kib = 0,
+    ];
+    for alter in alter {
+        let mut altered = file.clone();
+        alter(altered.kdf.as_mut().unwrap());
+        assert!(matches!(altered.unlock(&good), Err(KeystoreError::Cost { .. })));
+    }
+}
+
+#[test]
+fn refuses_a_file_that_others_may_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("key.json");
+    KeyFile::plain(&key()).write(&path, false).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let error = KeyFile::read(&path).unwrap_err();
+    assert!(matches!(error, KeystoreError::Permissions { found: 0o640, .. }));
+    assert!(error.hint().unwrap().starts_with("run: chmod 600 "));
+}
+
+#[test]
+fn never_replaces_a_key_unless_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("key.json");
+    KeyFile::plain(&key()).write(&path, false).unwrap();
+    let other = KeyFile::plain(&SecretKey::from_seed([6; 32]));
+    assert!(matches!(other.write(&path, false), Err(KeystoreError::Exists { .. })));
+    assert_eq!(KeyFile::read(&path).unwrap().public_key, key().public_key());
+    other.write(&path, true).unwrap();
+    assert_eq!(KeyFile::read(&path).unwrap(), other);
+}
+
+#[test]
+fn a_key_argument_is_hex_or_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("key.json");
+    KeyFile::plain(&key()).write(&path, false).unwrap();
+    let none = Passphrase::default();
+    for argument in [hex::encode([5; 32]), path.to_str().unwrap().to_owned()] {
+        assert_eq!(resolve(&argument, &none).unwrap().seed(), key().seed());
+    }
+    assert!(matches!(resolve("nowhere.json", &none), Err(KeystoreError::Io { .. })));
+}
+
+#[test]
+fn debug_output_holds_no_secret() {
+    let shown = format!("{:?}", KeyFile::plain(&key()));
+    assert!(!shown.contains(&hex::encode([5; 32])));
+}

@@ -1,0 +1,31 @@
+//! Logs on standard error, as text or as one JSON object a line.
+//!
+//! Metrics live elsewhere; nothing is ever logged to standard output.
+
+use tracing_subscriber::EnvFilter;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Starts logging at this level (`info`, or a filter like `info,ait_node::rpc=debug`).
+///
+/// # Errors
+/// A sentence about the level if it cannot be read, or if logging has been started before.
+pub fn init(level: &str, format: LogFormat) -> Result<(), String> {
+    let filter = EnvFilter::try_new(level).map_err(|error| {
+        format!("found {level:?} ({error}), expected error, warn, info, debug, trace or a filter")
+    })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    }
+    .map_err(|error| error.to_string())
+}
