@@ -5,6 +5,9 @@
 //! async, no threads whose order shows, no floats, no hash-map order, no
 //! randomness, no logging.
 
+// `clippy.toml` beside the manifest bans clocks, threads, files and hash maps.
+#![deny(clippy::float_arithmetic, clippy::disallowed_types, clippy::disallowed_methods)]
+
 pub mod block;
 pub mod certificate;
 pub mod codec;
