@@ -253,7 +253,7 @@ impl Address {
     pub const ZERO: Self = Self([0; 32]);
     /// A valid address, for error messages (it belongs to the all-zero seed's key).
     pub const EXAMPLE: &'static str =
-        "ait1qqqsyqcyq5rqwzqfpg9scrgwpugpzysnzs23v9ccrydpk8qarc0s3gpr4n";
+        "ait1vm2adt33jk7fg9pt9xdupz0m4xpymvm3w0yf3p6khxahq2a3p8fs2rzds9";
 
     const HRP: bech32::Hrp = bech32::Hrp::parse_unchecked("ait");
 

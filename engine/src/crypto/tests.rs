@@ -250,3 +250,9 @@ proptest! {
         prop_assert_eq!(verify(&case.key, &case.message, &case.signature).is_ok(), oracle(&case));
     }
 }
+
+#[test]
+fn the_example_address_in_error_messages_is_valid() {
+    let address = SecretKey::from_seed([0; 32]).public_key().address();
+    assert_eq!(Address::EXAMPLE.parse(), Ok(address));
+}
