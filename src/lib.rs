@@ -9,6 +9,8 @@ pub mod config;
 pub mod consensus;
 pub mod coordinator;
 pub mod devnet;
+pub mod health;
+pub mod http;
 pub mod ingress;
 pub mod keystore;
 pub mod mempool;

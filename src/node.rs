@@ -4,20 +4,26 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ait_engine::crypto::SecretKey;
+use ait_engine::types::Address;
+use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::chain::{
     self, Chain, ChainError, ChainOptions, GenesisSource, OpenProgress, Stores, StoresOptions,
 };
+use crate::config::NodeConfig;
 use crate::consensus::{Consensus, ConsensusConfig, FileLog, FileSigner, LogError, SignerError};
+use crate::health::Watchdog;
 use crate::ingress::{self, Clock, Ingress, IngressOptions, IngressThreads, SubmitError};
 use crate::mempool::{Journal, JournalError, Mempool, MempoolError, MempoolLimits};
+use crate::rpc::Backend;
 use crate::sequencer::{Sequencer, SequencerError, SequencerOptions};
+use crate::telemetry::metrics;
 
 /// How often pending transactions are synced to disk and old ones dropped.
-const UPKEEP: Duration = Duration::from_secs(1);
+const UPKEEP: Duration = Duration::from_millis(250);
 
 /// What a node needs to know to start.
 #[derive(Debug)]
@@ -37,6 +43,24 @@ pub struct NodeOptions {
 }
 
 impl NodeOptions {
+    /// The options of a configuration.
+    #[must_use]
+    pub fn from_config(config: &NodeConfig) -> Self {
+        let mut options = Self::new(&config.data_dir, config.storage.engine);
+        options.stores.cache_bytes = config.storage.cache_bytes;
+        options.chain.checkpoints.blocks = config.storage.checkpoint_blocks;
+        options.chain.checkpoints.entries = config.storage.checkpoint_entries;
+        options.mempool = MempoolLimits {
+            count_max: config.mempool.transactions_max,
+            bytes_max: config.mempool.bytes_max,
+            per_sender_max: config.mempool.per_sender_max,
+            per_sender_bytes_max: config.mempool.per_sender_bytes_max,
+            ttl_ms: u64::try_from(config.mempool.ttl.as_millis()).unwrap_or(u64::MAX),
+        };
+        options.sequencer.block_interval = config.sequencer.block_interval;
+        options
+    }
+
     /// Usual options for a node in this directory.
     #[must_use]
     pub fn new(data_dir: &Path, engine: chain::StorageEngine) -> Self {
@@ -86,7 +110,7 @@ pub enum NodeError {
     },
     /// The key is of no validator of this chain.
     #[error("the key {0} belongs to no validator of this chain; name its validator's key")]
-    NotValidator(ait_engine::types::Address),
+    NotValidator(Address),
 }
 
 /// A running node of one validator.
@@ -100,6 +124,9 @@ pub struct Node {
     sequencer: Option<JoinHandle<Result<(), SequencerError>>>,
     upkeep: Option<JoinHandle<()>>,
     failure: Arc<Mutex<Option<String>>>,
+    health: Arc<Watchdog>,
+    proposer: Address,
+    storage_engine: chain::StorageEngine,
 }
 
 impl Node {
@@ -117,6 +144,7 @@ impl Node {
         let stores = Stores::open(&options.stores)?;
         let writer = chain::open(&stores, source, &options.chain, progress)?;
         let chain = writer.chain().clone();
+        metrics::opened(chain.head().height.get());
         let address = key.public_key().address();
         if writer.validators().get(&address).is_none() {
             return Err(NodeError::NotValidator(address));
@@ -156,7 +184,17 @@ impl Node {
             Ingress::start(options.ingress, Arc::clone(&mempool), source, Arc::clone(clock));
         let (ingress, threads) = started
             .map_err(|error| NodeError::Thread { name: "ingress", what: error.to_string() })?;
-        let upkeep = start_upkeep(&mempool, &stop, clock)?;
+        let interval = options.sequencer.block_interval;
+        let health = Arc::new(Watchdog::new(interval, chain.head().height, Instant::now()));
+        let upkeep = Upkeep {
+            chain: chain.clone(),
+            mempool: Arc::clone(&mempool),
+            stop: Arc::clone(&stop),
+            clock: Arc::clone(clock),
+            failure: Arc::clone(&failure),
+            health: Arc::clone(&health),
+        };
+        let upkeep = spawn("upkeep", move || upkeep.run())?;
         Ok(Self {
             chain,
             mempool,
@@ -166,7 +204,27 @@ impl Node {
             sequencer: Some(sequencer),
             upkeep: Some(upkeep),
             failure,
+            health,
+            proposer: address,
+            storage_engine: options.stores.engine,
         })
+    }
+
+    /// What a REST server of this node needs.
+    #[must_use]
+    pub fn backend(&self, clock: &Clock, metrics: PrometheusHandle) -> Backend {
+        Backend {
+            chain: self.chain.clone(),
+            mempool: Arc::clone(&self.mempool),
+            ingress: self.ingress.clone(),
+            health: Arc::clone(&self.health),
+            proposer: self.proposer,
+            storage_engine: self.storage_engine,
+            clock: Arc::clone(clock),
+            metrics,
+            admin_token: None,
+            dev: None,
+        }
     }
 
     /// The chain, to read from.
@@ -239,21 +297,31 @@ fn spawn<T: Send + 'static>(
     spawned.map_err(|error| NodeError::Thread { name, what: error.to_string() })
 }
 
-fn start_upkeep(
-    mempool: &Arc<Mempool>,
-    stop: &Arc<AtomicBool>,
-    clock: &Clock,
-) -> Result<JoinHandle<()>, NodeError> {
-    let (mempool, stop, clock) = (Arc::clone(mempool), Arc::clone(stop), Arc::clone(clock));
-    spawn("upkeep", move || {
-        while !stop.load(Ordering::Relaxed) {
-            std::thread::park_timeout(UPKEEP / 4);
-            mempool.sweep(clock());
-            if let Err(error) = mempool.flush() {
-                // Latched by the mempool, which refuses from now on and says so in health.
+/// What is done every now and then.
+struct Upkeep {
+    chain: Chain,
+    mempool: Arc<Mempool>,
+    stop: Arc<AtomicBool>,
+    clock: Clock,
+    failure: Arc<Mutex<Option<String>>>,
+    health: Arc<Watchdog>,
+}
+
+impl Upkeep {
+    fn run(&self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            std::thread::park_timeout(UPKEEP);
+            self.mempool.sweep((self.clock)());
+            let flushed = self.mempool.flush();
+            if let Err(error) = &flushed {
+                // Latched by the mempool, which refuses from now on.
                 tracing::error!(%error, "pending transactions cannot be synced");
-                return;
             }
+            let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let failure = failure.or_else(|| self.mempool.failure());
+            let has_work = self.mempool.has_executable();
+            self.health.observe(Instant::now(), self.chain.state_height(), has_work, failure);
+            metrics::upkeep();
         }
-    })
+    }
 }

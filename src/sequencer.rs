@@ -18,6 +18,7 @@ use crate::consensus::{
 };
 use crate::ingress::Clock;
 use crate::mempool::Mempool;
+use crate::telemetry::metrics;
 
 /// How long the thread sleeps at most before it looks whether it should stop.
 const TICK: Duration = Duration::from_millis(50);
@@ -70,6 +71,7 @@ pub struct Sequencer<S, L> {
     timeouts: BTreeMap<Timeout, Instant>,
     /// A request for a block that could not be answered yet.
     wanted: Option<(Height, Round)>,
+    committed_at: Option<Instant>,
 }
 
 /// A clock that can be shown.
@@ -94,7 +96,18 @@ impl<S: VoteSigner, L: WriteAheadLog> Sequencer<S, L> {
         stop: Arc<AtomicBool>,
     ) -> Self {
         let (timeouts, clock) = (BTreeMap::new(), ShownClock(clock));
-        Self { writer, consensus, mempool, address, clock, options, stop, timeouts, wanted: None }
+        Self {
+            writer,
+            consensus,
+            mempool,
+            address,
+            clock,
+            options,
+            stop,
+            timeouts,
+            wanted: None,
+            committed_at: None,
+        }
     }
 
     /// Takes up the height that was under way before a restart, if the log has one.
@@ -187,7 +200,10 @@ impl<S: VoteSigner, L: WriteAheadLog> Sequencer<S, L> {
             Action::CancelAllTimeouts => self.timeouts.clear(),
             Action::GetValue { height, round } => return self.propose(height, round),
             Action::Decide(certificate) => {
+                let began = Instant::now();
                 let block = self.writer.commit(certificate)?;
+                let since = self.committed_at.replace(began).map(|before| began - before);
+                metrics::committed(&block, began.elapsed(), since);
                 let now = (self.clock.0)();
                 let chain = self.writer.chain();
                 self.mempool.on_block(&block, now, |senders| chain.accounts(senders))?;
@@ -216,10 +232,11 @@ impl<S: VoteSigner, L: WriteAheadLog> Sequencer<S, L> {
     }
 
     fn build(&mut self) -> Result<Option<BlockId>, ChainError> {
-        let options = self.options;
+        let (options, began) = (self.options, Instant::now());
         let candidates = self.mempool.select(options.candidates_max, options.candidate_bytes_max);
         let now = (self.clock.0)();
         let built = self.writer.build(candidates, now, self.address)?;
+        metrics::built(began.elapsed());
         for (hash, refusal) in built.refused {
             let hash: TxHash = hash;
             self.mempool.refuse(&hash, refusal, now);

@@ -83,6 +83,27 @@ impl ChainError {
         }
     }
 
+    /// What the operator may do.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Genesis(_) => "ait-node genesis verify says what is wrong with a document",
+            Self::Storage(StorageError::Locked { .. }) => {
+                "another node runs in this data directory: stop it, or use another --data-dir"
+            }
+            Self::Storage(_) => {
+                "ait-node db check says which file; check the disk and its permissions"
+            }
+            Self::Corrupt { .. } | Self::Replay { .. } => {
+                "ait-node db check finds the first bad block; restore a copy of the data directory"
+            }
+            Self::OtherChain { .. } => "use the genesis of that chain, or another --data-dir",
+            Self::SchemaTooNew { .. } => "upgrade the program",
+            Self::Directory { .. } => "check the path and its permissions",
+            Self::Stopped { .. } => "the log says why",
+        }
+    }
+
     pub(super) fn corrupt(what: impl Into<String>) -> Self {
         Self::Corrupt { what: what.into() }
     }

@@ -7,46 +7,81 @@ use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use ait_engine::genesis::GenesisDocument;
 use clap::Args;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use toml::Value;
 
+use super::serve::{Served, Serving};
 use super::{CliError, Output};
-use crate::chain::{ChainError, GenesisSource, OpenProgress, StorageEngine};
-use crate::coordinator::{self, Coordinator};
+use crate::chain::StorageEngine;
+use crate::config::NodeConfig;
+use crate::coordinator::Coordinator;
 use crate::devnet::DevnetPlan;
-use crate::node::{Node, NodeOptions};
-use crate::rpc::{self, Backend, DevEdge};
+use crate::rpc::DevEdge;
 
 /// Options of `dev`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ait-node dev\n  ait-node dev --data-dir ./devnet --rpc 127.0.0.1:8081\n  \
-    ait-node dev --block-interval 100ms --json"
+    after_help = "Configuration file, AIT_ variables and the old names (CHAIN_ID, MINT_PER_UNIT, ..) are read as by `run`.
+
+Examples:
+  ait-node dev
+  ait-node dev --data-dir ./devnet --rpc 127.0.0.1:8081
+  ait-node dev --block-interval 100ms --json"
 )]
 pub struct DevArgs {
-    /// Directory to keep the devnet in; a temporary one if absent.
-    #[arg(long, env = "AIT_DATA_DIR")]
+    /// Directory to keep the devnet in [default: a temporary one, gone at the end]
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Address of the REST interface; port 0 takes a free one.
-    #[arg(long, default_value = "127.0.0.1:8080")]
-    rpc: SocketAddr,
-    /// Address of the mock coordinator; port 0 takes a free one.
-    #[arg(long, default_value = "127.0.0.1:8090")]
-    coordinator: SocketAddr,
-    /// Least time between two blocks, such as 2s or 100ms.
-    #[arg(long, default_value = "500ms", value_parser = humantime::parse_duration)]
-    block_interval: std::time::Duration,
-    /// Storage engine: redb or memory.
-    #[arg(long, default_value = "redb")]
-    engine: StorageEngine,
+    /// Address of the REST interface; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR:PORT")]
+    rpc: Option<SocketAddr>,
+    /// Address of the mock coordinator; port 0 takes a free one [default: 127.0.0.1:8090]
+    #[arg(long, value_name = "ADDR:PORT")]
+    coordinator: Option<SocketAddr>,
+    /// Least time between two blocks, such as 2s or 100ms [default: 500ms]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    block_interval: Option<std::time::Duration>,
+    /// Storage engine: redb or memory [default: redb]
+    #[arg(long, value_name = "ENGINE")]
+    engine: Option<StorageEngine>,
 }
 
 fn failed(what: &Path, error: &std::io::Error) -> CliError {
     CliError::failed("io", format!("{}: {error}", what.display()))
+}
+
+impl DevArgs {
+    fn load(&self, temporary: &Path) -> Result<NodeConfig, CliError> {
+        let defaults = [
+            ("data_dir", Value::from(temporary.to_string_lossy().into_owned())),
+            ("sequencer.block_interval", Value::from("500ms")),
+            ("metrics.legacy_names", Value::from(true)),
+            // Only programs on this machine reach a devnet.
+            ("rpc.rate_limit_per_minute", Value::from(0)),
+        ];
+        let config = NodeConfig::load(None, &defaults, |layers| {
+            if let Some(directory) = &self.data_dir {
+                layers.set_flag("data_dir", directory.to_string_lossy().into_owned());
+            }
+            if let Some(address) = self.rpc {
+                layers.set_flag("rpc.bind", address.to_string());
+            }
+            if let Some(address) = self.coordinator {
+                layers.set_flag("coordinator.bind", address.to_string());
+            }
+            if let Some(interval) = self.block_interval {
+                let text = humantime::format_duration(interval).to_string();
+                layers.set_flag("sequencer.block_interval", text);
+            }
+            if let Some(engine) = self.engine {
+                layers.set_flag("storage.engine", engine.to_string());
+            }
+        });
+        Ok(config?)
+    }
 }
 
 /// Runs a devnet until it is told to stop.
@@ -54,88 +89,35 @@ fn failed(what: &Path, error: &std::io::Error) -> CliError {
 /// # Errors
 /// [`CliError`] if it cannot start or fails while it runs.
 pub fn run(args: &DevArgs, output: &Output) -> Result<(), CliError> {
-    let temporary;
-    let directory = match &args.data_dir {
-        Some(directory) => directory.clone(),
-        None => {
-            temporary = tempfile::tempdir()
-                .map_err(|error| failed(Path::new("temporary directory"), &error))?;
-            temporary.path().to_owned()
-        }
-    };
-    fs::create_dir_all(&directory).map_err(|error| failed(&directory, &error))?;
+    // Removed when dropped, which is after the node has stopped.
+    let temporary =
+        tempfile::tempdir().map_err(|error| failed(Path::new("temporary directory"), &error))?;
+    let config = args.load(temporary.path())?;
+    let directory = &config.data_dir;
+    fs::create_dir_all(directory).map_err(|error| failed(directory, &error))?;
     let clock = crate::clock::system();
     let now = clock().get() / 1_000;
-    let (plan, text) = plan(&directory, now)?;
+    let (plan, text) = plan(&config, now)?;
     let document = GenesisDocument::parse(&text)
         .map_err(|error| CliError::new(&error, "delete the data directory for a new devnet"))?;
-    let build = || document.build().map_err(ChainError::from);
-    let fingerprint = GenesisSource::fingerprint(text.as_bytes());
-    let mut options = NodeOptions::new(&directory, args.engine);
-    options.sequencer.block_interval = args.block_interval;
-    let DevnetPlan { validator, minter, coordinator, accounts, names, .. } = plan;
-    let source = GenesisSource { fingerprint, build: &build };
-    let node =
-        Node::start(&options, &source, validator, &clock, &mut log_progress).map_err(|error| {
-            CliError::new(&error, "is another node running in this data directory?")
-        })?;
-    let backend = Backend {
-        chain: node.chain().clone(),
-        mempool: Arc::clone(node.mempool()),
-        ingress: node.ingress().clone(),
-        dev: Some(Arc::new(DevEdge {
-            names: names.clone(),
-            minter,
-            signing: tokio::sync::Mutex::default(),
-        })),
+    let DevnetPlan { validator, minter, governor, coordinator, accounts, names, .. } = plan;
+    let mock = Coordinator::new(coordinator, Some(names.clone()), now);
+    let edge = DevEdge {
+        names,
+        minter,
+        governor,
+        coordinator: mock.clone(),
+        signing: tokio::sync::Mutex::default(),
     };
-    let runtime = tokio::runtime::Runtime::new()
-        .map_err(|error| failed(Path::new("the async runtime"), &error))?;
-    let mock = Coordinator::new(coordinator, Some(names), now);
-    let served = runtime.block_on(async {
-        let (stop, stopping) = tokio::sync::watch::channel(false);
-        let until = |mut stopping: tokio::sync::watch::Receiver<bool>| async move {
-            let _ = stopping.wait_for(|stop| *stop).await;
-        };
-        let (rpc, rpc_task) = rpc::serve(args.rpc, backend, until(stopping.clone()))
-            .await
-            .map_err(|error| CliError::new(&error, ""))?;
-        let mock = coordinator::serve(args.coordinator, mock, until(stopping))
-            .await
-            .map_err(|error| CliError::new(&error, "choose another address with --coordinator"))?;
-        announce(&node, rpc, mock.address, &directory, &accounts, output)?;
-        let result = wait(&node).await;
-        let _ = stop.send(true);
-        let close = async { tokio::join!(rpc_task, mock.task) };
-        // Connections that are still open then are cut.
-        let _ = tokio::time::timeout(std::time::Duration::from_millis(500), close).await;
-        result
-    });
-    runtime.shutdown_background();
-    let stopped = node.stop().map_err(|error| CliError::new(&error, "the log says more"));
-    served.and(stopped)
-}
-
-/// Until a signal, or until the node fails.
-async fn wait(node: &Node) -> Result<(), CliError> {
-    let io = |error: std::io::Error| CliError::new(&error, "");
-    let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(io)?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            () = tokio::time::sleep(std::time::Duration::from_millis(200)) => {
-                if let Some(message) = node.failure() {
-                    return Err(CliError::failed("node_failed", message).hint("the log says more"));
-                }
-            }
-        }
-    }
+    let served = Served { config: &config, genesis: (&text, &document), key: validator, clock };
+    let temporary = directory == temporary.path();
+    served
+        .until_stopped(Some((edge, mock)), |served| announce(served, temporary, &accounts, output))
 }
 
 /// The devnet of this directory: its seed and genesis, made if there are none.
-fn plan(directory: &Path, now: u64) -> Result<(DevnetPlan, String), CliError> {
+fn plan(config: &NodeConfig, now: u64) -> Result<(DevnetPlan, String), CliError> {
+    let directory = &config.data_dir;
     let (seed_path, genesis_path) = (directory.join("devnet.seed"), directory.join("genesis.json"));
     let seed = match fs::read_to_string(&seed_path) {
         Ok(text) => ait_engine::types::parse_hex32(text.trim()).map_err(|error| {
@@ -150,10 +132,16 @@ fn plan(directory: &Path, now: u64) -> Result<(DevnetPlan, String), CliError> {
         }
         Err(error) => return Err(failed(&seed_path, &error)),
     };
-    let plan = DevnetPlan::new(seed, now).map_err(|error| CliError::new(&error, ""))?;
+    let mut plan = DevnetPlan::new(seed, now).map_err(|error| CliError::new(&error, ""))?;
     let text = match fs::read_to_string(&genesis_path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let document = &mut plan.document;
+            document.chain_id = config.chain_id;
+            let params = &config.genesis;
+            document.params.insert("mint_per_unit".to_owned(), params.mint_per_unit);
+            let ratio = params.coordinator_ratio_bps;
+            document.params.insert("coordinator_ratio_bps".to_owned(), ratio);
             let text = serde_json::to_string_pretty(&plan.document)
                 .map_err(|error| CliError::new(&error, ""))?;
             let staged = directory.join("genesis.json.new");
@@ -176,34 +164,34 @@ fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
     file.sync_all()
 }
 
-fn log_progress(progress: OpenProgress) {
-    tracing::info!(?progress, "opening the chain");
-}
-
 fn announce(
-    node: &Node,
-    rpc: SocketAddr,
-    coordinator: SocketAddr,
-    directory: &Path,
+    served: &Serving<'_>,
+    temporary: bool,
     accounts: &[crate::devnet::FundedAccount],
     output: &Output,
 ) -> Result<(), CliError> {
+    let (rpc, directory) = (served.rpc, served.data_dir);
+    let coordinator = served.coordinator.map_or_else(String::new, |at| format!("http://{at}"));
     let secrets: Vec<_> = accounts
         .iter()
         .map(|a| json!({ "name": a.name, "address": a.address, "secret_key": *a.secret_key }))
         .collect();
+    let chain = served.node.chain();
     let line = json!({
         "rpc": format!("http://{rpc}"),
-        "coordinator": format!("http://{coordinator}"),
-        "chain_id": node.chain().chain_id(),
+        "coordinator": coordinator,
+        "chain_id": chain.chain_id(),
         "data_dir": directory,
+        "admin_token": served.admin_token,
         "accounts": secrets,
     });
+    let gone = if temporary { " (temporary: gone at the end)" } else { "" };
     let mut lines = vec![
-        format!("devnet {} at height {}", node.chain().chain_id(), node.chain().head().height),
+        format!("devnet {} at height {}", chain.chain_id(), chain.head().height),
         format!("  REST         http://{rpc}/rpc/head"),
-        format!("  coordinator  http://{coordinator}/health"),
-        format!("  data         {}", directory.display()),
+        format!("  API page     http://{rpc}/docs"),
+        format!("  coordinator  {coordinator}/health"),
+        format!("  data         {}{gone}", directory.display()),
     ];
     lines.extend(accounts.iter().map(|a| format!("  {:<12} {}", a.name, a.address)));
     lines.push("Names stand for these accounts in requests. Ctrl-C stops.".to_owned());

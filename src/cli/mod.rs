@@ -11,6 +11,8 @@ pub mod key;
 pub mod output;
 pub mod query;
 pub mod receipt;
+pub mod run;
+mod serve;
 pub mod tx;
 
 use std::process::ExitCode;
@@ -37,8 +39,9 @@ pub struct Cli {
     #[arg(long, global = true)]
     pub json: bool,
     /// What is logged to standard error: error, warn, info, debug, or a filter
-    #[arg(long, global = true, default_value = "warn", env = "AIT_LOG")]
-    pub log: String,
+    /// [default: warn; for run, what log.level says]
+    #[arg(long, global = true, env = "AIT_LOG", value_name = "LEVEL")]
+    pub log: Option<String>,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -49,6 +52,8 @@ pub struct Cli {
 pub enum Command {
     /// Start a devnet: a chain of one validator, funded accounts, a mock coordinator
     Dev(dev::DevArgs),
+    /// Run a node by its configuration, genesis and validator key
+    Run(run::RunArgs),
     /// Write a commented configuration file, and a new chain if asked
     Init(init::InitArgs),
     /// Make, show, import and export keys
@@ -86,16 +91,28 @@ pub fn main() -> ExitCode {
         }
     };
     let output = Output::new(cli.json);
-    let started = telemetry::init(&cli.log, LogFormat::Text)
-        .map_err(|error| CliError::usage("bad_log", format!("--log: {error}")));
-    match started.and_then(|()| dispatch(cli.command, &output)) {
+    match dispatch(cli, &output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => output.error(&error),
     }
 }
 
-fn dispatch(command: Command, output: &Output) -> Result<(), CliError> {
-    match command {
+/// Starts logging by `--log`, or else as given.
+fn log(flag: Option<&str>, level: &str, format: LogFormat) -> Result<(), CliError> {
+    telemetry::init(flag.unwrap_or(level), format)
+        .map_err(|error| CliError::usage("bad_log", format!("log level: {error}")))
+}
+
+fn dispatch(cli: Cli, output: &Output) -> Result<(), CliError> {
+    let flag = cli.log.as_deref();
+    if let Command::Run(args) = cli.command {
+        let config = args.load()?;
+        log(flag, &config.log_level, config.log_format)?;
+        return run::run(&args, &config, output);
+    }
+    log(flag, "warn", LogFormat::Text)?;
+    match cli.command {
+        Command::Run(_) => Ok(()),
         Command::Init(args) => init::run(&args, output),
         Command::Key(command) => key::run(command, output),
         Command::Genesis(command) => genesis::run(command, output),

@@ -54,6 +54,13 @@ pub struct Layers {
 }
 
 impl Layers {
+    /// No layer yet, but these defaults of a command.
+    #[must_use]
+    pub fn with_defaults(defaults: &[(&'static str, Value)]) -> Self {
+        let values = defaults.iter().map(|(path, value)| (*path, (value.clone(), Source::Default)));
+        Self { values: values.collect(), problems: Vec::new() }
+    }
+
     /// The value of a key and where it came from; none if it has its default.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&(Value, Source)> {

@@ -246,15 +246,19 @@ impl Fields<'_> {
 
 impl NodeConfig {
     /// Reads the file (that given, or `config.toml` in the data directory if there is one), the
-    /// environment, and what `flags` sets.
+    /// environment, and what `flags` sets. `defaults` stand in for those of [`KEYS`].
     ///
     /// # Errors
     /// [`ConfigError`] with every problem.
-    pub fn load(file: Option<&Path>, flags: impl Fn(&mut Layers)) -> Result<Self, ConfigError> {
-        let mut first = Layers::default();
+    pub fn load(
+        file: Option<&Path>,
+        defaults: &[(&'static str, Value)],
+        flags: impl Fn(&mut Layers),
+    ) -> Result<Self, ConfigError> {
+        let mut first = Layers::with_defaults(defaults);
         first.read_variables(variables());
         flags(&mut first);
-        let mut layers = Layers::default();
+        let mut layers = Layers::with_defaults(defaults);
         match file {
             Some(path) => layers.read_file(path),
             None => {

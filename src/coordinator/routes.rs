@@ -52,9 +52,15 @@ fn read_json(body: &[u8]) -> Result<Json, AttestRefusal> {
     })
 }
 
-fn old_attest(coordinator: &Coordinator, body: &[u8]) -> Result<Value, AttestRefusal> {
-    let job_id = text::read_old_body(&read_json(body)?)?;
-    Ok(text::old_answer(coordinator.book().quote(&job_id).as_ref()))
+impl Coordinator {
+    /// The old mock's answer to `POST /attest/receipt` with this body.
+    ///
+    /// # Errors
+    /// [`AttestRefusal::Request`] if the body is none that it takes.
+    pub fn answer_old(&self, body: &[u8]) -> Result<Value, AttestRefusal> {
+        let job_id = text::read_old_body(&read_json(body)?)?;
+        Ok(text::old_answer(self.book().quote(&job_id).as_ref()))
+    }
 }
 
 fn create_job(coordinator: &Coordinator, body: &[u8]) -> Result<Value, AttestRefusal> {
@@ -108,7 +114,7 @@ pub(super) fn routes(
     let old = warp::path!("attest" / "receipt")
         .and(with.clone())
         .and(body())
-        .map(|coordinator: Coordinator, body: Bytes| answer(old_attest(&coordinator, &body)));
+        .map(|coordinator: Coordinator, body: Bytes| answer(coordinator.answer_old(&body)));
     let create = warp::path!("v1" / "jobs").and(with.clone()).and(body()).map(
         |coordinator: Coordinator, body: Bytes| match create_job(&coordinator, &body) {
             Ok(job) => reply(StatusCode::CREATED, &job),

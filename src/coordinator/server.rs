@@ -1,20 +1,15 @@
-//! The coordinator's listener: bounded connections, time-outs, a rate for each client.
+//! The coordinator's listener, with its bounds.
 //!
 //! What is answered stands in the routes.
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use governor::{DefaultKeyedRateLimiter, Quota};
 use hyper::service::Service;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use warp::Filter;
 use warp::http::StatusCode;
@@ -22,19 +17,18 @@ use warp::reply::Response;
 
 use super::Coordinator;
 use super::routes::{error, routes, unix_seconds};
+use crate::http::{ClientRate, HttpLimits};
 
 /// The port that the old mock had.
 pub const DEFAULT_PORT: u16 = 8090;
 
 const CONNECTION_COUNT_MAX: usize = 256;
-const CONNECTION_BUFFER_BYTES_MAX: usize = 64 * 1024;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const SIMULATION_INTERVAL: Duration = Duration::from_millis(2_500);
-const RATE_PER_SECOND: NonZeroU32 = NonZeroU32::new(500).expect("not 0");
-const RATE_BURST: NonZeroU32 = NonZeroU32::new(2_000).expect("not 0");
-const RATE_CLIENT_COUNT_MAX: usize = 10_000;
+const RATE_PER_MINUTE: u32 = 30_000;
+const RATE_BURST: u32 = 2_000;
 
 /// Why the coordinator does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -76,61 +70,28 @@ pub async fn serve(
 }
 
 async fn run(listener: TcpListener, coordinator: Coordinator, shutdown: impl Future<Output = ()>) {
-    let quota = Quota::per_second(RATE_PER_SECOND).allow_burst(RATE_BURST);
-    let limiter = Arc::new(DefaultKeyedRateLimiter::keyed(quota));
-    let connections = Arc::new(Semaphore::new(CONNECTION_COUNT_MAX));
-    let graceful = GracefulShutdown::new();
+    let rate = Arc::new(ClientRate::new(RATE_PER_MINUTE, RATE_BURST));
     let filter = routes(coordinator.clone()).boxed();
-    let mut simulation = tokio::time::interval(SIMULATION_INTERVAL);
-    simulation.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    let mut shutdown = std::pin::pin!(shutdown);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut shutdown => break,
-            _ = simulation.tick() => {
-                coordinator.book().tick(unix_seconds());
-                if limiter.len() > RATE_CLIENT_COUNT_MAX {
-                    limiter.retain_recent();
-                }
-                continue;
-            }
-            accepted = accept(&listener, &connections) => accepted,
-        };
-        let Some((stream, peer, permit)) = accepted else { continue };
-        let (filter, limiter) = (filter.clone(), Arc::clone(&limiter));
-        let service = hyper::service::service_fn(move |request| {
-            let allowed = limiter.check_key(&peer.ip()).is_ok();
-            answer(filter.clone(), request, allowed)
-        });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .max_buf_size(CONNECTION_BUFFER_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            // A client that breaks off is its own affair.
-            let _ = connection.await;
-            drop(permit);
-        });
-    }
-    drop(listener);
-    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await;
-}
-
-type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
-
-/// The next connection, once there is room for one.
-async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> Option<Accepted> {
-    let permit = Arc::clone(connections).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, peer)) => Some((stream, peer, permit)),
-        Err(error) => {
-            tracing::warn!(%error, "the coordinator cannot accept a connection");
-            // Out of descriptors: trying again at once would only spin.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            None
+    let service = move |request, peer: SocketAddr| {
+        let allowed = rate.check(peer.ip()).is_ok();
+        answer(filter.clone(), request, allowed)
+    };
+    let limits = HttpLimits {
+        connections_max: CONNECTION_COUNT_MAX,
+        header_timeout: HEADER_TIMEOUT,
+        idle_timeout: IDLE_TIMEOUT,
+    };
+    let simulate = async {
+        let mut simulation = tokio::time::interval(SIMULATION_INTERVAL);
+        simulation.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            simulation.tick().await;
+            coordinator.book().tick(unix_seconds());
         }
+    };
+    tokio::select! {
+        () = crate::http::serve(listener, limits, service, shutdown) => {}
+        () = simulate => {}
     }
 }
 
@@ -140,18 +101,18 @@ async fn answer(
     filter: Routes,
     request: hyper::Request<hyper::body::Incoming>,
     allowed: bool,
-) -> Result<Response, std::convert::Infallible> {
+) -> Response {
     if !allowed {
         let (detail, hint) = ("too many requests from this address", "wait a second");
-        return Ok(error(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail, hint));
+        return error(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail, hint);
     }
     let service = TowerToHyperService::new(warp::service(filter));
     let answered = Service::call(&service, request);
     match tokio::time::timeout(REQUEST_TIMEOUT, answered).await {
-        Ok(answered) => answered,
+        Ok(Ok(answered)) => answered,
         Err(_) => {
             let (detail, hint) = ("the body did not arrive in time", "send it again");
-            Ok(error(StatusCode::REQUEST_TIMEOUT, "timeout", detail, hint))
+            error(StatusCode::REQUEST_TIMEOUT, "timeout", detail, hint)
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A key is derived each time it is asked for; only names and addresses are remembered.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -49,6 +49,8 @@ struct Names {
     by_address: HashMap<Address, String>,
     by_name: HashMap<String, Address>,
     order: VecDeque<Address>,
+    /// Those that a request named: they are shown by name.
+    spoken: HashSet<Address>,
 }
 
 struct Inner {
@@ -113,9 +115,31 @@ impl DevAccounts {
             && let Some(oldest) = names.order.pop_front()
             && let Some(name) = names.by_address.remove(&oldest)
         {
+            names.spoken.remove(&oldest);
             names.by_name.remove(&name);
         }
         address
+    }
+
+    /// As [`DevAccounts::resolve`], and the account is shown by its name from now on if it
+    /// was named: so those who speak of addresses read addresses, and the others names.
+    ///
+    /// # Errors
+    /// [`NameError`] if it is neither an address nor a plain name.
+    pub fn speak(&self, text: &str) -> Result<Address, NameError> {
+        let address = self.resolve(text)?;
+        let mut names = self.names();
+        if names.by_name.contains_key(text) {
+            names.spoken.insert(address);
+        }
+        Ok(address)
+    }
+
+    /// The name of an account that was spoken of by name.
+    #[must_use]
+    pub fn spoken(&self, address: &Address) -> Option<String> {
+        let names = self.names();
+        names.by_address.get(address).filter(|_| names.spoken.contains(address)).cloned()
     }
 
     /// The name under which an address was used here, if it was.

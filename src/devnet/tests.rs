@@ -48,6 +48,16 @@ fn a_name_stands_for_one_address_and_is_remembered_once_used() {
 }
 
 #[test]
+fn an_account_is_shown_by_name_only_once_it_was_named() {
+    let names = DevAccounts::from_seed(SEED);
+    let address = names.resolve("alice").unwrap();
+    assert_eq!(names.speak(&address.to_string()), Ok(address));
+    assert_eq!(names.spoken(&address), None);
+    assert_eq!(names.speak("alice"), Ok(address));
+    assert_eq!(names.spoken(&address).as_deref(), Some("alice"));
+}
+
+#[test]
 fn refuses_what_is_neither_name_nor_address() {
     let names = DevAccounts::from_seed(SEED);
     let address = names.secret_key("x").public_key().address().to_string();

@@ -113,8 +113,9 @@ impl Mempool {
             // Nobody listening is no fault.
             let _ = self.accepted.send(transaction);
         }
+        let size = inner.pool.len();
         drop(inner);
-        count_results(&results);
+        count_results(&results, size);
         results
     }
 
@@ -308,6 +309,7 @@ impl Inner {
         for Removed { transaction, reason } in removed {
             if matches!(reason, DropReason::Evicted | DropReason::SenderFull) {
                 counter!("mempool_evicted_total").increment(1);
+                crate::telemetry::metrics::mempool(0, 1, self.pool.len() as u64);
             }
             if let Some(journal) = &mut self.journal {
                 journal.note_dropped(&transaction.hash());
@@ -367,11 +369,13 @@ fn touched(block: &CommittedBlock) -> Vec<Address> {
     addresses
 }
 
-fn count_results(results: &[Result<Inserted, MempoolError>]) {
+fn count_results(results: &[Result<Inserted, MempoolError>], size: usize) {
     let is_new = |result: &&Result<Inserted, MempoolError>| {
         matches!(result, Ok(Inserted { duplicate: false, .. }))
     };
-    counter!("mempool_added_total").increment(results.iter().filter(is_new).count() as u64);
+    let added = results.iter().filter(is_new).count() as u64;
+    counter!("mempool_added_total").increment(added);
+    crate::telemetry::metrics::mempool(added, 0, size as u64);
     for error in results.iter().filter_map(|result| result.as_ref().err()) {
         counter!("mempool_refused_total", "code" => error.code()).increment(1);
     }

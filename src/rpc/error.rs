@@ -1,15 +1,15 @@
 //! The one shape of every error.
 
-use std::convert::Infallible;
+use std::time::Duration;
 
 use ait_net::wire::ErrorBody;
-use serde::Serialize;
-use warp::http::StatusCode;
+use warp::Reply;
+use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
-use warp::{Rejection, Reply};
 
 use crate::chain::ChainError;
 use crate::ingress::SubmitError;
+use crate::receipts::ClaimError;
 
 /// An answer that says what is wrong and what to do.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct ApiError {
     pub code: &'static str,
     /// What to do.
     pub hint: String,
+    /// When to try again.
+    pub retry_after: Option<Duration>,
 }
 
 impl ApiError {
@@ -31,15 +33,50 @@ impl ApiError {
         detail: impl Into<String>,
         hint: impl Into<String>,
     ) -> Self {
-        Self { status, detail: detail.into(), code, hint: hint.into() }
+        Self { status, detail: detail.into(), code, hint: hint.into(), retry_after: None }
     }
 
     pub(super) fn unprocessable(code: &'static str, detail: impl Into<String>, hint: &str) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail, hint)
     }
 
+    /// A page that cannot be given; the old node's status and wording.
+    pub(super) fn page(detail: impl Into<String>) -> Self {
+        let hint = "use limit, offset and cursor as the OpenAPI document says";
+        Self::new(StatusCode::BAD_REQUEST, "page_invalid", detail, hint)
+    }
+
     pub(super) fn not_found(detail: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail, "")
+    }
+
+    pub(super) fn forbidden(code: &'static str, detail: &str, hint: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, detail, hint)
+    }
+
+    pub(super) fn rate_limited(wait: Duration) -> Self {
+        let hint = "wait as long as the header Retry-After says";
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let error = Self::new(status, "rate_limited", "Rate limit exceeded", hint);
+        Self { retry_after: Some(wait), ..error }
+    }
+
+    /// The answer to the request of this id.
+    pub(super) fn into_response(self, request_id: &str) -> Response {
+        let body = ErrorBody {
+            detail: self.detail,
+            code: self.code.to_owned(),
+            hint: self.hint,
+            request_id: request_id.to_owned(),
+        };
+        let reply = warp::reply::with_status(warp::reply::json(&body), self.status);
+        let mut response = reply.into_response();
+        if let Some(wait) = self.retry_after {
+            // Rounded up: a client that waits this long is served.
+            let seconds = wait.as_secs().saturating_add(1);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 }
 
@@ -62,47 +99,8 @@ impl From<SubmitError> for ApiError {
     }
 }
 
-/// The answer of a handler.
-pub(super) fn answer<T: Serialize>(result: Result<T, ApiError>) -> Response {
-    match result {
-        Ok(body) => warp::reply::json(&body).into_response(),
-        Err(error) => {
-            let body = ErrorBody {
-                detail: error.detail,
-                code: error.code.to_owned(),
-                hint: error.hint,
-                request_id: String::new(),
-            };
-            warp::reply::with_status(warp::reply::json(&body), error.status).into_response()
-        }
+impl From<ClaimError> for ApiError {
+    fn from(error: ClaimError) -> Self {
+        Self::unprocessable(error.code(), error.to_string(), error.hint())
     }
-}
-
-/// What no route took.
-pub(super) async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
-    let error = if rejection.find::<warp::reject::MethodNotAllowed>().is_some()
-        && rejection.find::<warp::reject::PayloadTooLarge>().is_none()
-        && rejection.find::<warp::reject::LengthRequired>().is_none()
-    {
-        ApiError::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method_not_allowed",
-            "Method Not Allowed",
-            "",
-        )
-    } else if rejection.find::<warp::reject::PayloadTooLarge>().is_some() {
-        let detail = format!("the body is over {} bytes", super::BODY_BYTES_MAX);
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail, "send less at once")
-    } else if rejection.find::<warp::reject::LengthRequired>().is_some() {
-        let hint = "send a Content-Length header";
-        ApiError::new(
-            StatusCode::LENGTH_REQUIRED,
-            "length_required",
-            "the body has no length",
-            hint,
-        )
-    } else {
-        ApiError::not_found("Not Found")
-    };
-    Ok(answer::<()>(Err(error)))
 }

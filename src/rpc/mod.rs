@@ -1,45 +1,55 @@
-//! The REST interface over warp: the first endpoints of the wire contract.
+//! The REST interface over warp: every endpoint of the wire contract, subscriptions, and
+//! the OpenAPI document that describes them.
 //!
-//! Bodies are bounded, every error has the one shape of `ait_net::wire::ErrorBody`, and
-//! reads of storage run on blocking threads. Unsigned requests are served for a
-//! devnet's named accounts only, and only where the server was given them.
+//! [`routes`] is the table of all endpoints. Bodies are bounded, every error has the one
+//! shape of `ait_net::wire::ErrorBody`, and reads of storage run on blocking threads.
+//! Unsigned requests are served for a devnet's named accounts only.
 //!
 //! Nothing is decided here: what is well formed goes to the ingress.
 
+mod accounts;
+mod admin;
+mod attest;
+mod call;
+mod chain;
+mod dev;
 mod error;
-mod read;
+mod node;
+mod openapi;
+mod proofs;
+mod receipts;
+mod route;
+mod routes;
+mod server;
 mod submit;
+mod subscribe;
+mod transactions;
+mod views;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ait_engine::types::Address;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use warp::{Filter, Reply};
+use tokio::sync::{Semaphore, watch};
 
-use crate::chain::Chain;
-use crate::devnet::DevAccounts;
-use crate::ingress::Ingress;
+use crate::chain::{Chain, StorageEngine};
+use crate::config::RpcConfig;
+use crate::health::Watchdog;
+use crate::http::{ClientRate, HttpLimits};
+use crate::ingress::{Clock, Ingress};
 use crate::mempool::Mempool;
 
+pub use admin::AdminToken;
+pub use dev::DevEdge;
 pub use error::ApiError;
 
-/// Largest body of a request, in bytes.
-const BODY_BYTES_MAX: u64 = 64 * 1024;
+/// Mints a minute that one client may ask a faucet for, and at once.
+const FAUCET_RATE: (u32, u32) = (600, 200);
 
-/// Keys that a devnet's edge signs with.
-#[derive(Debug)]
-pub struct DevEdge {
-    /// Unlocked accounts.
-    pub names: DevAccounts,
-    /// The key that may mint.
-    pub minter: ait_engine::crypto::SecretKey,
-    /// One signature at a time, so that nonces follow each other.
-    pub signing: tokio::sync::Mutex<()>,
-}
-
-/// What the handlers use.
-#[derive(Debug, Clone)]
+/// What a server needs of its node.
 pub struct Backend {
     /// The chain.
     pub chain: Chain,
@@ -47,17 +57,72 @@ pub struct Backend {
     pub mempool: Arc<Mempool>,
     /// The way in.
     pub ingress: Ingress,
+    /// How the node does.
+    pub health: Arc<Watchdog>,
+    /// The validator that it signs for.
+    pub proposer: Address,
+    /// Which storage engine holds the chain.
+    pub storage_engine: StorageEngine,
+    /// The present time.
+    pub clock: Clock,
+    /// The metrics page.
+    pub metrics: PrometheusHandle,
+    /// Who may administer; nobody if none.
+    pub admin_token: Option<AdminToken>,
     /// A devnet's keys; only ever given to a server on loopback.
-    pub dev: Option<Arc<DevEdge>>,
+    pub dev: Option<DevEdge>,
+}
+
+/// What the handlers use.
+struct Api {
+    chain: Chain,
+    mempool: Arc<Mempool>,
+    ingress: Ingress,
+    health: Arc<Watchdog>,
+    proposer: Address,
+    storage_engine: StorageEngine,
+    clock: Clock,
+    metrics: PrometheusHandle,
+    admin_token: Option<AdminToken>,
+    dev: Option<DevEdge>,
+    options: RpcConfig,
+    rate: ClientRate,
+    faucet_rate: ClientRate,
+    subscribers: Arc<Semaphore>,
+    closing: watch::Receiver<bool>,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Api {
+    /// An address, or a development account's name where there are any.
+    fn resolve(&self, text: &str) -> Result<Address, ApiError> {
+        let result = match &self.dev {
+            Some(dev) => dev.names.speak(text).map_err(|error| error.to_string()),
+            None => text.parse::<Address>().map_err(|error| error.to_string()),
+        };
+        result.map_err(|detail| {
+            let hint = "use a bech32m address that begins with ait1";
+            ApiError::unprocessable("address_invalid", detail, hint)
+        })
+    }
+
+    /// The name under which an account was spoken of here, or its address.
+    fn shown(&self, address: &Address) -> String {
+        let name = self.dev.as_ref().and_then(|dev| dev.names.spoken(address));
+        name.unwrap_or_else(|| address.to_string())
+    }
 }
 
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address cannot be listened on.
-    #[error(
-        "cannot listen on {address}: {source}; is another node running? choose another address with --rpc"
-    )]
+    #[error("cannot listen on {address}: {source}")]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -74,69 +139,64 @@ pub enum ServeError {
     },
 }
 
+impl ServeError {
+    /// What to do.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Bind { .. } => "is another node running? choose another address with --rpc",
+            Self::NotLoopback { .. } => "use 127.0.0.1 or [::1]; ait-node run serves others",
+        }
+    }
+}
+
 /// Serves until `shutdown`; gives the address listened on, and the task.
 ///
 /// # Errors
 /// [`ServeError`] when the address cannot be used.
 pub async fn serve(
-    address: SocketAddr,
+    options: RpcConfig,
     backend: Backend,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(SocketAddr, tokio::task::JoinHandle<()>), ServeError> {
+    let address = options.bind;
     if backend.dev.is_some() && !address.ip().is_loopback() {
         return Err(ServeError::NotLoopback { address });
     }
     let bind = |source| ServeError::Bind { address, source };
     let listener = TcpListener::bind(address).await.map_err(bind)?;
     let local = listener.local_addr().map_err(bind)?;
-    let server = warp::serve(routes(backend)).incoming(listener).graceful(shutdown);
-    Ok((local, tokio::spawn(server.run())))
-}
-
-/// All routes.
-fn routes(
-    backend: Backend,
-) -> impl Filter<Extract = (impl Reply,), Error = std::convert::Infallible> + Clone {
-    let with = warp::any().map(move || backend.clone());
-    // The method comes after the path, so that an unknown path is a 404 and not a 405.
-    let get = |name: &'static str| warp::path("rpc").and(warp::path(name)).and(warp::get());
-    let post = |name: &'static str| {
-        warp::path("rpc").and(warp::path(name)).and(warp::path::end()).and(warp::post())
+    let limits = HttpLimits {
+        connections_max: options.connections_max,
+        header_timeout: options.header_timeout,
+        idle_timeout: options.idle_timeout,
     };
-    let body = warp::body::content_length_limit(BODY_BYTES_MAX).and(warp::body::bytes());
-    let one = || warp::path::param::<String>().and(warp::path::end());
-
-    let head = get("head").and(warp::path::end()).and(with.clone()).then(read::head);
-    let block = get("blocks").and(one()).and(with.clone()).then(read::block);
-    let tx = get("tx").and(one()).and(with.clone()).then(read::transaction);
-    let why = get("tx")
-        .and(warp::path::param::<String>())
-        .and(warp::path("why"))
-        .and(warp::path::end())
-        .and(with.clone())
-        .then(read::why);
-    let balance = get("getBalance").and(one()).and(with.clone()).then(read::balance);
-    let supply = get("supply").and(warp::path::end()).and(with.clone()).then(read::supply);
-    let proof = get("proof")
-        .and(warp::path("account"))
-        .and(one())
-        .and(with.clone())
-        .then(read::account_proof);
-    let health = warp::path("health")
-        .and(warp::path::end())
-        .and(warp::get())
-        .and(with.clone())
-        .then(read::health);
-    let send = post("sendTx").and(body).and(with.clone()).then(submit::send);
-    let send_alias = post("transaction").and(body).and(with.clone()).then(submit::send);
-    let mint = warp::path!("rpc" / "admin" / "mintFaucet")
-        .and(warp::post())
-        .and(body)
-        .and(with)
-        .then(submit::mint);
-
-    let reads = head.or(block).unify().or(why).unify().or(tx).unify().or(balance).unify();
-    let reads = reads.or(supply).unify().or(proof).unify().or(health).unify();
-    let writes = send.or(send_alias).unify().or(mint).unify();
-    reads.or(writes).unify().recover(error::recover).map(|reply| reply)
+    let (close, closing) = watch::channel(false);
+    let Backend { chain, mempool, ingress, health, proposer, storage_engine, .. } = backend;
+    let Backend { clock, metrics, admin_token, dev, .. } = backend;
+    let api = Arc::new(Api {
+        rate: ClientRate::new(options.rate_limit_per_minute, options.rate_limit_burst),
+        faucet_rate: ClientRate::new(FAUCET_RATE.0, FAUCET_RATE.1),
+        subscribers: Arc::new(Semaphore::new(options.websocket_subscribers_max)),
+        chain,
+        mempool,
+        ingress,
+        health,
+        proposer,
+        storage_engine,
+        clock,
+        metrics,
+        admin_token,
+        dev,
+        options,
+        closing,
+    });
+    let routes = server::routes(&api);
+    let service = move |request, peer| server::answer(routes.clone(), request, peer);
+    let closed = async move {
+        shutdown.await;
+        // Subscriptions end first, so that nothing waits for them.
+        close.send_replace(true);
+    };
+    Ok((local, tokio::spawn(crate::http::serve(listener, limits, service, closed))))
 }

@@ -179,6 +179,17 @@ impl Value {
         Self::inline(EntryKind::Receipt, height.get(), minted.get())
     }
 
+    /// Reads a claimed receipt: the height of the claim and what was minted in all.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if it is another kind or out of bounds.
+    pub fn as_receipt(&self) -> Result<(Height, Amount), DecodeError> {
+        let what = "receipt entry";
+        let (height, minted) = self.integers(EntryKind::Receipt, what)?;
+        let read = Height::new(height).zip(Amount::new(minted));
+        read.ok_or(DecodeError::Invalid { what })
+    }
+
     /// A claimed job: the height of the claim.
     #[must_use]
     pub fn job(height: Height) -> Self {

@@ -9,6 +9,8 @@
 
 mod block;
 mod integer;
+mod lists;
+mod node;
 mod proof;
 mod time;
 mod transaction;
@@ -17,6 +19,14 @@ mod views;
 pub use block::{BlockBody, BlockSummary, CertificateJson, CommitSignatureJson, Head, HeaderJson};
 pub use block::{FormError, ValidatorJson};
 pub use integer::{integer, optional_integer, read_integer};
+pub use lists::{
+    AddressList, AddressSummary, AddressTransaction, AddressView, BlockList, BlockRange,
+    ReceiptList, TransactionList,
+};
+pub use node::{
+    FeeEstimate, Health, Info, MintResponse, ParamsView, PendingTransaction, SupplyView,
+    SyncStatus, TxStatusView, ValidatorList,
+};
 pub use proof::{AccountProof, Anchor, ListProofJson, ReceiptProof, TransactionProof};
 pub use time::rfc3339;
 pub use transaction::{PayloadError, TransactionJson, payload_from_json, payload_to_json};

@@ -32,6 +32,10 @@ pub struct TransactionView {
     pub sender: String,
     /// Who it is to; empty for kinds without a recipient.
     pub recipient: String,
+    /// Address of the sender.
+    pub sender_address: String,
+    /// Address of the recipient; null for kinds without one.
+    pub recipient_address: Option<String>,
     /// What it does.
     #[schema(value_type = Object)]
     pub payload: Value,
@@ -85,9 +89,12 @@ pub struct ReceiptView {
     /// The signed receipt as a JSON object.
     #[schema(value_type = Object)]
     pub payload: Value,
-    /// The provider's signature.
-    pub miner_signature: String,
-    /// The coordinators' signatures, each `{coordinator, signature}`.
+    /// The text that is signed, byte for byte.
+    pub canonical: String,
+    /// The provider's signature: `{alg, key_id, sig}`.
+    #[schema(value_type = Object)]
+    pub miner_signature: Value,
+    /// The coordinators' signatures, each `{alg, key_id, sig}`.
     #[schema(value_type = Vec<Object>)]
     pub coordinator_attestations: Vec<Value>,
     /// Base units minted for it, all shares together.
@@ -105,6 +112,9 @@ pub struct ReceiptView {
 pub struct SendTxResponse {
     /// Hash of the accepted transaction.
     pub tx_hash: String,
+    /// The same, under the design's name.
+    #[serde(rename = "txHash", default)]
+    pub tx_hash_alias: String,
 }
 
 /// Where a transaction is, or why it is nowhere: `GET /rpc/tx/{hash}/why`.

@@ -1,6 +1,9 @@
-//! Logs on standard error, as text or as one JSON object a line.
+//! Logs on standard error, as text or as one JSON object a line, and metrics.
 //!
-//! Metrics live elsewhere; nothing is ever logged to standard output.
+//! Nothing is ever logged to standard output, and no secret anywhere.
+
+mod legacy;
+pub mod metrics;
 
 use tracing_subscriber::EnvFilter;
 

@@ -1,0 +1,144 @@
+//! What `dev` and `run` share: start a node and its servers, wait for a signal or a
+//! failure, stop within two seconds.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ait_engine::crypto::SecretKey;
+use ait_engine::genesis::GenesisDocument;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::CliError;
+use crate::chain::{ChainError, GenesisSource, OpenProgress};
+use crate::config::NodeConfig;
+use crate::coordinator::{self, Coordinator};
+use crate::ingress::Clock;
+use crate::node::{Node, NodeError, NodeOptions};
+use crate::rpc::{self, AdminToken, DevEdge};
+use crate::telemetry::metrics;
+
+/// How long servers may take to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(900);
+/// How often a failure of the node is looked for.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// A node that is to be served.
+pub(super) struct Served<'a> {
+    pub config: &'a NodeConfig,
+    /// Text of the genesis and what it says.
+    pub genesis: (&'a str, &'a GenesisDocument),
+    pub key: SecretKey,
+    pub clock: Clock,
+}
+
+/// A node that serves.
+pub(super) struct Serving<'a> {
+    pub node: &'a Node,
+    pub rpc: SocketAddr,
+    pub coordinator: Option<SocketAddr>,
+    pub data_dir: &'a Path,
+    pub admin_token: String,
+}
+
+impl Served<'_> {
+    /// Serves until told to stop; `announce` is called once all listen.
+    pub(super) fn until_stopped(
+        self,
+        dev: Option<(DevEdge, Coordinator)>,
+        announce: impl FnOnce(&Serving<'_>) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let Self { config, genesis: (text, document), key, clock } = self;
+        let page = metrics::install(config.legacy_metric_names)
+            .map_err(|error| CliError::failed("metrics", error))?;
+        let token_file = &config.rpc.admin_token_file;
+        let token = AdminToken::load_or_create(token_file).map_err(|error| {
+            CliError::failed("admin_token", format!("{}: {error}", token_file.display()))
+        })?;
+        let build = || document.build().map_err(ChainError::from);
+        let fingerprint = GenesisSource::fingerprint(text.as_bytes());
+        let source = GenesisSource { fingerprint, build: &build };
+        let options = NodeOptions::from_config(config);
+        let node = Node::start(&options, &source, key, &clock, &mut log_progress)
+            .map_err(|error| CliError::new(&error, hint(&error)))?;
+        let mut backend = node.backend(&clock, page);
+        let admin_token = token.reveal().to_owned();
+        backend.admin_token = Some(token);
+        let (edge, mock) = dev.unzip();
+        backend.dev = edge;
+        let runtime = tokio::runtime::Runtime::new()
+            .map_err(|error| CliError::failed("runtime", error.to_string()))?;
+        let served = runtime.block_on(async {
+            let (stop, stopping) = watch::channel(false);
+            let stopping = Arc::new(stopping);
+            let until = || {
+                let mut stopping = (*stopping).clone();
+                async move {
+                    let _ = stopping.wait_for(|stop| *stop).await;
+                }
+            };
+            let (rpc, rpc_task) = rpc::serve(config.rpc.clone(), backend, until())
+                .await
+                .map_err(|error| CliError::new(&error, error.hint()))?;
+            let mut tasks = vec![rpc_task];
+            let mut coordinator = None;
+            if let Some(mock) = mock {
+                let mock = coordinator::serve(config.coordinator.bind, mock, until());
+                let mock = mock.await.map_err(|error| {
+                    CliError::new(&error, "choose another address with --coordinator")
+                })?;
+                coordinator = Some(mock.address);
+                tasks.push(mock.task);
+            }
+            let data_dir = config.data_dir.as_path();
+            announce(&Serving { node: &node, rpc, coordinator, data_dir, admin_token })?;
+            let result = wait(&node).await;
+            let _ = stop.send(true);
+            // Connections that are still open then are cut.
+            let close = futures_util::future::join_all(tasks);
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
+            result
+        });
+        runtime.shutdown_background();
+        let stopped = node.stop().map_err(|error| CliError::new(&error, "the log says more"));
+        served.and(stopped)
+    }
+}
+
+fn log_progress(progress: OpenProgress) {
+    tracing::info!(?progress, "opening the chain");
+}
+
+/// What to do about a node that does not start.
+const fn hint(error: &NodeError) -> &'static str {
+    match error {
+        NodeError::Chain(error) => error.hint(),
+        NodeError::NotValidator(_) => {
+            "name the validator's key in sequencer.key_file; genesis.json lists the validators"
+        }
+        NodeError::Log(_) | NodeError::Signer(_) => {
+            "never delete consensus.log or signer.record to get going: that could sign twice"
+        }
+        _ => "free or repair the disk of the data directory; the message names the file",
+    }
+}
+
+/// Until a signal, or until the node fails.
+async fn wait(node: &Node) -> Result<(), CliError> {
+    let io = |error: std::io::Error| CliError::new(&error, "");
+    let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(io)?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            () = tokio::time::sleep(LOOK) => {
+                if let Some(message) = node.failure() {
+                    return Err(CliError::failed("node_failed", message).hint("the log says more"));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Whether the chain moves when it should. Fed by the node's upkeep thread, asked by
+//! `/health` and `/readyz`.
+//!
+//! Pure but for its lock: times come in.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ait_engine::types::Height;
+
+/// Least time without a block after which a node with work counts as stalled.
+const STALL_MIN: Duration = Duration::from_secs(10);
+
+/// How the node does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// Nothing is wrong.
+    Ok,
+    /// Executable transactions wait and the height does not move.
+    Stalled {
+        /// For how long.
+        since: Duration,
+    },
+    /// Nobody looked after the node for a while.
+    Unattended {
+        /// For how long.
+        since: Duration,
+    },
+    /// A part failed; no block will be made any more.
+    Failed {
+        /// Which and why.
+        reason: String,
+    },
+}
+
+impl Status {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Stalled { .. } | Self::Unattended { .. } => "stalled",
+            Self::Failed { .. } => "failed",
+        }
+    }
+
+    /// What is wrong, if something is.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        match self {
+            Self::Ok => None,
+            Self::Stalled { since } => Some(format!(
+                "executable transactions wait and no block was made for {} s",
+                since.as_secs()
+            )),
+            Self::Unattended { since } => Some(format!(
+                "the node's upkeep has not run for {} s; its disk may hang",
+                since.as_secs()
+            )),
+            Self::Failed { reason } => Some(reason.clone()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Seen {
+    at: Instant,
+    height: Height,
+    /// Since when there has been work and no block.
+    waiting_since: Option<Instant>,
+    failure: Option<String>,
+}
+
+/// Watches height and work.
+#[derive(Debug)]
+pub struct Watchdog {
+    stall_after: Duration,
+    seen: Mutex<Seen>,
+}
+
+impl Watchdog {
+    /// For a chain that makes a block every `block_interval` when there is work.
+    #[must_use]
+    pub fn new(block_interval: Duration, height: Height, now: Instant) -> Self {
+        let stall_after = block_interval.saturating_mul(5).max(STALL_MIN);
+        let seen = Seen { at: now, height, waiting_since: None, failure: None };
+        Self { stall_after, seen: Mutex::new(seen) }
+    }
+
+    /// Takes note of how things stand.
+    pub fn observe(&self, now: Instant, height: Height, has_work: bool, failure: Option<String>) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if !has_work {
+            seen.waiting_since = None;
+        } else if seen.waiting_since.is_none() || height != seen.height {
+            seen.waiting_since = Some(now);
+        }
+        seen.at = now;
+        seen.height = height;
+        // The first reason explains the ones after it.
+        seen.failure = seen.failure.take().or(failure);
+    }
+
+    /// How the node does.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> Status {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = &seen.failure {
+            return Status::Failed { reason: reason.clone() };
+        }
+        let unattended = now.saturating_duration_since(seen.at);
+        if unattended > STALL_MIN {
+            return Status::Unattended { since: unattended };
+        }
+        let waited = seen.waiting_since.map(|since| now.saturating_duration_since(since));
+        match waited {
+            Some(since) if since > self.stall_after => Status::Stalled { since },
+            _ => Status::Ok,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_chain_is_well_and_one_with_work_must_move() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let dog = Watchdog::new(Duration::from_secs(1), Height::ZERO, start);
+        let height = Height::saturating;
+        for second in 0..100 {
+            dog.observe(at(second), height(7), false, None);
+        }
+        assert_eq!(dog.status(at(100)), Status::Ok);
+        for second in 100..111 {
+            dog.observe(at(second), height(7), true, None);
+            assert_eq!(dog.status(at(second)), Status::Ok);
+        }
+        dog.observe(at(111), height(7), true, None);
+        assert_eq!(dog.status(at(111)).name(), "stalled");
+        dog.observe(at(112), height(8), true, None);
+        assert_eq!(dog.status(at(112)), Status::Ok);
+    }
+
+    #[test]
+    fn a_failure_stays_and_silence_is_noticed() {
+        let start = Instant::now();
+        let dog = Watchdog::new(Duration::from_secs(1), Height::ZERO, start);
+        let later = start + Duration::from_secs(60);
+        assert_eq!(dog.status(later).name(), "stalled");
+        dog.observe(later, Height::ZERO, false, Some("disk full".to_owned()));
+        dog.observe(later, Height::ZERO, false, None);
+        assert_eq!(dog.status(later).reason().as_deref(), Some("disk full"));
+    }
+}

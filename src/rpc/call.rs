@@ -1,0 +1,254 @@
+//! One request as handlers see it: who asks, what was in the path, the query and the body.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ait_engine::types::{Address, ParseError, TxHash};
+use ait_net::wire::read_integer;
+use serde::Serialize;
+use serde_json::Value;
+use warp::Reply;
+use warp::http::{HeaderMap, header};
+use warp::hyper::body::Bytes;
+use warp::reply::Response;
+
+use super::{Api, ApiError};
+use crate::chain::ChainError;
+
+/// What a handler gives.
+pub(super) type Answer = Result<Response, ApiError>;
+
+/// A JSON answer.
+pub(super) fn json<T: Serialize>(body: &T) -> Answer {
+    Ok(warp::reply::json(body).into_response())
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Client {
+    /// Address of the client, behind a trusted proxy that of its last hop before it.
+    pub ip: IpAddr,
+    /// Whether it is a program on this machine that asks directly: not through a proxy,
+    /// and not a web page of another site in somebody's browser.
+    pub local: bool,
+}
+
+impl Client {
+    pub(super) fn of(peer: SocketAddr, headers: &HeaderMap, trusted: &[IpAddr]) -> Self {
+        let forwarded = headers.get_all("x-forwarded-for");
+        let hops: Vec<&str> =
+            forwarded.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).collect();
+        let mut ip = peer.ip();
+        if trusted.contains(&ip) {
+            // The last hop that is none of ours: what stands before it is only claimed.
+            let foreign = hops.iter().rev().filter_map(|hop| hop.trim().parse::<IpAddr>().ok());
+            ip = foreign.into_iter().find(|hop| !trusted.contains(hop)).unwrap_or(ip);
+        }
+        let direct = hops.is_empty() && !headers.contains_key(header::FORWARDED);
+        let local = peer.ip().is_loopback() && direct && is_local_origin(headers);
+        Self { ip, local }
+    }
+}
+
+/// Whether the request is not sent by a page of another machine's site.
+fn is_local_origin(headers: &HeaderMap) -> bool {
+    let host_of = |text: &str| {
+        let text = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let host = if text.starts_with('[') {
+            text.split_once(']').map_or(text, |(host, _)| host.trim_start_matches('['))
+        } else {
+            text.split_once(':').map_or(text, |(host, _)| host)
+        };
+        host.eq_ignore_ascii_case("localhost")
+            || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    };
+    // The host as well: a foreign name may be made to point here.
+    [header::ORIGIN, header::HOST]
+        .iter()
+        .all(|name| headers.get(name).is_none_or(|value| value.to_str().is_ok_and(host_of)))
+}
+
+/// The parameters behind the question mark; unknown ones are ignored.
+#[derive(Debug, Default)]
+pub(super) struct Query(pub Vec<(String, String)>);
+
+impl Query {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// An integer; may be negative.
+    pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let read = text.trim().parse::<i64>();
+        read.map(Some).map_err(|_| {
+            let found: String = text.chars().take(40).collect();
+            let detail = format!("{name} is {found:?}, expected an integer");
+            ApiError::unprocessable("parameter_invalid", detail, "use an integer")
+        })
+    }
+
+    /// The page asked for, by the old node's rules.
+    pub(super) fn page(&self, default_limit: u64) -> Result<Page, ApiError> {
+        let limit = match self.integer("limit")? {
+            None => default_limit,
+            Some(limit @ 1..=100) => limit.unsigned_abs(),
+            Some(_) => return Err(ApiError::page("limit must be between 1 and 100")),
+        };
+        let offset = self.integer("offset")?.unwrap_or(0);
+        let offset =
+            u64::try_from(offset).map_err(|_| ApiError::page("offset must be non-negative"))?;
+        Ok(Page { limit, offset, cursor: self.get("cursor").map(str::to_owned) })
+    }
+}
+
+/// A page of a list.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub limit: u64,
+    pub offset: u64,
+    pub cursor: Option<String>,
+}
+
+impl Page {
+    pub(super) fn count(&self) -> usize {
+        usize::try_from(self.limit).unwrap_or(usize::MAX)
+    }
+
+    /// Refuses to skip so much that the cost of it shows.
+    pub(super) fn bounded_offset(&self, max: u64) -> Result<(), ApiError> {
+        if self.offset <= max {
+            return Ok(());
+        }
+        Err(ApiError::page(format!("offset must be at most {max}; go on with next_cursor")))
+    }
+}
+
+/// A cursor of another list, or a damaged one.
+pub(super) fn bad_cursor() -> ApiError {
+    ApiError::page("cursor is none that this list gave; begin without one")
+}
+
+/// One request.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub api: Arc<Api>,
+    /// What stood in the path's braces, percent-decoded.
+    pub params: Vec<String>,
+    pub query: Query,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub client: Client,
+}
+
+impl Call {
+    /// The `n`th parameter of the path.
+    pub(super) fn param(&self, n: usize) -> &str {
+        self.params.get(n).map_or("", String::as_str)
+    }
+
+    /// The address in the path: one, or a development account's name.
+    pub(super) fn address(&self) -> Result<Address, ApiError> {
+        self.api.resolve(self.param(0))
+    }
+
+    /// The transaction hash in the path.
+    pub(super) fn tx_hash(&self) -> Result<TxHash, ApiError> {
+        self.param(0).parse().map_err(|error| bad_hash(&error))
+    }
+
+    /// The body as a JSON object.
+    pub(super) fn object(&self) -> Result<Value, ApiError> {
+        let value: Value = serde_json::from_slice(&self.body).map_err(|error| {
+            let detail = format!("not JSON: {error}");
+            ApiError::unprocessable("json_invalid", detail, "send one JSON object")
+        })?;
+        if value.is_object() {
+            return Ok(value);
+        }
+        let detail = "the body is not a JSON object";
+        Err(ApiError::unprocessable("json_invalid", detail, "send one JSON object"))
+    }
+
+    /// Reads storage on a blocking thread.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Api) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let api = Arc::clone(&self.api);
+        match tokio::task::spawn_blocking(move || read(&api)).await {
+            Ok(result) => result,
+            Err(_) => Err(ChainError::Stopped { what: "a reading task" }.into()),
+        }
+    }
+}
+
+pub(super) fn bad_hash(error: &ParseError) -> ApiError {
+    ApiError::unprocessable("hash_invalid", error.to_string(), "use 0x and 64 hex digits")
+}
+
+/// A field that must be an integer up to 2^63 - 1.
+pub(super) fn integer_field(body: &Value, name: &'static str) -> Result<u64, ApiError> {
+    let found = body.get(name).unwrap_or(&Value::Null);
+    let value = read_integer(found).map_err(|reason| format!("{name}: {reason}"));
+    let bounded = value.and_then(|value| {
+        let fits = i64::try_from(value).is_ok();
+        if fits { Ok(value) } else { Err(format!("{name}: {value} is over 2^63 - 1")) }
+    });
+    bounded.map_err(|detail| {
+        ApiError::unprocessable("integer_invalid", detail, "use an integer from 0 to 2^63 - 1")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn only_a_program_on_this_machine_is_local() {
+        let here: SocketAddr = "127.0.0.1:5000".parse().unwrap();
+        let there: SocketAddr = "192.0.2.7:5000".parse().unwrap();
+        let local = |peer, pairs: &[_]| Client::of(peer, &headers(pairs), &[]).local;
+        assert!(local(here, &[]));
+        assert!(local(here, &[("host", "127.0.0.1:8080")]));
+        assert!(local(here, &[("host", "[::1]:8080"), ("origin", "http://localhost:3000")]));
+        assert!(!local(there, &[]));
+        assert!(!local(here, &[("x-forwarded-for", "192.0.2.7")]));
+        assert!(!local(here, &[("forwarded", "for=192.0.2.7")]));
+        assert!(!local(here, &[("origin", "https://example.org")]));
+        assert!(!local(here, &[("origin", "null")]));
+        assert!(!local(here, &[("host", "rebound.example.org:8080")]));
+    }
+
+    #[test]
+    fn believes_forwarded_addresses_of_trusted_proxies_only() {
+        let proxy: SocketAddr = "10.0.0.1:1".parse().unwrap();
+        let claimed = headers(&[("x-forwarded-for", "1.1.1.1, 192.0.2.7, 10.0.0.2")]);
+        let trusted = ["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
+        let ip = |trusted: &[IpAddr]| Client::of(proxy, &claimed, trusted).ip.to_string();
+        assert_eq!(ip(&[]), "10.0.0.1");
+        assert_eq!(ip(&trusted), "192.0.2.7");
+    }
+
+    #[test]
+    fn pages_have_the_old_bounds_and_words() {
+        let page = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned()));
+            Query(pairs.collect()).page(10).map(|page| (page.limit, page.offset))
+        };
+        assert_eq!(page(&[]).unwrap(), (10, 0));
+        assert_eq!(page(&[("limit", "100"), ("offset", "7"), ("x", "y")]).unwrap(), (100, 7));
+        for limit in ["0", "101", "-1"] {
+            let error = page(&[("limit", limit)]).unwrap_err();
+            assert_eq!(error.detail, "limit must be between 1 and 100");
+            assert_eq!(error.status.as_u16(), 400);
+        }
+        assert_eq!(page(&[("offset", "-1")]).unwrap_err().detail, "offset must be non-negative");
+        assert_eq!(page(&[("limit", "ten")]).unwrap_err().status.as_u16(), 422);
+    }
+}

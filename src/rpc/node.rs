@@ -1,0 +1,157 @@
+//! The node and its chain as a whole: information, health, parameters, metrics.
+
+use std::time::Instant;
+
+use ait_net::wire::{
+    Health, Info, ParamsView, SupplyView, SyncStatus, ValidatorJson, ValidatorList, rfc3339,
+};
+use serde_json::json as object;
+use warp::Reply;
+use warp::http::{StatusCode, header};
+
+use super::call::{Answer, Call, json};
+use super::{Api, ApiError, openapi};
+use crate::health::Status;
+
+/// `GET /rpc/info`
+pub(super) async fn info(call: Call) -> Answer {
+    let api = &call.api;
+    let head = api.chain.head();
+    json(&Info {
+        chain_id: api.chain.chain_id().to_string(),
+        genesis_hash: api.chain.genesis_id().to_string(),
+        height: head.height.get(),
+        hash: head.block_id.to_string(),
+        total_transactions: head.transaction_total,
+        pending_transactions: api.mempool.len() as u64,
+        protocol_version: head.header.version,
+        node_version: env!("CARGO_PKG_VERSION").to_owned(),
+        storage_engine: api.storage_engine.to_string(),
+        dev: api.dev.is_some(),
+    })
+}
+
+/// `GET /rpc/supply`
+pub(super) async fn supply(call: Call) -> Answer {
+    let read = |api: &Api| {
+        let supply = api.chain.supply()?;
+        Ok(SupplyView {
+            total_supply: supply.total.get(),
+            minted: supply.minted.get(),
+            height: api.chain.head().height.get(),
+        })
+    };
+    json(&call.read(read).await?)
+}
+
+/// `GET /rpc/validators`
+pub(super) async fn validators(call: Call) -> Answer {
+    let read = |api: &Api| {
+        let set = api.chain.validators()?;
+        let height = api.chain.head().height;
+        Ok(ValidatorList {
+            validators: ValidatorJson::list(&set),
+            total_power: set.iter().map(|validator| validator.power.get()).sum(),
+            height: height.next().unwrap_or(height).get(),
+            validators_hash: set.hash().to_string(),
+        })
+    };
+    json(&call.read(read).await?)
+}
+
+/// `GET /rpc/params`
+pub(super) async fn params(call: Call) -> Answer {
+    let settings = call.read(|api| Ok(api.chain.settings()?)).await?;
+    let entries = settings.params.entries().into_iter();
+    json(&ParamsView {
+        params: entries.map(|(name, value)| (name.to_owned(), value)).collect(),
+        governor: settings.governor.map(|address| address.to_string()),
+        minter: settings.minter.map(|address| address.to_string()),
+    })
+}
+
+/// `GET /rpc/syncStatus`
+pub(super) async fn sync_status(call: Call) -> Answer {
+    let read = |api: &Api| {
+        let head = api.chain.head();
+        let set = api.chain.validators()?;
+        Ok(SyncStatus {
+            chain_id: api.chain.chain_id().to_string(),
+            head_height: head.height.get(),
+            head_hash: head.block_id.to_string(),
+            head_proposer: head.header.proposer.to_string(),
+            head_timestamp: rfc3339(head.header.time),
+            total_blocks: head.height.get().saturating_add(1),
+            total_transactions: head.transaction_total,
+            validate_signatures: true,
+            trusted_proposers: set.iter().map(|v| v.address().to_string()).collect(),
+            max_reorg_depth: 0,
+        })
+    };
+    json(&call.read(read).await?)
+}
+
+/// `GET /rpc/test-endpoint`
+pub(super) async fn test_endpoint(_: Call) -> Answer {
+    json(&object!({ "status": "updated_code_running" }))
+}
+
+fn look(api: &Api) -> (Status, Health) {
+    let status = api.health.status(Instant::now());
+    let health = Health {
+        status: status.name().to_owned(),
+        chain_id: api.chain.chain_id().to_string(),
+        proposer_id: api.proposer.to_string(),
+        height: api.chain.head().height.get(),
+        pending: api.mempool.len() as u64,
+        reason: status.reason(),
+    };
+    (status, health)
+}
+
+/// `GET /health`: whether the process should go on; fails once a part has failed.
+pub(super) async fn health(call: Call) -> Answer {
+    let (status, health) = look(&call.api);
+    let code = match status {
+        Status::Failed { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::OK,
+    };
+    Ok(warp::reply::with_status(warp::reply::json(&health), code).into_response())
+}
+
+/// `GET /readyz`: whether to send clients here; fails with the reason when the height
+/// should move and does not.
+pub(super) async fn ready(call: Call) -> Answer {
+    let (status, health) = look(&call.api);
+    match status {
+        Status::Ok => json(&health),
+        _ => {
+            let reason = health.reason.unwrap_or_default();
+            let hint = "the node's log says more; /metrics shows when the last block was made";
+            let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+            Err(ApiError::new(unavailable, "not_ready", reason, hint))
+        }
+    }
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics(call: Call) -> Answer {
+    let page = call.api.metrics.render();
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    Ok(warp::reply::with_header(page, header::CONTENT_TYPE, kind).into_response())
+}
+
+/// `GET /openapi.json`
+pub(super) async fn openapi(_: Call) -> Answer {
+    json(openapi::document())
+}
+
+/// `GET /docs`
+pub(super) async fn docs(_: Call) -> Answer {
+    Ok(warp::reply::html(include_str!("../../web/docs.html")).into_response())
+}
+
+/// `GET /`
+pub(super) async fn root(_: Call) -> Answer {
+    Ok(warp::redirect::see_other(warp::http::Uri::from_static("/docs")).into_response())
+}

@@ -1,0 +1,99 @@
+//! Proofs: what the state holds or does not hold, and where a transaction stands, each
+//! with the certified header that it leads to.
+
+use ait_engine::block::Header;
+use ait_engine::certificate::Certificate;
+use ait_engine::codec::Canonical;
+use ait_engine::list::{ListProof, leaf_hash};
+use ait_engine::state::{Account, Claim, Key};
+use ait_net::wire::{
+    AccountProof, Anchor, CertificateJson, HeaderJson, ListProofJson, ReceiptProof,
+    TransactionProof, ValidatorJson,
+};
+
+use super::call::{Answer, Call, json};
+use super::{Api, ApiError};
+use crate::chain::ChainError;
+
+fn anchor(
+    api: &Api,
+    header: &Header,
+    certificate: Option<&Certificate>,
+) -> Result<Anchor, ApiError> {
+    Ok(Anchor {
+        header: HeaderJson::from(header),
+        certificate: certificate.map(CertificateJson::from),
+        validators: ValidatorJson::list(&api.chain.validators()?),
+    })
+}
+
+struct Proved {
+    claim: Claim,
+    proof: String,
+    anchor: Anchor,
+}
+
+fn prove(api: &Api, key: &Key) -> Result<Proved, ApiError> {
+    let proven = api.chain.prove(key)?;
+    let claim = proven.proof.verify(&proven.header.state_root, key).map_err(corrupt)?;
+    let proof = format!("0x{}", hex::encode(proven.proof.encode()));
+    let anchor = anchor(api, &proven.header, proven.certificate.as_ref())?;
+    Ok(Proved { claim, proof, anchor })
+}
+
+fn corrupt(error: impl std::fmt::Display) -> ApiError {
+    ChainError::Corrupt { what: error.to_string() }.into()
+}
+
+/// `GET /rpc/proof/account/{address}`
+pub(super) async fn account(call: Call) -> Answer {
+    let address = call.address()?;
+    let read = move |api: &Api| {
+        let Proved { claim, proof, anchor } = prove(api, &Key::account(&address))?;
+        let account = match &claim {
+            Claim::Present(value) => Some(Account::try_from(value).map_err(corrupt)?),
+            Claim::Absent => None,
+        };
+        let Account { balance, nonce } = account.unwrap_or_default();
+        Ok(AccountProof { address, exists: account.is_some(), balance, nonce, proof, anchor })
+    };
+    json(&call.read(read).await?)
+}
+
+/// `GET /rpc/proof/receipt/{receipt_id}`
+pub(super) async fn receipt(call: Call) -> Answer {
+    let receipt_id = call.param(0).to_owned();
+    let read = move |api: &Api| {
+        let Proved { claim, proof, anchor } = prove(api, &Key::receipt(&receipt_id))?;
+        let claimed = match &claim {
+            Claim::Present(value) => Some(value.as_receipt().map_err(corrupt)?),
+            Claim::Absent => None,
+        };
+        let (claimed_at, minted_amount) = claimed.unzip();
+        let claimed = claimed_at.is_some();
+        Ok(ReceiptProof { receipt_id, claimed, claimed_at, minted_amount, proof, anchor })
+    };
+    json(&call.read(read).await?)
+}
+
+/// `GET /rpc/proof/transaction/{hash}`
+pub(super) async fn transaction(call: Call) -> Answer {
+    let tx_hash = call.tx_hash()?;
+    let read = move |api: &Api| {
+        let missing = || ApiError::not_found("transaction not found");
+        let at = api.chain.index().transaction(&tx_hash)?.ok_or_else(missing)?;
+        let block = api.chain.block(at.height)?.ok_or_else(missing)?;
+        let encoded: Vec<Vec<u8>> =
+            block.block.transactions.iter().map(Canonical::encode).collect();
+        let leaves: Vec<_> = encoded.iter().map(|bytes| leaf_hash(bytes)).collect();
+        let place = usize::try_from(at.index).ok().and_then(|place| encoded.get(place));
+        let (bytes, proof) = place.zip(ListProof::new(&leaves, at.index)).ok_or_else(missing)?;
+        Ok(TransactionProof {
+            tx_hash,
+            transaction: format!("0x{}", hex::encode(bytes)),
+            proof: ListProofJson::from(&proof),
+            anchor: anchor(api, &block.block.header, block.certificate.as_ref())?,
+        })
+    };
+    json(&call.read(read).await?)
+}

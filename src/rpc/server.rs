@@ -1,0 +1,239 @@
+//! From a connection to a handler and back: limits, request ids, metrics, error shape.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use futures_util::{Stream, StreamExt};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use warp::filters::BoxedFilter;
+use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use warp::hyper::body::Bytes;
+use warp::path::FullPath;
+use warp::reply::Response;
+use warp::ws::Ws;
+use warp::{Buf, Filter, Rejection, Reply};
+
+use super::call::{Call, Client, Query};
+use super::route::{Found, Route, find};
+use super::routes::ROUTES;
+use super::{Api, ApiError, subscribe};
+use crate::telemetry::metrics;
+
+/// Longest request id that is taken over from a client.
+const REQUEST_ID_BYTES_MAX: usize = 64;
+
+#[derive(Clone, Copy)]
+struct Peer(SocketAddr);
+
+/// Answers one request of one connection.
+pub(super) async fn answer(
+    routes: BoxedFilter<(Response,)>,
+    mut request: Request<Incoming>,
+    peer: SocketAddr,
+) -> Response {
+    request.extensions_mut().insert(Peer(peer));
+    let service = TowerToHyperService::new(warp::service(routes));
+    match service.call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// All that is served.
+pub(super) fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+    let api = Arc::clone(api);
+    let origins = api.options.cors_origins.clone();
+    let with = warp::any().map(move || Arc::clone(&api));
+    let query = warp::query::<Vec<(String, String)>>().or(warp::any().map(Vec::new)).unify();
+    let socket = warp::path!("rpc" / "ws" / String)
+        .and(warp::ws())
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::get::<Peer>())
+        .and(with.clone())
+        .then(upgrade);
+    let rest = warp::method()
+        .and(warp::path::full())
+        .and(query)
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::get::<Peer>())
+        .and(warp::body::stream())
+        .and(with)
+        .then(handle);
+    let all = socket.or(rest).unify().recover(recover).unify();
+    if origins.is_empty() {
+        return all.boxed();
+    }
+    let cors = warp::cors()
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers(["content-type", "authorization", "x-api-key", "x-request-id"])
+        .expose_headers(["x-request-id", "x-next-cursor", "retry-after"]);
+    let cors = if origins.iter().any(|origin| origin == "*") {
+        cors.allow_any_origin()
+    } else {
+        cors.allow_origins(origins.iter().map(String::as_str))
+    };
+    // A foreign page is refused by `cors` itself: that refusal, too, gets our shape.
+    all.with(cors).recover(recover).map(Reply::into_response).boxed()
+}
+
+async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
+    let error = if rejection.find::<warp::cors::CorsForbidden>().is_some() {
+        let hint = "the node's operator lists allowed origins in rpc.cors_origins";
+        ApiError::forbidden("origin_forbidden", "this origin may not ask", hint)
+    } else {
+        let hint = "see /docs";
+        ApiError::new(StatusCode::BAD_REQUEST, "bad_request", "the request cannot be read", hint)
+    };
+    Ok(error.into_response(""))
+}
+
+async fn upgrade(
+    topic: String,
+    ws: Ws,
+    headers: HeaderMap,
+    Peer(peer): Peer,
+    api: Arc<Api>,
+) -> Response {
+    let id = request_id(&headers);
+    let client = Client::of(peer, &headers, &api.options.trusted_proxies);
+    let allowed = api.rate.check(client.ip).map_err(ApiError::rate_limited);
+    let upgraded = allowed.and_then(|()| subscribe::upgrade(api, &topic, ws));
+    upgraded.unwrap_or_else(|error| error.into_response(&id))
+}
+
+async fn handle<B: Buf>(
+    method: Method,
+    path: FullPath,
+    query: Vec<(String, String)>,
+    headers: HeaderMap,
+    Peer(peer): Peer,
+    body: impl Stream<Item = Result<B, warp::Error>> + Send,
+    api: Arc<Api>,
+) -> Response {
+    let began = Instant::now();
+    let id = request_id(&headers);
+    let client = Client::of(peer, &headers, &api.options.trusted_proxies);
+    let (route, result) = match admit(&api, &method, path.as_str(), client) {
+        Ok((route, params)) => {
+            let body = if *route.method == Method::POST {
+                let bytes = read_body(&api, &headers, body);
+                let timed = tokio::time::timeout(api.options.idle_timeout, bytes).await;
+                timed.unwrap_or_else(|_| Err(slow_body()))
+            } else {
+                Ok(Bytes::new())
+            };
+            let result = match body {
+                Ok(body) => {
+                    let query = Query(query);
+                    (route.handler)(Call { api, params, query, headers, body, client }).await
+                }
+                Err(error) => Err(error),
+            };
+            (Some(route), result)
+        }
+        Err(error) => (None, Err(error)),
+    };
+    let code = result.as_ref().err().map_or("", |error| error.code);
+    let mut response = match result {
+        Ok(response) => response,
+        Err(error) => error.into_response(&id),
+    };
+    let name = route.map_or("unknown", |route| route.name);
+    metrics::request(name, response.status(), began.elapsed());
+    let status = response.status().as_u16();
+    if status >= 500 {
+        tracing::warn!(request_id = id, route = name, status, code, "request failed");
+    } else {
+        tracing::debug!(request_id = id, route = name, status, code, "request");
+    }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert("x-request-id", id);
+    }
+    response
+}
+
+/// The endpoint of a request, if this client may ask it now.
+fn admit(
+    api: &Api,
+    method: &Method,
+    path: &str,
+    client: Client,
+) -> Result<(&'static Route, Vec<String>), ApiError> {
+    api.rate.check(client.ip).map_err(|wait| {
+        metrics::rate_limited();
+        ApiError::rate_limited(wait)
+    })?;
+    match find(ROUTES, method, path) {
+        Found::Route(route, params) => Ok((route, params)),
+        Found::OtherMethods(methods) => {
+            let methods: Vec<_> = methods.iter().map(|method| method.as_str()).collect();
+            let hint = format!("use {}", methods.join(" or "));
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            Err(ApiError::new(status, "method_not_allowed", "Method Not Allowed", hint))
+        }
+        Found::Nothing => {
+            let hint = "GET /docs lists every path".to_owned();
+            Err(ApiError { hint, ..ApiError::not_found("Not Found") })
+        }
+    }
+}
+
+fn slow_body() -> ApiError {
+    let detail = "the body did not arrive in time";
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail, "send it again")
+}
+
+async fn read_body<B: Buf>(
+    api: &Api,
+    headers: &HeaderMap,
+    body: impl Stream<Item = Result<B, warp::Error>>,
+) -> Result<Bytes, ApiError> {
+    let max = api.options.body_bytes_max;
+    let too_large = || {
+        let detail = format!("the body is over {max} bytes");
+        let status = StatusCode::PAYLOAD_TOO_LARGE;
+        ApiError::new(status, "body_too_large", detail, "send less at once")
+    };
+    let declared = headers.get("content-length").and_then(|v| v.to_str().ok()?.parse().ok());
+    if declared.is_some_and(|length: usize| length > max) {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    let mut body = std::pin::pin!(body);
+    while let Some(chunk) = body.next().await {
+        let mut chunk = chunk.map_err(|error| {
+            let detail = format!("the body broke off: {error}");
+            ApiError::new(StatusCode::BAD_REQUEST, "body_incomplete", detail, "send it again")
+        })?;
+        if bytes.len() + chunk.remaining() > max {
+            return Err(too_large());
+        }
+        while chunk.has_remaining() {
+            let part = chunk.chunk();
+            let length = part.len();
+            bytes.extend_from_slice(part);
+            chunk.advance(length);
+        }
+    }
+    Ok(Bytes::from(bytes))
+}
+
+/// The client's own request id if it is a plain one, or a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let plain = |id: &&str| {
+        (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    let given = headers.get("x-request-id").and_then(|value| value.to_str().ok());
+    match given.filter(plain) {
+        Some(id) => id.to_owned(),
+        None => format!("{:x}-{:x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)),
+    }
+}

@@ -1,0 +1,209 @@
+//! Subscriptions: new blocks, accepted transactions and claimed receipts, over WebSocket
+//! and as server-sent events.
+//!
+//! A reader that is too slow is told how many messages it missed; nothing waits for it.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ait_engine::transaction::{Payload, VerifiedTransaction};
+use ait_net::wire::{BlockSummary, payload_to_json};
+use futures_util::{SinkExt, Stream, StreamExt, stream};
+use serde_json::{Value, json};
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use warp::Reply;
+use warp::http::StatusCode;
+use warp::reply::Response;
+use warp::ws::{Message, WebSocket, Ws};
+
+use super::call::{Answer, Call};
+use super::{Api, ApiError, views};
+
+/// How often a silent connection is pinged, to notice that it is gone.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// Time that a reader has to take a message.
+const SEND_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest message that a client may send; none is read.
+const CLIENT_MESSAGE_BYTES_MAX: usize = 4_096;
+
+/// What can be subscribed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Topic {
+    /// Every committed block.
+    Blocks,
+    /// Every transaction that becomes pending.
+    Transactions,
+    /// Every claimed receipt.
+    Receipts,
+}
+
+impl Topic {
+    fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "blocks" | "heads" => Some(Self::Blocks),
+            "transactions" => Some(Self::Transactions),
+            "receipts" => Some(Self::Receipts),
+            _ => None,
+        }
+    }
+
+    const fn event(self) -> &'static str {
+        match self {
+            Self::Blocks => "block",
+            Self::Transactions => "transaction",
+            Self::Receipts => "receipt",
+        }
+    }
+}
+
+fn topic(name: &str) -> Result<Topic, ApiError> {
+    Topic::from_name(name).ok_or_else(|| {
+        let hint = "subscribe to blocks, transactions or receipts";
+        ApiError { hint: hint.to_owned(), ..ApiError::not_found("there is no such topic") }
+    })
+}
+
+fn transaction(api: &Api, transaction: &VerifiedTransaction) -> Value {
+    let hash = transaction.hash();
+    let transaction = transaction.transaction();
+    let recipient = match &transaction.payload {
+        Payload::Transfer { to, .. } | Payload::Mint { to, .. } => api.shown(to),
+        _ => String::new(),
+    };
+    json!({
+        "tx_hash": hash,
+        "sender": api.shown(&transaction.sender()),
+        "sender_address": transaction.sender(),
+        "recipient": recipient,
+        "payload": payload_to_json(&transaction.payload),
+        "nonce": transaction.nonce,
+        "fee": transaction.fee,
+        "type": transaction.payload.kind().name(),
+    })
+}
+
+fn or_lagged<T>(
+    item: Result<T, BroadcastStreamRecvError>,
+    show: impl FnOnce(T) -> Vec<Value>,
+) -> Vec<Value> {
+    match item {
+        Ok(item) => show(item),
+        Err(BroadcastStreamRecvError::Lagged(missed)) => {
+            vec![json!({ "type": "lagged", "missed": missed })]
+        }
+    }
+}
+
+type Batches = Pin<Box<dyn Stream<Item = Vec<Value>> + Send + Sync>>;
+
+/// The messages of a topic until the server closes.
+fn messages(api: Arc<Api>, topic: Topic) -> impl Stream<Item = Value> + Send + Sync + 'static {
+    let mut closing = api.closing.clone();
+    let closed = async move {
+        let _ = closing.wait_for(|closing| *closing).await;
+    };
+    let batches: Batches = match topic {
+        Topic::Transactions => {
+            let accepted = BroadcastStream::new(api.mempool.subscribe_accepted());
+            Box::pin(accepted.map(move |item| or_lagged(item, |tx| vec![transaction(&api, &tx)])))
+        }
+        Topic::Blocks => {
+            let blocks = BroadcastStream::new(api.chain.events());
+            Box::pin(blocks.map(|item| {
+                or_lagged(item, |block| vec![json!(BlockSummary::from(&block.block.header))])
+            }))
+        }
+        Topic::Receipts => {
+            let blocks = BroadcastStream::new(api.chain.events());
+            Box::pin(blocks.map(|item| {
+                or_lagged(item, |block| {
+                    let indices = 0..u32::try_from(block.tx_hashes.len()).unwrap_or(0);
+                    let receipts = indices.filter_map(|index| views::receipt(&block, index));
+                    receipts.map(|receipt| json!(receipt)).collect()
+                })
+            }))
+        }
+    };
+    batches.flat_map(stream::iter).take_until(Box::pin(closed))
+}
+
+fn full() -> ApiError {
+    let hint = "close another subscription, or ask again later";
+    let detail = "as many subscribers as this node serves are connected";
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "subscribers_full", detail, hint)
+}
+
+/// `GET /rpc/events/{topic}`: server-sent events.
+pub(super) async fn events(call: Call) -> Answer {
+    let topic = topic(call.param(0))?;
+    let permit = Arc::clone(&call.api.subscribers).try_acquire_owned().map_err(|_| full())?;
+    let events = messages(Arc::clone(&call.api), topic).map(move |message| {
+        // Held as long as the stream lives.
+        let _permit = &permit;
+        let is_lag = message.get("missed").is_some();
+        let name = if is_lag { "lagged" } else { topic.event() };
+        let event = warp::sse::Event::default().event(name);
+        Ok::<_, Infallible>(event.data(message.to_string()))
+    });
+    let events = warp::sse::keep_alive().interval(PING_INTERVAL).stream(events);
+    Ok(warp::sse::reply(events).into_response())
+}
+
+/// `GET /rpc/ws/{topic}` without an upgrade.
+pub(super) async fn not_upgraded(call: Call) -> Answer {
+    topic(call.param(0))?;
+    let hint = "connect with a WebSocket client, or use /rpc/events/{topic} for server-sent events";
+    let detail = "this path speaks WebSocket";
+    Err(ApiError::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", detail, hint))
+}
+
+/// `GET /rpc/ws/{topic}`: a WebSocket.
+pub(super) fn upgrade(api: Arc<Api>, name: &str, ws: Ws) -> Result<Response, ApiError> {
+    let topic = topic(name)?;
+    let permit = Arc::clone(&api.subscribers).try_acquire_owned().map_err(|_| full())?;
+    let ws = ws.max_message_size(CLIENT_MESSAGE_BYTES_MAX).max_frame_size(CLIENT_MESSAGE_BYTES_MAX);
+    let reply = ws.on_upgrade(move |socket| async move {
+        let _permit = permit;
+        send_all(socket, messages(api, topic)).await;
+    });
+    Ok(reply.into_response())
+}
+
+/// Sends messages until either side ends it.
+async fn send_all(socket: WebSocket, messages: impl Stream<Item = Value>) {
+    let (mut to, mut from) = socket.split();
+    let mut messages = std::pin::pin!(messages);
+    let mut ping = tokio::time::interval(PING_INTERVAL);
+    ping.reset();
+    let mut heard = true;
+    loop {
+        let message = tokio::select! {
+            message = messages.next() => match message {
+                Some(message) => Message::text(message.to_string()),
+                None => break,
+            },
+            received = from.next() => match received {
+                // Whatever it says, it lives; pongs are answered below us.
+                Some(Ok(message)) if !message.is_close() => {
+                    heard = true;
+                    continue;
+                }
+                _ => break,
+            },
+            _ = ping.tick() => {
+                if !std::mem::take(&mut heard) {
+                    break;
+                }
+                Message::ping(Vec::new())
+            }
+        };
+        match tokio::time::timeout(SEND_TIMEOUT, to.send(message)).await {
+            Ok(Ok(())) => {}
+            _ => return,
+        }
+    }
+    let _ = tokio::time::timeout(Duration::from_secs(1), to.send(Message::close())).await;
+}

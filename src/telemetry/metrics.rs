@@ -1,0 +1,142 @@
+//! What the node counts, for Prometheus. Names follow its conventions: units, `_total`,
+//! labels of few values. The old node's names are emitted beside them if asked for.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use warp::http::StatusCode;
+
+use super::legacy;
+use crate::chain::CommittedBlock;
+
+static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+static LEGACY: AtomicBool = AtomicBool::new(false);
+
+const SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+const COUNTS: &[f64] = &[1.0, 10.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 20_000.0];
+
+/// Starts counting, once a process, and gives the page.
+///
+/// # Errors
+/// A sentence if another recorder was installed in this process.
+pub fn install(legacy_names: bool) -> Result<PrometheusHandle, String> {
+    if legacy_names {
+        LEGACY.store(true, Ordering::Relaxed);
+    }
+    if let Some(handle) = HANDLE.get() {
+        return Ok(handle.clone());
+    }
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)
+        .and_then(|b| {
+            b.set_buckets_for_metric(Matcher::Full("block_transactions".to_owned()), COUNTS)
+        })
+        .map_err(|error| error.to_string())?;
+    let handle = builder.install_recorder().map_err(|error| error.to_string())?;
+    let handle = HANDLE.get_or_init(|| handle).clone();
+    describe();
+    if legacy_names {
+        legacy::register();
+    }
+    Ok(handle)
+}
+
+fn describe() {
+    describe_gauge!("chain_height", "Height of the newest committed block.");
+    describe_gauge!("chain_last_block_timestamp_seconds", "Time of the newest block, since 1970.");
+    describe_counter!("chain_blocks_total", "Blocks committed since the start.");
+    describe_counter!("chain_transactions_total", "Transactions committed since the start.");
+    describe_counter!(
+        "chain_fees_total",
+        "Base units of fees in committed blocks since the start."
+    );
+    describe_histogram!("block_transactions", "Transactions of a block.");
+    describe_histogram!(
+        "block_build_seconds",
+        "Time to select and execute a block's transactions."
+    );
+    describe_histogram!("block_commit_seconds", "Time to make a decided block durable.");
+    describe_histogram!("block_interval_seconds", "Time between two blocks.");
+    describe_gauge!("mempool_size", "Pending transactions.");
+    describe_gauge!("mempool_bytes", "Bytes of pending transactions.");
+    describe_counter!("mempool_added_total", "Transactions that became pending.");
+    describe_counter!("mempool_refused_total", "Transactions that were refused, by code.");
+    describe_counter!("mempool_evicted_total", "Pending transactions that made room for others.");
+    describe_counter!("rpc_requests_total", "Requests, by route and status.");
+    describe_histogram!("rpc_request_duration_seconds", "Time to answer a request, by route.");
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a figure on a dashboard")]
+const fn float(value: u64) -> f64 {
+    value as f64
+}
+
+/// Keeps histograms small; to be called now and then.
+pub fn upkeep() {
+    if let Some(handle) = HANDLE.get() {
+        handle.run_upkeep();
+    }
+}
+
+/// A request was answered.
+pub fn request(route: &'static str, status: StatusCode, took: Duration) {
+    counter!("rpc_requests_total", "route" => route, "status" => status.as_str().to_owned())
+        .increment(1);
+    histogram!("rpc_request_duration_seconds", "route" => route).record(took.as_secs_f64());
+    if LEGACY.load(Ordering::Relaxed) {
+        legacy::request(route, status, took);
+    }
+}
+
+/// A request was refused for its client's rate.
+pub fn rate_limited() {
+    counter!("rpc_rate_limited_total").increment(1);
+}
+
+/// A block was built.
+pub fn built(took: Duration) {
+    histogram!("block_build_seconds").record(took.as_secs_f64());
+    if LEGACY.load(Ordering::Relaxed) {
+        legacy::built(took);
+    }
+}
+
+/// A block was committed; `since` is the time since the one before, if there was one.
+pub fn committed(block: &CommittedBlock, took: Duration, since: Option<Duration>) {
+    let header = &block.block.header;
+    let count = u64::from(header.transaction_count);
+    let fees = block.outcomes.iter().map(|outcome| outcome.fee.get());
+    let fees = fees.fold(0_u64, u64::saturating_add);
+    gauge!("chain_height").set(float(header.height.get()));
+    gauge!("chain_last_block_timestamp_seconds").set(float(header.time.get()) / 1_000.0);
+    counter!("chain_blocks_total").increment(1);
+    counter!("chain_transactions_total").increment(count);
+    counter!("chain_fees_total").increment(fees);
+    histogram!("block_transactions").record(float(count));
+    histogram!("block_commit_seconds").record(took.as_secs_f64());
+    if let Some(since) = since {
+        histogram!("block_interval_seconds").record(since.as_secs_f64());
+    }
+    if LEGACY.load(Ordering::Relaxed) {
+        legacy::committed(header, fees, since);
+    }
+}
+
+/// The node opened its chain at this height.
+pub fn opened(height: u64) {
+    gauge!("chain_height").set(float(height));
+    if LEGACY.load(Ordering::Relaxed) {
+        legacy::opened(height);
+    }
+}
+
+/// Transactions became pending, or left for others.
+pub fn mempool(added: u64, evicted: u64, size: u64) {
+    if LEGACY.load(Ordering::Relaxed) {
+        legacy::mempool(added, evicted, size);
+    }
+}

@@ -1,0 +1,122 @@
+//! A devnet in a process of its own, and plain HTTP to it.
+
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses its part")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// A devnet in a process of its own.
+pub struct Devnet {
+    pub child: Child,
+    /// What it said once it served.
+    pub announced: Value,
+}
+
+impl Devnet {
+    pub fn start(data_dir: &Path) -> Self {
+        Self::start_with(data_dir, &[])
+    }
+
+    pub fn start_with(data_dir: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ait-node"))
+            .args(["dev", "--json", "--rpc", "127.0.0.1:0", "--coordinator", "127.0.0.1:0"])
+            .args(["--block-interval", "5ms", "--data-dir"])
+            .arg(data_dir)
+            .envs(variables.iter().copied())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let announced = serde_json::from_str(&line).unwrap();
+        Self { child, announced }
+    }
+
+    pub fn request(&self, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
+        let (status, _, body) = self.exchange(method, path, &[], body)?;
+        Some((status, serde_json::from_str(&body).unwrap_or(Value::Null)))
+    }
+
+    /// Status, head and body of the answer to a request with these headers.
+    pub fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Option<(u16, String, String)> {
+        let rpc = self.announced["rpc"].as_str().unwrap().strip_prefix("http://").unwrap();
+        let mut stream = TcpStream::connect(rpc).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let length = body.len();
+        let extra: String =
+            headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {rpc}\r\nconnection: close\r\n{extra}content-length: {length}\r\n\r\n"
+        );
+        stream.write_all([head.as_bytes(), body.as_bytes()].concat().as_slice()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let status = answer.get(9..12)?.parse().ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((status, head.to_lowercase(), body.to_owned()))
+    }
+
+    pub fn get(&self, path: &str) -> (u16, Value) {
+        self.request("GET", path, "").unwrap()
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.request("POST", path, &body.to_string()).unwrap()
+    }
+
+    pub fn send(&self, to: &str, amount: u64) -> Option<(u16, Value)> {
+        let body = json!({"type": "TRANSFER", "sender": "alice", "nonce": 0, "fee": 10,
+            "payload": {"to": to, "amount": amount}});
+        self.request("POST", "/rpc/sendTx", &body.to_string())
+    }
+
+    pub fn nonce(&self, name: &str) -> u64 {
+        self.get(&format!("/rpc/getBalance/{name}")).1["nonce"].as_u64().unwrap()
+    }
+
+    pub fn wait_for_nonce(&self, name: &str, nonce: u64) {
+        let began = Instant::now();
+        while self.nonce(name) < nonce {
+            assert!(began.elapsed() < Duration::from_secs(30), "stuck below nonce {nonce}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The transaction of this hash, once it is in a block.
+    pub fn committed(&self, hash: &str) -> Value {
+        let began = Instant::now();
+        loop {
+            let (status, transaction) = self.get(&format!("/rpc/tx/{hash}"));
+            if status == 200 {
+                return transaction;
+            }
+            let why = self.get(&format!("/rpc/tx/{hash}/why")).1;
+            assert!(began.elapsed() < Duration::from_secs(20), "not committed: {why}");
+            assert_ne!(why["status"], "dropped", "{why}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Devnet {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
