@@ -2,6 +2,7 @@
 //!
 //! No rule that decides whether a transaction or a block is valid lives here.
 
+pub mod archive;
 pub mod chain;
 pub mod cli;
 pub mod clock;
@@ -16,6 +17,7 @@ pub mod keystore;
 pub mod mempool;
 pub mod node;
 pub mod receipts;
+pub mod replay;
 pub mod rpc;
 pub mod sequencer;
 pub mod telemetry;

@@ -67,7 +67,7 @@ impl NodeOptions {
         let directory = data_dir.join("chain");
         Self {
             data_dir: data_dir.to_owned(),
-            stores: StoresOptions { engine, directory, cache_bytes: 512 << 20 },
+            stores: StoresOptions { engine, directory, cache_bytes: 512 << 20, verify: false },
             chain: ChainOptions::default(),
             mempool: MempoolLimits::default(),
             ingress: IngressOptions::default(),

@@ -48,6 +48,8 @@ pub struct StoresOptions {
     pub directory: PathBuf,
     /// Page caches of all stores together, in bytes.
     pub cache_bytes: usize,
+    /// Whether opening verifies every page, which reads all files.
+    pub verify: bool,
 }
 
 /// The three stores of one chain.
@@ -74,7 +76,11 @@ impl Stores {
                 let open = |name: &str, share: usize| -> Result<Arc<dyn Storage>, ChainError> {
                     let path = options.directory.join(name);
                     let cache_bytes = options.cache_bytes / 8 * share;
-                    let redb = RedbOptions { cache_bytes, ..RedbOptions::default() };
+                    let redb = RedbOptions {
+                        cache_bytes,
+                        verify: options.verify,
+                        ..RedbOptions::default()
+                    };
                     Ok(Arc::new(RedbStorage::open(path, &redb)?))
                 };
                 // The state is read at random, blocks mostly at the end.

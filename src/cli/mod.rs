@@ -3,14 +3,19 @@
 //! Only [`output`] prints. No rule of the chain is decided here.
 
 pub mod coordinator;
+pub mod db;
 pub mod dev;
 pub mod error;
+pub mod export;
 pub mod genesis;
 pub mod init;
 pub mod key;
+mod offline;
 pub mod output;
+mod progress;
 pub mod query;
 pub mod receipt;
+pub mod replay;
 pub mod run;
 mod serve;
 pub mod tx;
@@ -71,6 +76,13 @@ pub enum Command {
     /// Ask a node; what has a proof is verified here
     #[command(subcommand)]
     Query(query::QueryCommand),
+    /// Write the chain of a stopped node to a file
+    Export(export::ExportArgs),
+    /// Execute an exported chain again and compare every root
+    Replay(replay::ReplayArgs),
+    /// Check, measure or delete the databases of a stopped node
+    #[command(subcommand)]
+    Db(db::DbCommand),
     /// Run the mock coordinator
     Coordinator(coordinator::CoordinatorArgs),
     /// Write the completion script of a shell
@@ -124,6 +136,9 @@ fn dispatch(cli: Cli, output: &Output) -> Result<(), CliError> {
             clap_complete::generate(shell, &mut Cli::command(), "ait-node", &mut script);
             output.raw(&script)
         }
+        Command::Export(args) => export::run(&args, output),
+        Command::Replay(args) => replay::run(&args, output),
+        Command::Db(command) => db::run(&command, output),
         Command::Dev(args) => dev::run(&args, output),
         Command::Coordinator(args) => coordinator::run(&args, output),
     }

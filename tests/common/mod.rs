@@ -5,7 +5,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -15,6 +15,8 @@ pub struct Devnet {
     pub child: Child,
     /// What it said once it served.
     pub announced: Value,
+    /// What it says on standard error.
+    errors: tempfile::NamedTempFile,
 }
 
 impl Devnet {
@@ -23,18 +25,41 @@ impl Devnet {
     }
 
     pub fn start_with(data_dir: &Path, variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ait-node"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ait-node"));
+        command
             .args(["dev", "--json", "--rpc", "127.0.0.1:0", "--coordinator", "127.0.0.1:0"])
             .args(["--block-interval", "5ms", "--data-dir"])
             .arg(data_dir)
-            .envs(variables.iter().copied())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .envs(variables.iter().copied());
+        Self::announced_by(command)
+    }
+
+    /// The node that this command starts and that says where it is.
+    pub fn announced_by(mut command: Command) -> Self {
+        let errors = tempfile::NamedTempFile::new().unwrap();
+        let stderr = errors.reopen().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let announced = serde_json::from_str(&line).unwrap();
-        Self { child, announced }
+        let announced = serde_json::from_str(&line).unwrap_or_else(|error| {
+            let said = std::fs::read_to_string(errors.path()).unwrap();
+            panic!("{error}: the node did not say where it is, but: {said}")
+        });
+        Self { child, announced, errors }
+    }
+
+    /// How it ended by itself, and what it said.
+    pub fn ended(mut self) -> Output {
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(began.elapsed() < Duration::from_secs(20), "the node goes on");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let stderr = std::fs::read(self.errors.path()).unwrap();
+        Output { status, stdout: Vec::new(), stderr }
     }
 
     pub fn request(&self, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {

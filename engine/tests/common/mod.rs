@@ -108,7 +108,12 @@ impl World {
 
     /// A world some of whose entries are not what a genesis gives.
     pub fn with(params: &[(&str, u64)], entries: &[(Key, Value)]) -> Self {
-        let genesis = document(params).build().unwrap();
+        Self::of(&document(params), entries)
+    }
+
+    /// The world of a genesis document, some of whose entries are others.
+    pub fn of(document: &GenesisDocument, entries: &[(Key, Value)]) -> Self {
+        let genesis = document.build().unwrap();
         let Genesis { mut header, state: writes, .. } = genesis;
         let mut all: BTreeMap<Key, Value> =
             writes.leaves.values().map(|leaf| (leaf.key, leaf.value.clone())).collect();
@@ -207,7 +212,8 @@ impl World {
     }
 }
 
-fn document(params: &[(&str, u64)]) -> GenesisDocument {
+/// A genesis document with these parameters.
+pub fn document(params: &[(&str, u64)]) -> GenesisDocument {
     let funded = [ALICE, BOB, MINER, PROBE];
     GenesisDocument {
         chain_id: chain(),

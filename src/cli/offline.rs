@@ -1,0 +1,75 @@
+//! The chain of a stopped node: what `export` and `db` work on.
+
+use std::path::{Path, PathBuf};
+
+use ait_engine::genesis::GenesisDocument;
+
+use super::CliError;
+use crate::chain::{
+    self, ChainError, ChainOptions, ChainWriter, GenesisSource, OpenProgress, StorageEngine,
+    Stores, StoresOptions,
+};
+
+/// Page caches of one tool, in bytes.
+const CACHE_BYTES: usize = 256 << 20;
+
+/// Where the parts of a node's data directory are.
+pub(super) struct Directory<'a> {
+    pub root: &'a Path,
+    genesis: Option<&'a Path>,
+}
+
+impl<'a> Directory<'a> {
+    /// A data directory that holds a chain.
+    pub(super) fn new(root: &'a Path, genesis: Option<&'a Path>) -> Result<Self, CliError> {
+        let directory = Self { root, genesis };
+        if directory.file("blocks.redb").exists() {
+            return Ok(directory);
+        }
+        let message = format!("{} holds no chain", root.display());
+        Err(CliError::failed("no_chain", message)
+            .hint("name the data directory of a node with --data-dir"))
+    }
+
+    /// A file of the databases.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.root.join("chain").join(name)
+    }
+
+    /// Text of the genesis document.
+    pub(super) fn genesis(&self) -> Result<String, CliError> {
+        let path = self.genesis.map_or_else(|| self.root.join("genesis.json"), Path::to_owned);
+        std::fs::read_to_string(&path).map_err(|error| {
+            CliError::failed("genesis_missing", format!("{}: {error}", path.display()))
+                .hint("name the chain's genesis document with --genesis")
+        })
+    }
+
+    /// The databases; `verify` reads every page of them.
+    pub(super) fn stores(&self, verify: bool) -> Result<Stores, CliError> {
+        let engine = StorageEngine::Redb;
+        let directory = self.root.join("chain");
+        let options = StoresOptions { engine, directory, cache_bytes: CACHE_BYTES, verify };
+        Stores::open(&options).map_err(CliError::from)
+    }
+
+    /// The chain in the databases, with what lies after the checkpoint executed again.
+    pub(super) fn open(
+        &self,
+        stores: &Stores,
+        text: &str,
+        progress: &mut dyn FnMut(OpenProgress),
+    ) -> Result<ChainWriter, CliError> {
+        let document = GenesisDocument::parse(text)?;
+        let build = || document.build().map_err(ChainError::from);
+        let fingerprint = GenesisSource::fingerprint(text.as_bytes());
+        let source = GenesisSource { fingerprint, build: &build };
+        Ok(chain::open(stores, &source, &ChainOptions::default(), progress)?)
+    }
+}
+
+impl From<ChainError> for CliError {
+    fn from(error: ChainError) -> Self {
+        Self::failed(error.code(), error.to_string()).hint(error.hint())
+    }
+}

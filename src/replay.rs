@@ -1,0 +1,210 @@
+//! Replay: an archive's blocks executed again from genesis, on one storage engine or on
+//! two side by side, with every root compared.
+//!
+//! The very code that the node runs executes and commits; nothing is assumed of the
+//! archive but its form.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use ait_engine::genesis::{GenesisDocument, GenesisError};
+use ait_engine::state::StateView;
+use ait_engine::types::{ChainId, Height, StateRoot};
+use serde::Serialize;
+use tempfile::TempDir;
+
+use crate::archive::{ArchiveError, ArchiveReader};
+use crate::chain::{
+    self, ChainError, ChainOptions, ChainWriter, CommitError, GenesisSource, StorageEngine, Stores,
+    StoresOptions, ViewError,
+};
+
+/// Page caches of one replay, in bytes.
+const CACHE_BYTES: usize = 256 << 20;
+
+/// Why an archive cannot be replayed; a difference is no error but a result.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The file cannot be opened.
+    #[error("{path}: {source}")]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The archive cannot be read.
+    #[error("{path}: {source}")]
+    Archive {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        source: ArchiveError,
+    },
+    /// Its genesis is not valid.
+    #[error("the archive's genesis: {0}")]
+    Genesis(#[from] GenesisError),
+    /// It begins later than the chain.
+    #[error("the archive begins at height {first}; only one that begins at 1 can be replayed")]
+    NotFromGenesis {
+        /// Its first height.
+        first: Height,
+    },
+    /// This machine's storage.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// No room for a temporary database.
+    #[error("no temporary directory: {0}")]
+    Temporary(std::io::Error),
+}
+
+/// The first difference.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// At which height.
+    pub height: Height,
+    /// On which storage engine, or on which two.
+    pub engine: String,
+    /// What differs, with both values.
+    pub what: String,
+}
+
+/// What a replay found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Replayed {
+    /// The chain.
+    pub chain_id: ChainId,
+    /// Blocks that were executed and whose roots are right.
+    pub blocks: u64,
+    /// Their transactions.
+    pub transactions: u64,
+    /// Height of the last of them.
+    pub final_height: Height,
+    /// Root of the state after it.
+    pub state_root: StateRoot,
+    /// The first difference, if there is one.
+    pub first_difference: Option<Difference>,
+}
+
+/// One engine at work.
+struct Side {
+    engine: StorageEngine,
+    writer: ChainWriter,
+    /// Removed at the end.
+    _directory: TempDir,
+}
+
+impl Side {
+    fn open(engine: StorageEngine, text: &str) -> Result<Self, ReplayError> {
+        let document = GenesisDocument::parse(text)?;
+        let directory = tempfile::tempdir().map_err(ReplayError::Temporary)?;
+        let stores = Stores::open(&StoresOptions {
+            engine,
+            directory: directory.path().to_owned(),
+            cache_bytes: CACHE_BYTES,
+            verify: false,
+        })?;
+        let build = || document.build().map_err(ChainError::from);
+        let fingerprint = GenesisSource::fingerprint(text.as_bytes());
+        let source = GenesisSource { fingerprint, build: &build };
+        let writer = chain::open(&stores, &source, &ChainOptions::default(), &mut |_| {})?;
+        Ok(Self { engine, writer, _directory: directory })
+    }
+
+    fn difference(&self, height: Height, what: String) -> Difference {
+        Difference { height, engine: self.engine.to_string(), what }
+    }
+
+    /// Executes and commits a block; what is wrong with it, if something is.
+    fn apply(
+        &mut self,
+        block: &ait_engine::block::Block,
+        certificate: &ait_engine::certificate::Certificate,
+    ) -> Result<Option<Difference>, ReplayError> {
+        let height = block.header.height;
+        if let Err(reason) = self.writer.receive(block.clone())? {
+            return Ok(Some(self.difference(height, reason)));
+        }
+        match self.writer.commit(certificate.clone()) {
+            Ok(_) => Ok(None),
+            Err(CommitError::Chain(error)) => Err(error.into()),
+            Err(other) => Ok(Some(self.difference(height, other.to_string()))),
+        }
+    }
+}
+
+/// Replays an archive on each of these engines in step; `progress` hears of bytes read
+/// and bytes in all.
+///
+/// # Errors
+/// [`ReplayError`] if the archive cannot be read or this machine's storage fails.
+pub fn replay(
+    path: &Path,
+    engines: &[StorageEngine],
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Replayed, ReplayError> {
+    let open = |source| ReplayError::Open { path: path.to_owned(), source };
+    let file = File::open(path).map_err(open)?;
+    let bytes = file.metadata().map_err(open)?.len();
+    let archive = |source| ReplayError::Archive { path: path.to_owned(), source };
+    let mut reader = ArchiveReader::begin(BufReader::new(file)).map_err(archive)?;
+    if reader.first().get() != 1 {
+        return Err(ReplayError::NotFromGenesis { first: reader.first() });
+    }
+    let sides = engines.iter().map(|engine| Side::open(*engine, reader.genesis()));
+    let mut sides: Vec<Side> = sides.collect::<Result<_, _>>()?;
+    let chain_id = GenesisDocument::parse(reader.genesis())?.chain_id;
+    let mut found = Replayed {
+        chain_id,
+        blocks: 0,
+        transactions: 0,
+        final_height: Height::ZERO,
+        state_root: sides
+            .first()
+            .map_or(StateRoot([0; 32]), |side| side.writer.parent().state_root),
+        first_difference: None,
+    };
+    while let Some((block, certificate)) = reader.next_block().map_err(archive)? {
+        for side in &mut sides {
+            found.first_difference = side.apply(&block, &certificate)?;
+            if found.first_difference.is_some() {
+                return Ok(found);
+            }
+        }
+        found.blocks += 1;
+        found.transactions += u64::from(block.header.transaction_count);
+        found.final_height = block.header.height;
+        found.state_root = block.header.state_root;
+        progress(reader.position(), bytes);
+    }
+    if let [first, rest @ ..] = &sides[..] {
+        for other in rest {
+            found.first_difference = compare(first, other)?;
+            if found.first_difference.is_some() {
+                return Ok(found);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Compares every entry of two states.
+fn compare(a: &Side, b: &Side) -> Result<Option<Difference>, ReplayError> {
+    let view = |error: ViewError| ReplayError::Chain(error.into());
+    let (states, height) =
+        ((a.writer.chain().state(), b.writer.chain().state()), a.writer.height());
+    let engine = format!("{} and {}", a.engine, b.engine);
+    let difference = |what| Ok(Some(Difference { height, engine: engine.clone(), what }));
+    let counts = (states.0.entry_count().map_err(view)?, states.1.entry_count().map_err(view)?);
+    if counts.0 != counts.1 {
+        return difference(format!("{} and {} state entries", counts.0, counts.1));
+    }
+    for number in 0..counts.0 {
+        let leaves = (states.0.leaf(number).map_err(view)?, states.1.leaf(number).map_err(view)?);
+        if leaves.0 != leaves.1 {
+            return difference(format!("entry {number}: {:?} and {:?}", leaves.0, leaves.1));
+        }
+    }
+    Ok(None)
+}
