@@ -59,5 +59,23 @@ fn batches(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, one_by_one, batches);
+/// The dearest batches: bad signatures spread over them.
+fn bad_batches(c: &mut Criterion) {
+    let mut group = c.benchmark_group("batch of 512 with bad ones");
+    group.throughput(Throughput::Elements(512));
+    for bad in [0, 1, 8, 64, 512] {
+        let mut signed = signed(512);
+        let other = key(9_999).sign(b"another message");
+        for at in 0..bad {
+            signed[at * 512 / bad].2 = other;
+        }
+        let items: Vec<_> = signed.iter().map(|(k, m, s)| (*k, m.as_slice(), *s)).collect();
+        group.bench_function(BenchmarkId::from_parameter(bad), |b| {
+            b.iter(|| verify_batch(black_box(&items), None).is_ok());
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, one_by_one, batches, bad_batches);
 criterion_main!(benches);

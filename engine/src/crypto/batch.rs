@@ -5,7 +5,11 @@
 //! every equation holds; if one does not, it is with probability 2^-128 at most. The
 //! `z_i` come from a hash over the whole batch, so that no signer can choose their
 //! signature after them (Fiat-Shamir). If the sum is not the identity, halves are
-//! tried until single signatures are left, which decide by themselves.
+//! tried until few signatures are left, which decide by themselves.
+//!
+//! Whoever mixes bad signatures in must not make a batch much dearer than its signatures
+//! one by one: what the sums may cost is bounded by [`SUMMED_FACTOR`], and what is left
+//! undecided then is verified one by one.
 
 use curve25519_dalek::constants::ED25519_BASEPOINT_POINT;
 use curve25519_dalek::edwards::EdwardsPoint;
@@ -17,6 +21,19 @@ use crate::hash::Domain;
 
 /// Below this many, single verification is as fast.
 const BATCH_COUNT_MIN: usize = 4;
+/// How often a signature may stand in a sum, on average. One in a sum costs less than half
+/// of one alone, so that the worst batch costs about two and a half times its signatures
+/// one by one, whatever is in it.
+const SUMMED_FACTOR: usize = 3;
+
+/// What verifying a batch took.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Cost {
+    /// Signatures in all sums together.
+    pub(super) summed: usize,
+    /// Signatures verified one by one.
+    pub(super) alone: usize,
+}
 
 /// A signature with its points and scalars.
 struct Parsed {
@@ -35,6 +52,14 @@ pub fn verify_batch(
     items: &[(PublicKey, &[u8], Signature)],
     cache: Option<&mut KeyCache>,
 ) -> Result<(), Vec<usize>> {
+    verify_counting(items, cache).0
+}
+
+/// As [`verify_batch`], and what it took.
+pub(super) fn verify_counting(
+    items: &[(PublicKey, &[u8], Signature)],
+    cache: Option<&mut KeyCache>,
+) -> (Result<(), Vec<usize>>, Cost) {
     let mut bad = Vec::new();
     let mut parsed = Vec::with_capacity(items.len());
     let mut cache = cache;
@@ -53,9 +78,11 @@ pub fn verify_batch(
         }
     }
     let coefficients = coefficients(items, &parsed);
-    check(&parsed, &coefficients, &mut bad);
+    let mut cost = Cost::default();
+    let summed_max = SUMMED_FACTOR.saturating_mul(parsed.len());
+    check(&parsed, &coefficients, summed_max, &mut cost, &mut bad);
     bad.sort_unstable();
-    if bad.is_empty() { Ok(()) } else { Err(bad) }
+    (if bad.is_empty() { Ok(()) } else { Err(bad) }, cost)
 }
 
 /// A 128-bit coefficient for each signature, from keys, signatures and challenges.
@@ -80,20 +107,28 @@ fn coefficients(items: &[(PublicKey, &[u8], Signature)], parsed: &[Parsed]) -> V
 }
 
 /// Adds the indices of what does not verify to `bad`.
-fn check(parsed: &[Parsed], coefficients: &[Scalar], bad: &mut Vec<usize>) {
-    if parsed.len() < BATCH_COUNT_MIN {
+fn check(
+    parsed: &[Parsed],
+    coefficients: &[Scalar],
+    summed_max: usize,
+    cost: &mut Cost,
+    bad: &mut Vec<usize>,
+) {
+    if parsed.len() < BATCH_COUNT_MIN || cost.summed.saturating_add(parsed.len()) > summed_max {
+        cost.alone += parsed.len();
         let wrong = parsed.iter().filter(|p| !holds(&p.negated_key, &p.k, &-p.negated_r, &p.s));
         bad.extend(wrong.map(|p| p.index));
         return;
     }
+    cost.summed += parsed.len();
     if sum_is_identity(parsed, coefficients) {
         return;
     }
     let middle = parsed.len() / 2;
     let (left, right) = parsed.split_at(middle);
     let (left_z, right_z) = coefficients.split_at(middle);
-    check(left, left_z, bad);
-    check(right, right_z, bad);
+    check(left, left_z, summed_max, cost, bad);
+    check(right, right_z, summed_max, cost, bad);
 }
 
 fn sum_is_identity(parsed: &[Parsed], coefficients: &[Scalar]) -> bool {

@@ -94,7 +94,9 @@ fn wycheproof_cases() -> Vec<(Case, bool)> {
     cases
 }
 
-const RFC_8032: [[&str; 4]; 3] = [
+/// TEST 1, 2, 3 and SHA(abc) of RFC 8032, section 7.1: seed, key, message, signature. The
+/// message of TEST 1024 is taken from Wycheproof, which has it.
+const RFC_8032: [[&str; 4]; 4] = [
     [
         "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
         "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
@@ -113,6 +115,18 @@ const RFC_8032: [[&str; 4]; 3] = [
         "af82",
         "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a",
     ],
+    [
+        "833fe62409237b9d62ec77587520911e9a759cec1d19755b7da901b96dca3d42",
+        "ec172b93ad5e563bf4932c70e1245034c35467ef2efd4d64ebf819683467e2bf",
+        "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f",
+        "dc2a4459e7369633a52b1bf277839a00201009a3efbf3ecb69bea2186c26b58909351fc9ac90b3ecfdfbc7c66431e0303dca179c138ac17ad9bef1177331a704",
+    ],
+];
+
+/// Seed and key of TEST 1024.
+const RFC_8032_LONG: [&str; 2] = [
+    "f5e5767cf153319517630f226876b86c8160cc583bc013744c6bf255f5cc0ee5",
+    "278117fc144c72340f67d0f2316e8386ceffbf2b2428c9c51fef7c597f1d426e",
 ];
 
 fn rfc_8032_cases() -> Vec<Case> {
@@ -211,11 +225,49 @@ fn agrees_with_wycheproof() {
 
 #[test]
 fn signs_and_verifies_as_rfc_8032_shows() {
-    assert_eq!(check("RFC 8032", &rfc_8032_cases()), (3, 0));
+    assert_eq!(check("RFC 8032", &rfc_8032_cases()), (4, 0));
     for [seed, key, message, signature] in RFC_8032 {
         let secret = SecretKey::from_seed(bytes(seed));
         assert_eq!(secret.public_key(), PublicKey(bytes(key)));
         assert_eq!(secret.sign(&hex::decode(message).unwrap()), Signature(bytes(signature)));
+    }
+}
+
+#[test]
+fn signs_a_long_message_as_rfc_8032_shows() {
+    let [seed, key] = RFC_8032_LONG;
+    let secret = SecretKey::from_seed(bytes(seed));
+    assert_eq!(secret.public_key(), PublicKey(bytes(key)));
+    let cases = wycheproof_cases().into_iter();
+    let (case, valid) = cases.into_iter().find(|(case, _)| case.message.len() == 1_023).unwrap();
+    assert!(valid);
+    assert_eq!(case.key, secret.public_key());
+    assert_eq!(secret.sign(&case.message), case.signature);
+}
+
+#[test]
+fn bad_signatures_cannot_make_a_batch_dear() {
+    let count = 512_u16;
+    let signed = |n: u16, bad: bool| {
+        let mut seed = [0; 32];
+        seed[..2].copy_from_slice(&n.to_le_bytes());
+        let (key, message) = (SecretKey::from_seed(seed), n.to_le_bytes().to_vec());
+        let mut signature = key.sign(&message);
+        if bad {
+            // Still a scalar and a point, so that only the equation shows it.
+            signature = key.sign(b"something else");
+        }
+        (key.public_key(), message, signature)
+    };
+    for step in [1, 2, 4, 16, 64, 511] {
+        let items: Vec<_> = (0..count).map(|n| signed(n, n % step == 0)).collect();
+        let batch: Vec<_> = items.iter().map(|(k, m, s)| (*k, m.as_slice(), *s)).collect();
+        let expected: Vec<usize> = (0..count).filter(|n| n % step == 0).map(usize::from).collect();
+        let (result, cost) = super::batch::verify_counting(&batch, None);
+        assert_eq!(result, Err(expected));
+        // At most three times in sums, and once alone.
+        assert!(cost.summed <= 3 * usize::from(count), "every {step}th: {cost:?}");
+        assert!(cost.alone <= usize::from(count), "every {step}th: {cost:?}");
     }
 }
 
