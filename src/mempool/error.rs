@@ -102,6 +102,20 @@ const fn refusal_hint(refusal: &Refusal) -> &'static str {
         }
         Refusal::SelfTransfer => "name another recipient",
         Refusal::AmountZero | Refusal::AmountOverflow { .. } => "sign it again with another amount",
+        Refusal::ReceiptClaimed { .. } | Refusal::JobClaimed { .. } => {
+            "a receipt and its job are paid once; claim another"
+        }
+        Refusal::AttestationsMissing { .. } | Refusal::CoordinatorUnknown { .. } => {
+            "have coordinators of this chain attest it: ait-node receipt attest"
+        }
+        Refusal::ProviderMismatch { .. } => "let the receipt's provider send the claim",
+        Refusal::ProviderUnknown { .. } => {
+            "bind the name to an account with a PROVIDER_BIND transaction, or use an address"
+        }
+        Refusal::ProviderKeyMismatch => "sign the receipt with the provider's own key",
+        Refusal::ReceiptFromFuture { .. } => "wait until the job's end has passed",
+        Refusal::NotMinter | Refusal::NotGovernor => "sign it with the key of that role",
+        Refusal::NonceGap { .. } => "send the transactions with the lower nonces first",
         _ => "correct the transaction and sign it again",
     }
 }
