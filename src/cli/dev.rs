@@ -8,7 +8,6 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use ait_engine::genesis::GenesisDocument;
 use clap::Args;
 use serde_json::json;
 use toml::Value;
@@ -98,8 +97,6 @@ pub fn run(args: &DevArgs, output: &Output) -> Result<(), CliError> {
     let clock = crate::clock::system();
     let now = clock().get() / 1_000;
     let (plan, text) = plan(&config, now)?;
-    let document = GenesisDocument::parse(&text)
-        .map_err(|error| CliError::new(&error, "delete the data directory for a new devnet"))?;
     let DevnetPlan { validator, minter, governor, coordinator, accounts, names, .. } = plan;
     let mock = Coordinator::new(coordinator, Some(names.clone()), now);
     let edge = DevEdge {
@@ -109,7 +106,7 @@ pub fn run(args: &DevArgs, output: &Output) -> Result<(), CliError> {
         coordinator: mock.clone(),
         signing: tokio::sync::Mutex::default(),
     };
-    let served = Served { config: &config, genesis: (&text, &document), key: validator, clock };
+    let served = Served { config: &config, genesis: &text, key: validator, clock };
     let temporary = directory == temporary.path();
     served
         .until_stopped(Some((edge, mock)), |served| announce(served, temporary, &accounts, output))

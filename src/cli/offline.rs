@@ -60,8 +60,7 @@ impl<'a> Directory<'a> {
         text: &str,
         progress: &mut dyn FnMut(OpenProgress),
     ) -> Result<ChainWriter, CliError> {
-        let document = GenesisDocument::parse(text)?;
-        let build = || document.build().map_err(ChainError::from);
+        let build = || Ok(GenesisDocument::parse(text)?.build()?);
         let fingerprint = GenesisSource::fingerprint(text.as_bytes());
         let source = GenesisSource { fingerprint, build: &build };
         Ok(chain::open(stores, &source, &ChainOptions::default(), progress)?)

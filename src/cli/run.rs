@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ait_engine::genesis::GenesisDocument;
 use clap::Args;
 use serde_json::json;
 
@@ -75,11 +74,10 @@ pub fn run(args: &RunArgs, config: &NodeConfig, output: &Output) -> Result<(), C
              --genesis FILE joins one"
         ))
     })?;
-    let document = GenesisDocument::parse(&text)?;
     let passphrase = Passphrase { file: args.passphrase_file.clone() };
     let key = keystore::resolve(&config.sequencer.key, &passphrase)?;
     let clock = crate::clock::system();
-    let served = Served { config, genesis: (&text, &document), key, clock };
+    let served = Served { config, genesis: &text, key, clock };
     served.until_stopped(None, |serving| announce(serving, config, output))
 }
 

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::CliError;
-use crate::chain::{ChainError, GenesisSource, OpenProgress};
+use crate::chain::{GenesisSource, OpenProgress};
 use crate::config::NodeConfig;
 use crate::coordinator::{self, Coordinator};
 use crate::ingress::Clock;
@@ -28,8 +28,8 @@ const LOOK: Duration = Duration::from_millis(200);
 /// A node that is to be served.
 pub(super) struct Served<'a> {
     pub config: &'a NodeConfig,
-    /// Text of the genesis and what it says.
-    pub genesis: (&'a str, &'a GenesisDocument),
+    /// Text of the genesis document; read only where the chain is made, for it may be long.
+    pub genesis: &'a str,
     pub key: SecretKey,
     pub clock: Clock,
 }
@@ -50,14 +50,14 @@ impl Served<'_> {
         dev: Option<(DevEdge, Coordinator)>,
         announce: impl FnOnce(&Serving<'_>) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
-        let Self { config, genesis: (text, document), key, clock } = self;
+        let Self { config, genesis: text, key, clock } = self;
         let page = metrics::install(config.legacy_metric_names)
             .map_err(|error| CliError::failed("metrics", error))?;
         let token_file = &config.rpc.admin_token_file;
         let token = AdminToken::load_or_create(token_file).map_err(|error| {
             CliError::failed("admin_token", format!("{}: {error}", token_file.display()))
         })?;
-        let build = || document.build().map_err(ChainError::from);
+        let build = || Ok(GenesisDocument::parse(text)?.build()?);
         let fingerprint = GenesisSource::fingerprint(text.as_bytes());
         let source = GenesisSource { fingerprint, build: &build };
         let options = NodeOptions::from_config(config);

@@ -1,0 +1,219 @@
+//! The chain on storage that crashes or fails at any operation, and the layout of its
+//! tables, frozen.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::Arc;
+
+use ait_engine::certificate::{Certificate, CommitSignature};
+use ait_engine::crypto::SecretKey;
+use ait_engine::transaction::{Payload, Transaction, VerifiedTransaction};
+use ait_engine::types::{Amount, BlockId, Height, Nonce, Round, StateRoot, TimestampMs};
+use ait_engine::vote::{Vote, VoteKind};
+use ait_node::chain::{
+    self, ChainError, ChainOptions, ChainWriter, CheckpointPolicy, GenesisSource, Stores,
+};
+use ait_node::devnet::DevnetPlan;
+use ait_storage::{
+    Direction, FaultMoment, FaultPlan, Faulty, KeyRange, MemoryStorage, Storage, Table,
+};
+
+const SEED: [u8; 32] = [42; 32];
+const TIME: u64 = 1_700_000_000;
+const BLOCKS: u64 = 5;
+
+fn plan() -> DevnetPlan {
+    DevnetPlan::new(SEED, TIME).unwrap()
+}
+
+/// What stays when the process dies.
+#[derive(Clone)]
+struct Disks([Arc<MemoryStorage>; 3]);
+
+impl Disks {
+    fn new() -> Self {
+        Self([(); 3].map(|()| Arc::new(MemoryStorage::new())))
+    }
+
+    fn stores(&self) -> Stores {
+        let [blocks, state, index] = self.0.clone();
+        Stores { blocks, state, index }
+    }
+
+    /// The stores, one of which follows a plan; and that one.
+    fn faulty(&self, which: usize, plan: FaultPlan) -> (Stores, Arc<Faulty<Arc<MemoryStorage>>>) {
+        let mut stores = self.stores();
+        let faulty = Arc::new(Faulty::new(Arc::clone(&self.0[which]), plan));
+        let place = match which {
+            0 => &mut stores.blocks,
+            1 => &mut stores.state,
+            _ => &mut stores.index,
+        };
+        *place = Arc::<Faulty<Arc<MemoryStorage>>>::clone(&faulty);
+        (stores, faulty)
+    }
+}
+
+fn open(stores: &Stores) -> Result<ChainWriter, ChainError> {
+    let document = plan().document;
+    let build = || document.build().map_err(ChainError::from);
+    let source = GenesisSource { fingerprint: [1; 32], build: &build };
+    let options = ChainOptions { checkpoints: CheckpointPolicy { blocks: 2, entries: 1_000_000 } };
+    chain::open(stores, &source, &options, &mut |_| {})
+}
+
+fn certify(key: &SecretKey, height: Height, block_id: BlockId) -> Certificate {
+    let validator = key.public_key().address();
+    let vote = Vote {
+        kind: VoteKind::Precommit,
+        height,
+        round: Round::ZERO,
+        block_id: Some(block_id),
+        validator,
+    };
+    let chain_id = plan().document.chain_id;
+    let signature = key.sign(vote.sign_hash(&chain_id).as_bytes());
+    Certificate::new(height, Round::ZERO, block_id, vec![CommitSignature { validator, signature }])
+}
+
+/// Builds and commits the next block: transfers that follow from its height.
+fn advance(writer: &mut ChainWriter) -> Result<(), String> {
+    let plan = plan();
+    let height = writer.height().next().unwrap();
+    let alice = plan.names.secret_key("alice");
+    let transfer = |n: u64| {
+        let to = plan.names.resolve(&format!("to-{height}-{n}")).unwrap();
+        let payload = Payload::Transfer { to, amount: Amount::saturating(5) };
+        let nonce = Nonce::saturating((height.get() - 1) * 3 + n);
+        let fee = Amount::saturating(1);
+        let chain_id = plan.document.chain_id;
+        VerifiedTransaction::assume_verified(Transaction::sign(
+            &alice, chain_id, nonce, fee, None, payload,
+        ))
+    };
+    let now = TimestampMs::saturating((TIME + height.get()) * 1_000);
+    let proposer = plan.validator.public_key().address();
+    let built = writer.build((0..3).map(transfer).collect(), now, proposer);
+    let id = built.map_err(|error| error.to_string())?.block_id.unwrap();
+    let certificate = certify(&plan.validator, height, id);
+    writer.commit(certificate).map(drop).map_err(|error| error.to_string())
+}
+
+/// Roots by height of a run that nothing disturbs.
+fn roots() -> Vec<StateRoot> {
+    let mut writer = open(&Disks::new().stores()).unwrap();
+    let mut roots = vec![writer.parent().state_root];
+    for _ in 0..BLOCKS {
+        advance(&mut writer).unwrap();
+        roots.push(writer.parent().state_root);
+    }
+    roots
+}
+
+/// Runs until the fault strikes or all blocks are there; the last height acknowledged.
+fn run(stores: &Stores) -> Option<u64> {
+    let mut writer = open(stores).ok()?;
+    while writer.height().get() < BLOCKS {
+        if advance(&mut writer).is_err() {
+            break;
+        }
+    }
+    let height = writer.height().get();
+    // The threads behind it may meet the fault as well.
+    let _ = writer.wait_until_known();
+    Some(height)
+}
+
+/// After the fault: nothing acknowledged is gone, the root is right, and it goes on.
+fn check(disks: &Disks, acknowledged: Option<u64>, roots: &[StateRoot], what: &str) {
+    let mut writer = open(&disks.stores()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let height = writer.height().get();
+    let least = acknowledged.unwrap_or(0);
+    assert!((least..=least + 1).contains(&height), "{what}: {height} after {least}");
+    assert_eq!(writer.parent().state_root, roots[usize::try_from(height).unwrap()], "{what}");
+    writer.restore_proposals().unwrap();
+    while writer.height().get() < BLOCKS {
+        advance(&mut writer).unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+    writer.wait_until_known().unwrap();
+    assert_eq!(writer.parent().state_root, *roots.last().unwrap(), "{what}");
+    let total = writer.chain().index().transaction_count().unwrap();
+    assert_eq!(total, BLOCKS * 3, "{what}: the index is not whole");
+}
+
+#[test]
+fn a_crash_at_any_operation_of_any_store_loses_nothing_acknowledged() {
+    let roots = roots();
+    let mut struck = 0;
+    for (which, name) in ["blocks", "state", "index"].iter().enumerate() {
+        for moment in [FaultMoment::Before, FaultMoment::Inside, FaultMoment::After] {
+            for number in 1.. {
+                let disks = Disks::new();
+                let (stores, faulty) = disks.faulty(which, FaultPlan::crash_at(number, moment));
+                let acknowledged = run(&stores);
+                let crashed = faulty.has_crashed();
+                drop(stores);
+                check(&disks, acknowledged, &roots, &format!("{name}, {moment:?} {number}"));
+                if !crashed {
+                    break;
+                }
+                struck += 1;
+            }
+        }
+    }
+    assert!(struck > 200, "only {struck} crashes");
+}
+
+#[test]
+fn a_failed_write_stops_the_writer_and_is_made_good_at_the_next_start() {
+    let roots = roots();
+    for which in 0..3 {
+        for number in 1..40 {
+            let disks = Disks::new();
+            let plan =
+                FaultPlan::fail_at(ait_storage::Operation::Commit, number, FaultMoment::Inside);
+            let (stores, _) = disks.faulty(which, plan);
+            let acknowledged = run(&stores);
+            drop(stores);
+            check(&disks, acknowledged, &roots, &format!("store {which}, write {number}"));
+        }
+    }
+}
+
+/// Hash over names, keys and values of all tables of a store.
+fn digest(store: &dyn Storage) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let snapshot = store.snapshot().unwrap();
+    for table in store.stats().unwrap() {
+        hasher.update(table.name.as_bytes());
+        let name: &'static str = Box::leak(table.name.into_boxed_str());
+        for entry in snapshot.range(Table::new(name), KeyRange::all(), Direction::Forward).unwrap()
+        {
+            let (key, value) = entry.unwrap();
+            for part in [&key[..], &value[..]] {
+                hasher.update(&(part.len() as u64).to_le_bytes());
+                hasher.update(part);
+            }
+        }
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+#[test]
+fn the_layout_of_every_table_is_frozen() {
+    let disks = Disks::new();
+    let mut writer = open(&disks.stores()).unwrap();
+    // The first checkpoint is that of genesis; later ones come when they come.
+    let state = digest(&disks.0[1]);
+    for _ in 0..BLOCKS {
+        advance(&mut writer).unwrap();
+    }
+    writer.wait_until_known().unwrap();
+    let found = [digest(&disks.0[0]), state, digest(&disks.0[2])];
+    assert_eq!(
+        found,
+        ["345c3ee7e80b0fc2", "1582472dcae64580", "1eacb53bfe345673"],
+        "names, keys or records changed: raise SCHEMA_VERSION in src/chain/tables.rs, write a \
+         migration, and record the new digests"
+    );
+}
