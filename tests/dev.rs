@@ -139,6 +139,7 @@ fn a_kill_loses_nothing_that_was_final() {
     let archive = directory.path().join("chain.ait");
     let run = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ait-node"));
+        command.env_remove("AIT_KILL_ROUNDS");
         let output = command.args(args).arg("--json").output().unwrap();
         serde_json::from_slice::<Value>(&output.stdout).unwrap()
     };

@@ -38,6 +38,8 @@ impl Devnet {
     pub fn announced_by(mut command: Command) -> Self {
         let errors = tempfile::NamedTempFile::new().unwrap();
         let stderr = errors.reopen().unwrap();
+        // What steers the tests is no configuration.
+        command.env_remove("AIT_KILL_ROUNDS").env_remove("AIT_GOLDEN_WRITE");
         let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
