@@ -247,3 +247,62 @@ fn init_and_run_make_a_node_of_its_own_chain() {
     assert_eq!(code, 1);
     assert!(said["hint"].as_str().unwrap().contains("another node runs"), "{said}");
 }
+
+#[test]
+fn the_coordinator_runs_on_its_own() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ait-node"));
+    command.args(["coordinator", "--json", "--bind", "127.0.0.1:0", "--key", &"07".repeat(32)]);
+    let mut mock = Devnet::announced_by(command);
+    mock.announced["rpc"] = mock.announced["coordinator"].clone();
+    assert_eq!(mock.get("/health").1, json!({"status": "ok"}));
+    let (status, answer) = mock.post("/attest/receipt", &json!({"job_id": "job_2"}));
+    assert_eq!((status, &answer["quote"]["compute_units"]), (200, &json!(1200)));
+    let order = json!({"units": 3, "price": 5});
+    let (status, job) = mock.post("/v1/jobs", &order);
+    assert_eq!(status, 201, "{job}");
+    let directory = tempfile::tempdir().unwrap();
+    let receipt = directory.path().join("receipt.json");
+    let (receipt, id) = (text(&receipt), job["job_id"].as_str().unwrap());
+    let key = "08".repeat(32);
+    let sign = ["receipt", "sign", "--key", &key, "--job-id", id, "--client", "c", "--price", "5"];
+    let (code, said) = ask(&[&sign[..], &["--units", "3", "--out", receipt]].concat());
+    assert_eq!(code, 0, "{said}");
+    let url = mock.announced["coordinator"].as_str().unwrap().to_owned();
+    let (code, said) = ask(&["receipt", "attest", receipt, "--coordinator", &url]);
+    assert_eq!((code, &said["attestations"]), (0, &json!(1)), "{said}");
+    let id = mock.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert!(mock.child.wait().unwrap().success());
+}
+
+#[test]
+fn a_node_is_configured_by_file_environment_and_old_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = text(directory.path());
+    let init = ["init", "--data-dir", data, "--new-chain", "mine", "--no-passphrase"];
+    assert_eq!(ask(&init).0, 0);
+    let config = directory.path().join("config.toml");
+    let write = |body: &str| fs::write(&config, body).unwrap();
+    write("[rpc]\nbind = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ait-node"));
+    // The old variable wins over the file's data directory, the file gives the rest.
+    command.args(["run", "--json"]).env("DB_PATH", directory.path().join("chain.db"));
+    let node = Devnet::announced_by(command);
+    assert_eq!(node.announced["chain_id"], "mine");
+    node.get("/rpc/head");
+    let logged = node.stderr();
+    let line: Value = serde_json::from_str(logged.lines().next().unwrap()).unwrap();
+    assert!(line["level"].is_string() && line["timestamp"].is_string(), "{line}");
+    drop(node);
+    for (body, wanted) in [
+        ("[rpc]\nbnid = \"x\"\n", "rpc.bind"),
+        ("[rpc]\nbind = \"nowhere\"\n", "127.0.0.1:8080"),
+        ("[rpc\n", "config.toml"),
+        ("[sequencer]\nblock_interval = \"-1s\"\n", "500ms"),
+    ] {
+        write(body);
+        let (code, said) = ask(&["run", "--data-dir", data]);
+        assert_eq!((code, &said["code"]), (2, &json!("config")), "{body}");
+        assert!(said["message"].as_str().unwrap().contains(wanted), "{body}: {said}");
+    }
+}

@@ -7,6 +7,12 @@ mod common;
 
 use std::time::Duration;
 
+use ait_engine::crypto::SecretKey;
+use ait_engine::genesis::GenesisDocument;
+use ait_engine::transaction::{Payload, Transaction};
+use ait_engine::types::{Amount, Nonce, TxHash};
+use ait_net::light;
+use ait_net::wire::{AccountProof, ReceiptProof, TransactionJson, TransactionProof};
 use common::Devnet;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -206,6 +212,96 @@ fn a_claim_mints_once_and_is_shown_with_its_signatures() {
         assert!(claimed.0 == 400 || claimed.0 == 422);
     }
     assert_eq!(devnet.get("/rpc/supply").1["minted"], 2_625_000);
+}
+
+/// The first funded account's key.
+fn alice(devnet: &Devnet) -> SecretKey {
+    let seed = devnet.announced["accounts"][0]["secret_key"].as_str().unwrap();
+    SecretKey::from_seed(hex::decode(seed).unwrap().try_into().unwrap())
+}
+
+fn transfer(key: &SecretKey, chain: &str, nonce: u64, amount: u64, fee: u64) -> Value {
+    let to = SecretKey::from_seed([9; 32]).public_key().address();
+    let transaction = Transaction::sign(
+        key,
+        chain.parse().unwrap(),
+        Nonce::saturating(nonce),
+        Amount::saturating(fee),
+        None,
+        Payload::Transfer { to, amount: Amount::saturating(amount) },
+    );
+    json!(TransactionJson::from(&transaction))
+}
+
+#[test]
+fn signed_transactions_are_taken_and_everything_wrong_with_one_has_a_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let devnet = Devnet::start(directory.path());
+    let (key, chain) = (alice(&devnet), "ait-devnet");
+    let (status, sent) = devnet.post("/rpc/transaction", &transfer(&key, chain, 0, 5, 1));
+    assert_eq!(status, 200, "{sent}");
+    let hash = sent["tx_hash"].as_str().unwrap();
+    let committed = devnet.committed(hash);
+    // Spoken of by address only: shown by address.
+    let address = key.public_key().address().to_string();
+    assert_eq!(committed["sender"].as_str(), Some(address.as_str()));
+    let digits = hash.trim_start_matches("0x").to_uppercase();
+    for spelled in [hash.to_owned(), format!("0x{digits}"), digits] {
+        assert_eq!(devnet.get(&format!("/rpc/tx/{spelled}")).1["tx_hash"], hash, "{spelled}");
+    }
+    let with = |field: &str, value: Value| {
+        let mut body = transfer(&key, chain, 1, 5, 1);
+        body[field] = value;
+        body
+    };
+    let mut forged = transfer(&key, chain, 1, 5, 1);
+    forged["payload"]["amount"] = json!(6);
+    let other = SecretKey::from_seed([8; 32]).public_key();
+    for (body, status, code) in [
+        (transfer(&key, chain, 0, 6, 1), 400, "nonce_used"),
+        (transfer(&key, "another", 1, 5, 1), 400, "wrong_chain"),
+        (transfer(&key, chain, 5_000, 5, 1), 400, "nonce_too_far"),
+        (transfer(&key, chain, 1, u64::MAX, u64::MAX), 400, "amount_overflow"),
+        (transfer(&key, chain, 1, u64::MAX, 0), 400, "insufficient_funds"),
+        (forged, 400, "bad_signature"),
+        (with("sender", json!("bob")), 422, "transaction_invalid"),
+        (with("sender", json!(other.address())), 422, "transaction_invalid"),
+        (with("public_key", json!(other)), 422, "transaction_invalid"),
+        (with("public_key", json!("0x12")), 422, "transaction_invalid"),
+        (with("sig", json!("0xzz")), 422, "transaction_invalid"),
+        (with("nonce", json!(-1)), 422, "transaction_invalid"),
+        (with("nonce", json!(1.5)), 422, "transaction_invalid"),
+        (with("nonce", json!("18446744073709551616")), 422, "transaction_invalid"),
+        (with("fee", json!(1_u64 << 63)), 422, "transaction_invalid"),
+        (with("chain_id", json!("")), 422, "transaction_invalid"),
+        (with("type", json!("STAKE")), 422, "type_unsupported"),
+        (with("type", json!(7)), 422, "type_unsupported"),
+        (with("payload", json!([])), 422, "transaction_invalid"),
+    ] {
+        let (found, answer) = devnet.post("/rpc/sendTx", &body);
+        assert_eq!((found, answer["code"].as_str()), (status, Some(code)), "{body}: {answer}");
+        assert!(!answer["hint"].as_str().unwrap().is_empty(), "{answer}");
+    }
+    // Integers may come as strings and whole floats; unknown fields are ignored.
+    let mut lenient = transfer(&key, chain, 1, 5, 1);
+    lenient["nonce"] = json!("1");
+    lenient["fee"] = json!(1.0);
+    lenient["comment"] = json!("hello");
+    assert_eq!(devnet.post("/rpc/sendTx", &lenient).0, 200);
+    // A gap waits, and says for what.
+    let (status, gap) = devnet.post("/rpc/sendTx", &transfer(&key, chain, 3, 5, 1));
+    assert_eq!(status, 200);
+    let why = devnet.get(&format!("/rpc/tx/{}/why", gap["tx_hash"].as_str().unwrap())).1;
+    assert_eq!((&why["status"], &why["code"]), (&json!("pending"), &json!("nonce_gap")));
+    let listed = devnet.get("/rpc/mempool").1;
+    assert!(listed.as_array().unwrap().iter().any(|tx| tx["hash"] == gap["tx_hash"]), "{listed}");
+    assert_eq!(devnet.post("/rpc/sendTx", &transfer(&key, chain, 2, 5, 1)).0, 200);
+    devnet.committed(gap["tx_hash"].as_str().unwrap());
+    // The same one again is harmless while it is pending, and used once it is in a block.
+    let (_, again) = devnet.post("/rpc/sendTx", &transfer(&key, chain, 3, 5, 1));
+    assert_eq!(again["code"], "nonce_used");
+    let unknown = devnet.get(&format!("/rpc/tx/0x{}/why", "0".repeat(64))).1;
+    assert_eq!(unknown["status"], "unknown");
 }
 
 #[test]
@@ -432,4 +528,101 @@ async fn subscribers_hear_of_transactions_blocks_and_receipts() {
     let event = tokio::task::spawn_blocking(|| events.join().unwrap()).await.unwrap();
     let event: Value = serde_json::from_str(event.trim_start_matches("data:")).unwrap();
     assert_eq!(event["height"], 1);
+}
+
+/// Every way to change one value in a JSON text.
+fn forgeries(value: &Value) -> Vec<Value> {
+    let changed = match value {
+        Value::Number(number) => vec![json!(number.as_u64().unwrap() + 1)],
+        Value::Bool(flag) => vec![json!(!flag)],
+        Value::String(text) => {
+            // Another digit in the middle, and at the end.
+            let flip = |at: usize| {
+                let mut bytes = text.clone().into_bytes();
+                bytes[at] = if bytes[at] == b'0' { b'2' } else { b'0' };
+                json!(String::from_utf8(bytes).unwrap())
+            };
+            vec![flip(text.len() / 2), flip(text.len() - 1), json!("")]
+        }
+        Value::Null => vec![json!(0)],
+        Value::Array(items) => {
+            let mut all: Vec<Value> = Vec::new();
+            for (at, item) in items.iter().enumerate() {
+                all.extend(forgeries(item).into_iter().map(|forged| {
+                    let mut items = items.clone();
+                    items[at] = forged;
+                    json!(items)
+                }));
+            }
+            all.extend((!items.is_empty()).then(|| json!([])));
+            all
+        }
+        Value::Object(members) => {
+            let mut all = Vec::new();
+            for (name, member) in members {
+                all.extend(forgeries(member).into_iter().map(|forged| {
+                    let mut members = members.clone();
+                    members.insert(name.clone(), forged);
+                    json!(members)
+                }));
+            }
+            all
+        }
+    };
+    changed
+}
+
+#[test]
+fn a_forged_proof_is_noticed_wherever_it_is_forged() {
+    let directory = tempfile::tempdir().unwrap();
+    let devnet = Devnet::start(directory.path());
+    let hashes = fill(&devnet);
+    let text = std::fs::read_to_string(directory.path().join("genesis.json")).unwrap();
+    let genesis = GenesisDocument::parse(&text).unwrap().build().unwrap();
+    let genesis = Some(&genesis);
+    let address = alice(&devnet).public_key().address();
+    let hash: TxHash = hashes[0].parse().unwrap();
+    type Check<'a> = Box<dyn Fn(&Value) -> bool + 'a>;
+    let cases: [(String, Check<'_>); 4] = [
+        (
+            format!("/rpc/proof/account/{address}"),
+            Box::new(|value| {
+                let read = serde_json::from_value::<AccountProof>(value.clone());
+                read.is_ok_and(|proof| light::account(&proof, &address, genesis).is_ok())
+            }),
+        ),
+        (
+            "/rpc/proof/receipt/r%2F1".to_owned(),
+            Box::new(|value| {
+                let read = serde_json::from_value::<ReceiptProof>(value.clone());
+                read.is_ok_and(|proof| light::receipt(&proof, "r/1", genesis).is_ok())
+            }),
+        ),
+        (
+            "/rpc/proof/receipt/none".to_owned(),
+            Box::new(|value| {
+                let read = serde_json::from_value::<ReceiptProof>(value.clone());
+                read.is_ok_and(|proof| light::receipt(&proof, "none", genesis).is_ok())
+            }),
+        ),
+        (
+            format!("/rpc/proof/transaction/{hash}"),
+            Box::new(|value| {
+                let read = serde_json::from_value::<TransactionProof>(value.clone());
+                read.is_ok_and(|proof| light::transaction(&proof, &hash, genesis).is_ok())
+            }),
+        ),
+    ];
+    for (path, holds) in cases {
+        let mut proof = devnet.get(&path).1;
+        assert!(holds(&proof), "{path}: {proof}");
+        // With a genesis given, the node's word about validators counts for nothing.
+        let validators = proof.as_object_mut().unwrap().remove("validators").unwrap();
+        let forged = forgeries(&proof);
+        assert!(forged.len() > 20, "{path}: only {}", forged.len());
+        for mut forgery in forged {
+            forgery["validators"] = validators.clone();
+            assert!(!holds(&forgery), "{path}: not noticed: {forgery}");
+        }
+    }
 }

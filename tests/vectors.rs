@@ -55,7 +55,8 @@ fn addresses() -> Vec<Value> {
 
 fn signed() -> Value {
     let (height, round, block_id) = (Height::saturating(7), Round::saturating(2), BlockId([9; 32]));
-    let vote = |kind, block_id| Vote { kind, height, round, block_id, validator: address(VALIDATOR) };
+    let vote =
+        |kind, block_id| Vote { kind, height, round, block_id, validator: address(VALIDATOR) };
     let shown = |vote: Vote| {
         let hash = vote.sign_hash(&chain());
         json!({

@@ -58,6 +58,7 @@ impl DevArgs {
             ("data_dir", Value::from(temporary.to_string_lossy().into_owned())),
             ("sequencer.block_interval", Value::from("500ms")),
             ("metrics.legacy_names", Value::from(true)),
+            ("log.level", Value::from("warn")),
             // Only programs on this machine reach a devnet.
             ("rpc.rate_limit_per_minute", Value::from(0)),
         ];
@@ -87,11 +88,12 @@ impl DevArgs {
 ///
 /// # Errors
 /// [`CliError`] if it cannot start or fails while it runs.
-pub fn run(args: &DevArgs, output: &Output) -> Result<(), CliError> {
+pub fn run(args: &DevArgs, log: Option<&str>, output: &Output) -> Result<(), CliError> {
     // Removed when dropped, which is after the node has stopped.
     let temporary =
         tempfile::tempdir().map_err(|error| failed(Path::new("temporary directory"), &error))?;
     let config = args.load(temporary.path())?;
+    super::log(log, &config.log_level, config.log_format)?;
     let directory = &config.data_dir;
     fs::create_dir_all(directory).map_err(|error| failed(directory, &error))?;
     let clock = crate::clock::system();

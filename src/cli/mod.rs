@@ -44,7 +44,7 @@ pub struct Cli {
     #[arg(long, global = true)]
     pub json: bool,
     /// What is logged to standard error: error, warn, info, debug, or a filter
-    /// [default: warn; for run, what log.level says]
+    /// [default: warn; for run and dev, what log.level says]
     #[arg(long, global = true, env = "AIT_LOG", value_name = "LEVEL")]
     pub log: Option<String>,
     /// What to do
@@ -122,9 +122,13 @@ fn dispatch(cli: Cli, output: &Output) -> Result<(), CliError> {
         log(flag, &config.log_level, config.log_format)?;
         return run::run(&args, &config, output);
     }
+    if let Command::Dev(args) = cli.command {
+        return dev::run(&args, flag, output);
+    }
     log(flag, "warn", LogFormat::Text)?;
     match cli.command {
-        Command::Run(_) => Ok(()),
+        // Both done above, because their configuration says how to log.
+        Command::Run(_) | Command::Dev(_) => Ok(()),
         Command::Init(args) => init::run(&args, output),
         Command::Key(command) => key::run(command, output),
         Command::Genesis(command) => genesis::run(command, output),
@@ -139,7 +143,6 @@ fn dispatch(cli: Cli, output: &Output) -> Result<(), CliError> {
         Command::Export(args) => export::run(&args, output),
         Command::Replay(args) => replay::run(&args, output),
         Command::Db(command) => db::run(&command, output),
-        Command::Dev(args) => dev::run(&args, output),
         Command::Coordinator(args) => coordinator::run(&args, output),
     }
 }

@@ -50,6 +50,11 @@ impl Devnet {
         Self { child, announced, errors }
     }
 
+    /// What it said on standard error so far.
+    pub fn stderr(&self) -> String {
+        std::fs::read_to_string(self.errors.path()).unwrap()
+    }
+
     /// How it ended by itself, and what it said.
     pub fn ended(mut self) -> Output {
         let began = Instant::now();
