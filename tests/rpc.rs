@@ -532,7 +532,7 @@ async fn subscribers_hear_of_transactions_blocks_and_receipts() {
 
 /// Every way to change one value in a JSON text.
 fn forgeries(value: &Value) -> Vec<Value> {
-    let changed = match value {
+    match value {
         Value::Number(number) => vec![json!(number.as_u64().unwrap() + 1)],
         Value::Bool(flag) => vec![json!(!flag)],
         Value::String(text) => {
@@ -568,8 +568,7 @@ fn forgeries(value: &Value) -> Vec<Value> {
             }
             all
         }
-    };
-    changed
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! `cargo bench -p ait-engine --bench execution`.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "criterion's macros")]
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a bench has a clock")]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

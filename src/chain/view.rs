@@ -77,10 +77,23 @@ impl DiskView {
 
     pub(super) fn leaf(&self, number: u64) -> Result<Leaf, ViewError> {
         let missing = || corrupt(format!("the state has no leaf {number}"));
-        let (chunk, at) = (number / LEAVES_PER_CHUNK, number % LEAVES_PER_CHUNK);
+        self.leaves(number, number + 1)?.pop().ok_or_else(missing)
+    }
+
+    /// Leaves of one chunk, in order.
+    pub(super) fn leaves(&self, first: u64, end: u64) -> Result<Vec<Leaf>, ViewError> {
+        let missing = || corrupt(format!("the state has no leaves {first} to {end}"));
+        let (chunk, at) = (first / LEAVES_PER_CHUNK, first % LEAVES_PER_CHUNK);
         let bytes = self.snapshot.get(LEAVES, &chunk.to_be_bytes())?.ok_or_else(missing)?;
         let slots = &access_leaves(&bytes).map_err(corrupt)?.slots;
-        let slot = slots.get(usize::try_from(at).unwrap_or(usize::MAX)).ok_or_else(missing)?;
+        let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let slots = slots.get(place(at)..place(at + (end - first))).ok_or_else(missing)?;
+        let numbered = (first..end).zip(slots);
+        numbered.map(|(number, slot)| self.read_slot(number, slot)).collect()
+    }
+
+    fn read_slot(&self, number: u64, slot: &[u8; 64]) -> Result<Leaf, ViewError> {
+        let missing = || corrupt(format!("the state has no leaf {number}"));
         let (key, rest) = slot.split_first_chunk::<32>().ok_or_else(missing)?;
         let (next, value) = rest.split_first_chunk::<8>().ok_or_else(missing)?;
         let value = if value.first() == Some(&LONG_VALUE_MARK) {
@@ -140,6 +153,29 @@ impl StateView for StateReader<'_> {
             Some(leaf) => Ok(leaf.clone()),
             None => self.shared.disk.leaf(number),
         }
+    }
+
+    fn leaves(&self, first: u64, end: u64) -> Result<Vec<Leaf>, ViewError> {
+        // Entries that are only in memory come after those on disk.
+        let on_disk = end.min(self.shared.disk.entry_count);
+        let mut leaves: Vec<Option<Leaf>> = if first < on_disk {
+            self.shared.disk.leaves(first, on_disk)?.into_iter().map(Some).collect()
+        } else {
+            Vec::new()
+        };
+        leaves.resize(usize::try_from(end.saturating_sub(first)).unwrap_or(0), None);
+        let layers: Vec<_> = self.shared.layers().collect();
+        for layer in layers.into_iter().rev() {
+            // The newest layer comes last and wins.
+            for (number, leaf) in layer.leaves_between(first, end) {
+                let place = usize::try_from(number - first).unwrap_or(usize::MAX);
+                if let Some(slot) = leaves.get_mut(place) {
+                    *slot = Some(leaf.clone());
+                }
+            }
+        }
+        let whole: Option<Vec<Leaf>> = leaves.into_iter().collect();
+        whole.ok_or_else(|| corrupt(format!("the state has no leaves {first} to {end}")))
     }
 
     fn node(&self, level: u8, index: u64) -> Result<Hash, ViewError> {

@@ -1,7 +1,7 @@
 //! The REST interface over warp: every endpoint of the wire contract, subscriptions, and
 //! the OpenAPI document that describes them.
 //!
-//! [`routes`] is the table of all endpoints. Bodies are bounded, every error has the one
+//! `routes` is the table of all endpoints. Bodies are bounded, every error has the one
 //! shape of `ait_net::wire::ErrorBody`, and reads of storage run on blocking threads.
 //! Unsigned requests are served for a devnet's named accounts only.
 //!

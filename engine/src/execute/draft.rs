@@ -50,18 +50,20 @@ impl<V: StateView> Draft<V> {
     }
 
     fn load(&mut self, key: &Key) -> Result<&mut Slot, StateFault<V::Error>> {
-        if !self.entries.contains_key(key) {
-            let entry = match self.view.number_of(key).map_err(StateFault::Read)? {
-                Some(number) => {
-                    let Leaf { next, value, .. } =
-                        self.view.leaf(number).map_err(StateFault::Read)?;
-                    Slot { old: Some((number, next)), value: Some(value), changed: false }
-                }
-                None => Slot { old: None, value: None, changed: false },
-            };
-            self.entries.insert(*key, entry);
+        match self.entries.entry(*key) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let slot = match self.view.number_of(key).map_err(StateFault::Read)? {
+                    Some(number) => {
+                        let Leaf { next, value, .. } =
+                            self.view.leaf(number).map_err(StateFault::Read)?;
+                        Slot { old: Some((number, next)), value: Some(value), changed: false }
+                    }
+                    None => Slot { old: None, value: None, changed: false },
+                };
+                Ok(entry.insert(slot))
+            }
         }
-        self.entries.get_mut(key).ok_or(StateFault::Missing { what: "entry just loaded" })
     }
 
     /// The value under a key, staged writes included.
@@ -111,13 +113,15 @@ impl<V: StateView> Draft<V> {
         let Self { view, entries, created, .. } = self;
         let old_count = view.entry_count().map_err(StateFault::Read)?;
         let numbers: BTreeMap<Key, u64> = created.into_iter().zip(old_count..).collect();
-        let mut leaves = BTreeMap::new();
+        // Built into a map at once, which sorts them by number.
+        let mut changed = Vec::with_capacity(entries.len());
         for (key, entry) in entries {
             let (Some(value), true) = (entry.value, entry.changed) else { continue };
             let place = entry.old.or_else(|| numbers.get(&key).map(|number| (*number, 0)));
             let (number, next) = place.ok_or(StateFault::Missing { what: "number of an entry" })?;
-            leaves.insert(number, Leaf { key, next, value });
+            changed.push((number, Leaf { key, next, value }));
         }
+        let mut leaves: BTreeMap<u64, Leaf> = changed.into_iter().collect();
         link(&view, &numbers, &mut leaves)?;
         let count = old_count + numbers.len() as u64;
         update(&view, count, leaves, numbers).map_err(StateFault::Read)

@@ -50,6 +50,11 @@ impl Layer {
         self.leaves.get(&number)
     }
 
+    /// The leaves of these numbers that this layer wrote, in order.
+    pub fn leaves_between(&self, first: u64, end: u64) -> impl Iterator<Item = (u64, &Leaf)> {
+        self.leaves.range(first..end).map(|(number, leaf)| (*number, leaf))
+    }
+
     /// A node that this layer wrote.
     #[must_use]
     pub fn node(&self, level: u8, index: u64) -> Option<Hash> {
@@ -122,6 +127,13 @@ impl StateView for MemoryState {
 
     fn leaf(&self, number: u64) -> Result<Leaf, Missing> {
         self.layer.leaf(number).cloned().ok_or(Missing { what: "leaf", at: number })
+    }
+
+    fn leaves(&self, first: u64, end: u64) -> Result<Vec<Leaf>, Missing> {
+        let found: Vec<_> =
+            self.layer.leaves_between(first, end).map(|(_, leaf)| leaf.clone()).collect();
+        let is_whole = u64::try_from(found.len()) == Ok(end - first);
+        if is_whole { Ok(found) } else { Err(Missing { what: "a leaf after", at: first }) }
     }
 
     fn node(&self, level: u8, index: u64) -> Result<Hash, Missing> {

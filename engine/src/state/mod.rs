@@ -59,6 +59,15 @@ pub trait StateView {
     /// When the state cannot be read or lacks the entry.
     fn leaf(&self, number: u64) -> Result<Leaf, Self::Error>;
 
+    /// The leaves from number `first` to before `end`, all of which exist, in order: at most
+    /// [`GROUP_LEAVES`], and of one group. Who has them side by side gives them at once.
+    ///
+    /// # Errors
+    /// When the state cannot be read or lacks an entry.
+    fn leaves(&self, first: u64, end: u64) -> Result<Vec<Leaf>, Self::Error> {
+        (first..end).map(|number| self.leaf(number)).collect()
+    }
+
     /// The inner node at `level` (at least [`GROUP_LEVEL`]) and `index` of the tree.
     ///
     /// # Errors
@@ -80,6 +89,9 @@ impl<V: StateView + ?Sized> StateView for &V {
     }
     fn leaf(&self, number: u64) -> Result<Leaf, Self::Error> {
         (**self).leaf(number)
+    }
+    fn leaves(&self, first: u64, end: u64) -> Result<Vec<Leaf>, Self::Error> {
+        (**self).leaves(first, end)
     }
     fn node(&self, level: u8, index: u64) -> Result<Hash, Self::Error> {
         (**self).node(level, index)

@@ -18,6 +18,8 @@ pub const GROUP_LEVEL: u8 = 3;
 /// Leaves under one node of [`GROUP_LEVEL`].
 pub const GROUP_LEAVES: u64 = 1 << GROUP_LEVEL;
 
+const GROUP_COUNT: usize = 1 << GROUP_LEVEL;
+
 /// What a block changes in the state, ordered: the engine's result, storage's task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
@@ -109,7 +111,8 @@ pub fn update<V: StateView>(
     let old_count = view.entry_count()?;
     let hasher = BlockHasher::new(Domain::StateNode);
     let mut touched = group_nodes(view, &hasher, old_count, &leaves)?;
-    let mut nodes = BTreeMap::new();
+    // In order of level and index: built into a map at once.
+    let mut nodes = Vec::new();
     let top = top_level(entry_count);
     for level in GROUP_LEVEL..top {
         nodes.extend(touched.iter().map(|(index, hash)| ((level, *index), *hash)));
@@ -138,7 +141,7 @@ pub fn update<V: StateView>(
         None => Hash::ZERO,
     };
     let root = root_hash(entry_count, &top_node);
-    Ok(WriteSet { entry_count, leaves, keys, nodes, root })
+    Ok(WriteSet { entry_count, leaves, keys, nodes: nodes.into_iter().collect(), root })
 }
 
 /// Nodes of [`GROUP_LEVEL`] above the changed leaves, by index.
@@ -150,23 +153,26 @@ fn group_nodes<V: StateView>(
 ) -> Result<Vec<(u64, Hash)>, V::Error> {
     let mut groups: Vec<u64> = leaves.keys().map(|number| number / GROUP_LEAVES).collect();
     groups.dedup();
-    // Old leaves beside the changed ones, read before hashing so that all are hashed together.
-    let mut beside = BTreeMap::new();
-    for number in groups.iter().flat_map(|group| group_numbers(*group)) {
-        if number < old_count && !leaves.contains_key(&number) {
-            beside.insert(number, view.leaf(number)?);
+    // All groups one after another, read before hashing so that all are hashed together.
+    let mut all: Vec<Option<Leaf>> = Vec::with_capacity(groups.len() * GROUP_COUNT);
+    for group in &groups {
+        let (first, end) = (group * GROUP_LEAVES, (group + 1) * GROUP_LEAVES);
+        let old = view.leaves(first.min(old_count), end.min(old_count))?;
+        let start = all.len();
+        all.extend(old.into_iter().map(Some));
+        all.resize(start + GROUP_COUNT, None);
+        for (number, leaf) in leaves.range(first..end) {
+            let place = usize::try_from(number - first).unwrap_or(GROUP_COUNT);
+            if let Some(slot) = all.get_mut(start + place) {
+                *slot = Some(leaf.clone());
+            }
         }
     }
-    let numbers = groups.iter().flat_map(|group| group_numbers(*group));
-    let mut hashes = leaf_hashes(numbers.map(|n| leaves.get(&n).or_else(|| beside.get(&n))));
+    let mut hashes = leaf_hashes(all.iter().map(Option::as_ref));
     for _ in 0..GROUP_LEVEL {
         hashes = parents(hasher, &hashes);
     }
     Ok(groups.into_iter().zip(hashes).collect())
-}
-
-fn group_numbers(group: u64) -> std::ops::Range<u64> {
-    group * GROUP_LEAVES..(group + 1) * GROUP_LEAVES
 }
 
 /// Root of the state behind a view.
