@@ -271,6 +271,7 @@ impl Node {
             None => Ok(()),
         };
         if let Some(thread) = self.upkeep.take() {
+            thread.thread().unpark();
             thread.join().map_err(|_| panicked("upkeep"))?;
         }
         self.mempool.compact()?;

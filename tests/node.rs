@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ait_engine::block::CertifiedBlock;
@@ -10,8 +11,12 @@ use ait_engine::crypto::SecretKey;
 use ait_engine::state::{Account, Claim, Key};
 use ait_engine::transaction::{Payload, Transaction};
 use ait_engine::types::{Address, Amount, Height, Nonce};
+use ait_net::rest::{RestClient, RestError};
+use ait_net::wire::Health;
 use ait_node::chain::{ChainError, ChainOptions, CheckpointPolicy, GenesisSource, StorageEngine};
+use ait_node::config::{Layers, NodeConfig};
 use ait_node::devnet::DevnetPlan;
+use ait_node::health::Watchdog;
 use ait_node::node::{Node, NodeError, NodeOptions};
 
 const SEED: [u8; 32] = [42; 32];
@@ -183,4 +188,43 @@ fn both_storage_engines_give_the_same_roots() {
         node.chain().head().header.state_root
     };
     assert_eq!(root(StorageEngine::Redb), root(StorageEngine::Memory));
+}
+
+#[test]
+fn readiness_fails_with_the_reason_when_the_height_should_move_and_does_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path());
+    let config = NodeConfig::from_layers(&Layers::with_defaults(&[(
+        "rpc.bind",
+        toml::Value::from("127.0.0.1:0"),
+    )]))
+    .unwrap();
+    let page = ait_node::telemetry::metrics::install(false).unwrap();
+    let mut backend = node.backend(&ait_node::clock::system(), page);
+    // As if the upkeep had seen work and no block for a minute.
+    let (now, height) = (Instant::now(), Height::ZERO);
+    let health = Arc::new(Watchdog::new(Duration::from_secs(1), height, now));
+    backend.health = Arc::clone(&health);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let (address, _task) =
+            ait_node::rpc::serve(config.rpc, backend, std::future::pending()).await.unwrap();
+        let client = RestClient::new(&format!("http://{address}")).unwrap();
+        let ask = async |path: &str| match client.get::<Health>(path).await {
+            Ok(health) => (200, health.status),
+            Err(RestError::Refused { status, body }) => (status, body.detail),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(ask("/readyz").await, (200, "ok".to_owned()));
+        health.observe(now.checked_sub(Duration::from_secs(60)).unwrap(), height, true, None);
+        health.observe(now, height, true, None);
+        let (status, reason) = ask("/readyz").await;
+        assert_eq!(status, 503);
+        assert!(reason.contains("no block was made for 6"), "{reason}");
+        assert_eq!(ask("/health").await, (200, "stalled".to_owned()));
+        health.observe(now, height, true, Some("the disk is full".to_owned()));
+        assert_eq!(ask("/readyz").await, (503, "the disk is full".to_owned()));
+        assert_eq!(ask("/health").await.0, 503);
+    });
+    runtime.shutdown_background();
 }

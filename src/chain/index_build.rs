@@ -1,12 +1,13 @@
 //! Writing the indexes: one batch for all blocks that wait.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use ait_engine::receipt::Receipt;
 use ait_engine::state::Account;
 use ait_engine::transaction::Payload;
 use ait_engine::types::Address;
-use ait_storage::{Batch, Durability};
+use ait_storage::{Batch, Durability, Snapshot};
 
 use super::ChainError;
 use super::blocks::CommittedBlock;
@@ -24,8 +25,9 @@ pub(super) struct Indexable {
     pub(super) accounts: Vec<(Address, Account)>,
 }
 
-struct Update<'a> {
-    index: &'a Index,
+struct Update {
+    /// The index before the update: one view for all reads.
+    before: Box<dyn Snapshot>,
     batch: Batch,
     meta: IndexMeta,
     /// Records being changed, with the balance under which they stand in the index.
@@ -36,10 +38,10 @@ impl Index {
     /// Adds blocks, which must follow each other and the last one indexed; those that
     /// are in the index already are skipped.
     pub(super) fn add(&self, blocks: &[Indexable]) -> Result<(), ChainError> {
+        let before = self.storage.snapshot()?;
         let meta = self.meta()?;
         let is_empty = meta.schema == 0;
-        let mut update =
-            Update { index: self, batch: Batch::new(), meta, accounts: BTreeMap::new() };
+        let mut update = Update { before, batch: Batch::new(), meta, accounts: BTreeMap::new() };
         let next = if is_empty { 0 } else { update.meta.height + 1 };
         for indexable in blocks.iter().filter(|b| b.block.height().get() >= next) {
             update.add(indexable)?;
@@ -47,11 +49,12 @@ impl Index {
         if update.batch.is_empty() {
             return Ok(());
         }
-        update.finish()
+        let batch = update.finish()?;
+        Ok(self.storage.commit(batch, Durability::Immediate)?)
     }
 }
 
-impl Update<'_> {
+impl Update {
     fn add(&mut self, indexable: &Indexable) -> Result<(), ChainError> {
         let block = &indexable.block;
         let height = block.height();
@@ -129,23 +132,23 @@ impl Update<'_> {
         &mut self,
         address: &Address,
     ) -> Result<&mut (Option<u64>, AccountRecord), ChainError> {
-        if !self.accounts.contains_key(address) {
-            let stored = self.index.storage.snapshot()?.get(ACCOUNTS, &address.0)?;
-            let entry = match stored {
-                Some(bytes) => {
-                    let record = read_account(&bytes)?;
-                    (Some(record.balance), record)
-                }
-                None => (None, AccountRecord::default()),
-            };
-            self.accounts.insert(*address, entry);
+        match self.accounts.entry(*address) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let record = match self.before.get(ACCOUNTS, &address.0)? {
+                    Some(bytes) => {
+                        let record = read_account(&bytes)?;
+                        (Some(record.balance), record)
+                    }
+                    None => (None, AccountRecord::default()),
+                };
+                Ok(entry.insert(record))
+            }
         }
-        self.accounts
-            .get_mut(address)
-            .ok_or_else(|| ChainError::corrupt("an account record just read"))
     }
 
-    fn finish(mut self) -> Result<(), ChainError> {
+    /// The batch; the view is gone before it is committed.
+    fn finish(mut self) -> Result<Batch, ChainError> {
         for (address, (old_balance, record)) in &self.accounts {
             match old_balance {
                 Some(balance) if *balance == record.balance => {}
@@ -161,6 +164,6 @@ impl Update<'_> {
             self.batch.put(ACCOUNTS, address.0, to_bytes(record)?);
         }
         self.batch.put(INDEX_META, ONLY, to_bytes(&self.meta)?);
-        Ok(self.index.storage.commit(self.batch, Durability::Immediate)?)
+        Ok(self.batch)
     }
 }
