@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ait_engine::crypto::SecretKey;
-use ait_engine::types::Address;
+use ait_engine::types::{Address, Height};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::chain::{
@@ -111,6 +111,56 @@ pub enum NodeError {
     /// The key is of no validator of this chain.
     #[error("the key {0} belongs to no validator of this chain; name its validator's key")]
     NotValidator(Address),
+    /// The key signed at heights that this chain does not have.
+    #[error(
+        "the validator's key signed at height {signed}, but the chain here ends at {head}: it was reset or is an old copy"
+    )]
+    SignedAhead {
+        /// Height of the signer's record.
+        signed: Height,
+        /// Newest block here.
+        head: Height,
+    },
+}
+
+impl NodeError {
+    /// Stable code, for programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Chain(error) => error.code(),
+            Self::Log(_) => "consensus_log_failed",
+            Self::Signer(_) => "signer_failed",
+            Self::Journal(_) => "journal_failed",
+            Self::Restore(error) => error.code(),
+            Self::Mempool(error) => error.code(),
+            Self::Sequencer(_) => "sequencer_failed",
+            Self::Thread { .. } => "thread_failed",
+            Self::NotValidator(_) => "not_validator",
+            Self::SignedAhead { .. } => "signed_ahead",
+        }
+    }
+
+    /// What the operator may do.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Chain(error) => error.hint(),
+            Self::NotValidator(_) => {
+                "name the validator's key in sequencer.key_file; genesis.json lists the validators"
+            }
+            Self::SignedAhead { .. } => {
+                "put the newest copy of the data directory back; only if nobody else ever saw this chain: ait-node db reset --forget-signer"
+            }
+            Self::Log(_) | Self::Signer(_) => {
+                "never delete consensus.log or signer.record to get going: that could sign twice"
+            }
+            Self::Journal(_) | Self::Restore(_) | Self::Mempool(_) => {
+                "free or repair the disk of the data directory; the message names the file"
+            }
+            Self::Sequencer(_) | Self::Thread { .. } => "the log says more",
+        }
+    }
 }
 
 /// A running node of one validator.
@@ -155,6 +205,10 @@ impl Node {
         let (log, logged) = FileLog::open(&options.data_dir.join("consensus.log"))?;
         let record = options.data_dir.join("signer.record");
         let signer = FileSigner::open(&record, chain.chain_id(), key)?;
+        let head = writer.height();
+        if let Some(signed) = signer.height().filter(|signed| Some(*signed) > head.next()) {
+            return Err(NodeError::SignedAhead { signed, head });
+        }
         let config = ConsensusConfig::new(chain.chain_id(), address);
         let next = writer.height().next().unwrap_or(writer.height());
         let log = log.into_writer(logged.as_ref());

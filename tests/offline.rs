@@ -116,9 +116,15 @@ fn databases_are_checked_measured_and_reset() {
     let blocks = tables.iter().find(|table| table["table"] == "blocks").unwrap();
     assert_eq!(blocks["entries"].as_u64(), Some(head["height"].as_u64().unwrap() + 1));
     assert_eq!(ask(&[&["db", "reset"], &data[..]].concat()).1["code"], "not_confirmed");
+    assert_eq!(ask(&[&["db", "reset", "--yes"], &data[..]].concat()).0, 0);
+    assert_eq!(ask(&[&["db", "check"], &data[..]].concat()).1["code"], "no_chain");
+    // Its key signed what is gone: it does not sign those heights again unless told to forget.
+    let dev = ["dev", "--rpc", "127.0.0.1:0", "--coordinator", "127.0.0.1:0"];
+    let (code, said) = ask(&[&dev[..], &data[..]].concat());
+    assert_eq!((code, &said["code"]), (1, &json!("signed_ahead")));
+    assert!(said["hint"].as_str().unwrap().contains("--forget-signer"), "{said}");
     let (code, said) = ask(&[&["db", "reset", "--yes", "--forget-signer"], &data[..]].concat());
     assert_eq!(code, 0, "{said}");
-    assert_eq!(ask(&[&["db", "check"], &data[..]].concat()).1["code"], "no_chain");
     let devnet = Devnet::start(directory.path());
     assert_eq!(devnet.get("/rpc/head").1["height"], 0);
     devnet.send("bob", 1).unwrap();

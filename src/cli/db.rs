@@ -207,7 +207,12 @@ fn reset(args: &ResetArgs, output: &Output) -> Result<(), CliError> {
         deleted.iter().map(|path| format!("deleted {}", path.display())).collect();
     let kept = root.join("signer.record");
     if kept.exists() {
-        lines.push(format!("kept {}: this key signs no height twice", kept.display()));
+        let kept = kept.display();
+        lines.push(format!("kept {kept}: with it the key signs no height twice"));
+        lines.push(
+            "for a chain that begins anew, and that nobody else saw, add --forget-signer"
+                .to_owned(),
+        );
     }
     output.result(&json!({ "deleted": deleted }), &lines)
 }

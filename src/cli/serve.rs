@@ -61,8 +61,7 @@ impl Served<'_> {
         let fingerprint = GenesisSource::fingerprint(text.as_bytes());
         let source = GenesisSource { fingerprint, build: &build };
         let options = NodeOptions::from_config(config);
-        let node = Node::start(&options, &source, key, &clock, &mut log_progress)
-            .map_err(|error| CliError::new(&error, hint(&error)))?;
+        let node = Node::start(&options, &source, key, &clock, &mut log_progress)?;
         let mut backend = node.backend(&clock, page);
         let admin_token = token.reveal().to_owned();
         backend.admin_token = Some(token);
@@ -102,7 +101,7 @@ impl Served<'_> {
             result
         });
         runtime.shutdown_background();
-        let stopped = node.stop().map_err(|error| CliError::new(&error, "the log says more"));
+        let stopped = node.stop().map_err(CliError::from);
         served.and(stopped)
     }
 }
@@ -111,17 +110,9 @@ fn log_progress(progress: OpenProgress) {
     tracing::info!(?progress, "opening the chain");
 }
 
-/// What to do about a node that does not start.
-const fn hint(error: &NodeError) -> &'static str {
-    match error {
-        NodeError::Chain(error) => error.hint(),
-        NodeError::NotValidator(_) => {
-            "name the validator's key in sequencer.key_file; genesis.json lists the validators"
-        }
-        NodeError::Log(_) | NodeError::Signer(_) => {
-            "never delete consensus.log or signer.record to get going: that could sign twice"
-        }
-        _ => "free or repair the disk of the data directory; the message names the file",
+impl From<NodeError> for CliError {
+    fn from(error: NodeError) -> Self {
+        Self::failed(error.code(), error.to_string()).hint(error.hint())
     }
 }
 

@@ -91,6 +91,12 @@ impl FileSigner {
         Ok(Self { key, chain_id, file, last, next_slot })
     }
 
+    /// Height of the last thing signed, if anything was.
+    #[must_use]
+    pub fn height(&self) -> Option<Height> {
+        self.last.map(|signed| signed.place.height)
+    }
+
     fn sign(&mut self, place: Place, hash: Hash) -> Result<Signature, String> {
         let signed = Signed { place, hash };
         match self.last {
