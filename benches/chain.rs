@@ -81,7 +81,7 @@ fn main() {
         writer.commit(certificate).unwrap();
         committed.push(began.elapsed());
         let began = Instant::now();
-        writer.wait_until_known().unwrap();
+        writer.wait_until_indexed().unwrap();
         known.push(began.elapsed());
     }
     println!("{BLOCKS} blocks of {SENDERS} transfers, medians:");

@@ -120,7 +120,7 @@ fn run(stores: &Stores) -> Option<u64> {
     }
     let height = writer.height().get();
     // The threads behind it may meet the fault as well.
-    let _ = writer.wait_until_known();
+    let _ = writer.wait_until_indexed();
     Some(height)
 }
 
@@ -135,7 +135,7 @@ fn check(disks: &Disks, acknowledged: Option<u64>, roots: &[StateRoot], what: &s
     while writer.height().get() < BLOCKS {
         advance(&mut writer).unwrap_or_else(|error| panic!("{what}: {error}"));
     }
-    writer.wait_until_known().unwrap();
+    writer.wait_until_indexed().unwrap();
     assert_eq!(writer.parent().state_root, *roots.last().unwrap(), "{what}");
     let total = writer.chain().index().transaction_count().unwrap();
     assert_eq!(total, BLOCKS * 3, "{what}: the index is not whole");
@@ -208,7 +208,7 @@ fn the_layout_of_every_table_is_frozen() {
     for _ in 0..BLOCKS {
         advance(&mut writer).unwrap();
     }
-    writer.wait_until_known().unwrap();
+    writer.wait_until_indexed().unwrap();
     let found = [digest(&disks.0[0]), state, digest(&disks.0[2])];
     assert_eq!(
         found,

@@ -79,6 +79,7 @@ fn submit(node: &Node, transactions: Vec<Transaction>) {
 /// Every block is certified, the supply is conserved, the newest balance is provable.
 fn check(node: &Node) {
     let chain = node.chain();
+    assert!(chain.wait_until_indexed(Duration::from_secs(30)));
     let (validators, head) = (chain.validators().unwrap(), chain.head().height);
     for height in 1..=head.get() {
         let block = chain.block(Height::saturating(height)).unwrap().unwrap();
@@ -117,6 +118,7 @@ fn makes_certified_blocks_and_goes_on_after_every_restart() {
         node.stop().unwrap();
     }
     let node = start(directory.path());
+    assert!(node.chain().wait_until_indexed(Duration::from_secs(30)));
     let newest = node.chain().index().transactions(0, 500).unwrap();
     assert_eq!(newest.len() as u64, sent);
     assert!(newest.is_sorted_by(|a, b| a > b));
@@ -152,10 +154,12 @@ fn a_deleted_index_is_made_again() {
         submit(&node, vec![transfer(&node, n, Address([7; 32]))]);
         wait_for_nonce(&node, n + 1);
     }
+    assert!(node.chain().wait_until_indexed(Duration::from_secs(30)));
     let before = node.chain().index().richest(Amount::ZERO, None, 100).unwrap();
     node.stop().unwrap();
     std::fs::remove_file(directory.path().join("chain/index.redb")).unwrap();
     let node = start(directory.path());
+    assert!(node.chain().wait_until_indexed(Duration::from_secs(30)));
     let after = node.chain().index().richest(Amount::ZERO, None, 100).unwrap();
     let holdings = |list: &[(Address, ait_node::chain::AccountStats)]| -> Vec<_> {
         list.iter().map(|(a, s)| (*a, s.balance, s.nonce, s.sent, s.received)).collect()

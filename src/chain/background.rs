@@ -1,20 +1,24 @@
-//! The two threads behind the writer: one indexes committed blocks and makes them
-//! known, one writes checkpoints. A fault of either stops the writer.
+//! The two threads behind the writer: one indexes committed blocks, one writes
+//! checkpoints. Neither is waited for: the index may fall behind, also over a restart,
+//! and then reads what it missed from the store of blocks. A fault of either stops the
+//! writer.
 
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use ait_engine::types::Height;
 
 use super::index_build::Indexable;
-use super::read::{Head, Inner};
+use super::read::Inner;
 use super::{ChainError, CheckpointPolicy};
 
-/// Committed blocks that may wait for the index.
-const QUEUE_BLOCKS: usize = 64;
-/// Blocks indexed in one batch at most.
-const BATCH_BLOCKS: usize = 64;
+/// Committed blocks that are kept in memory for the index; it reads others again.
+const QUEUE_BLOCKS: usize = 16;
+/// Transactions after which a batch of the index is written; bounds the time to stop.
+const BATCH_TRANSACTIONS: usize = 20_000;
+/// Blocks in a batch at most.
+const BATCH_BLOCKS: usize = 256;
 
 /// How far the threads are.
 #[derive(Debug, Default)]
@@ -61,7 +65,7 @@ impl Background {
     pub(super) fn start(inner: &Arc<Inner>, policy: CheckpointPolicy) -> Result<Self, ChainError> {
         let (queue, waiting) = sync_channel(QUEUE_BLOCKS);
         let board = Arc::new(Board::default());
-        board.change(|progress| progress.indexed = inner.head.borrow().height);
+        board.change(|progress| progress.indexed = *inner.indexed.borrow());
         let spawn = |name: &str, work: Box<dyn FnOnce() -> Result<(), ChainError> + Send>| {
             let board = Arc::clone(&board);
             let name = name.to_owned();
@@ -88,11 +92,14 @@ impl Background {
         Ok(Self { queue: Some(queue), board, threads })
     }
 
-    /// Hands a committed block over; waits while too many are queued.
+    /// Hands a committed block over. If the index is behind it is told no more: it will
+    /// find the block in the store.
     pub(super) fn index(&self, block: Indexable) -> Result<(), ChainError> {
         let stopped = || ChainError::Stopped { what: "the index" };
-        let queue = self.queue.as_ref().ok_or_else(stopped)?;
-        queue.send(block).map_err(|_| stopped())
+        match self.queue.as_ref().ok_or_else(stopped)?.try_send(block) {
+            Ok(()) | Err(TrySendError::Full(_)) => Ok(()),
+            Err(TrySendError::Disconnected(_)) => Err(stopped()),
+        }
     }
 
     /// Asks for a checkpoint if one is due. Waits while one is running and memory holds
@@ -108,7 +115,7 @@ impl Background {
         }
     }
 
-    /// Waits until every block handed over is indexed.
+    /// Waits until the index has this block.
     pub(super) fn wait_for(&self, height: Height) -> Result<(), ChainError> {
         let progress = self.board.wait_while(|p| p.failed.is_none() && p.indexed < height);
         match progress.failed {
@@ -138,31 +145,65 @@ impl Drop for FailOnPanic<'_> {
     }
 }
 
+/// Indexes everything up to the newest block, then whatever is committed.
 fn index(inner: &Inner, board: &Board, waiting: &Receiver<Indexable>) -> Result<(), ChainError> {
-    while let Ok(first) = waiting.recv() {
-        let mut blocks = vec![first];
-        while blocks.len() < BATCH_BLOCKS {
-            match waiting.try_recv() {
-                Ok(next) => blocks.push(next),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+    loop {
+        catch_up(inner, board)?;
+        // All is indexed that was committed before the queue was looked at.
+        let Ok(first) = waiting.recv() else { return Ok(()) };
+        let mut next = inner.index.next_height()?;
+        let mut batch = Vec::new();
+        let mut candidate = Some(first);
+        while let Some(indexable) = candidate {
+            let height = indexable.block.height();
+            if height > next {
+                // Blocks between were not handed over: they are read from the store.
+                break;
             }
+            if height == next {
+                next = height.next().unwrap_or(height);
+                batch.push(indexable);
+            }
+            let is_full = transactions(&batch) >= BATCH_TRANSACTIONS || batch.len() >= BATCH_BLOCKS;
+            candidate = if is_full { None } else { waiting.try_recv().ok() };
         }
-        inner.index.add(&blocks)?;
-        let mut total = inner.head.borrow().transaction_total;
-        for Indexable { block, .. } in blocks {
-            let height = block.height();
-            total += block.tx_hashes.len() as u64;
-            inner.head.send_replace(Head {
-                height,
-                block_id: block.id,
-                header: Arc::new(block.block.header.clone()),
-                transaction_total: total,
-            });
-            // Without subscribers there is nobody to tell.
-            let _ = inner.events.send(block);
-            board.change(|progress| progress.indexed = height);
+        write(inner, board, &batch)?;
+        if board.lock().closing {
+            return Ok(());
         }
     }
+}
+
+/// Indexes what is committed and was not handed over, read from the store of blocks.
+fn catch_up(inner: &Inner, board: &Board) -> Result<(), ChainError> {
+    loop {
+        let next = inner.index.next_height()?;
+        let head = inner.blocks.height()?;
+        if next > head || board.lock().closing {
+            return Ok(());
+        }
+        let mut batch = Vec::new();
+        for height in next.get()..=head.get() {
+            batch.push(Indexable::read(inner, Height::saturating(height))?);
+            if transactions(&batch) >= BATCH_TRANSACTIONS || batch.len() >= BATCH_BLOCKS {
+                break;
+            }
+        }
+        write(inner, board, &batch)?;
+    }
+}
+
+fn transactions(batch: &[Indexable]) -> usize {
+    batch.iter().map(|indexable| indexable.block.tx_hashes.len()).sum()
+}
+
+fn write(inner: &Inner, board: &Board, batch: &[Indexable]) -> Result<(), ChainError> {
+    let Some(last) = batch.last() else { return Ok(()) };
+    inner.index.add(batch)?;
+    let height = last.block.height();
+    inner.indexed.send_replace(height);
+    crate::telemetry::metrics::indexed(height.get());
+    board.change(|progress| progress.indexed = height);
     Ok(())
 }
 
@@ -176,14 +217,7 @@ fn checkpoints(inner: &Inner, board: &Board, policy: CheckpointPolicy) -> Result
         progress.checkpoint_running = true;
         drop(progress);
         if let Some(checkpoint) = inner.state.begin_checkpoint(&policy) {
-            // The index must not fall behind the state on disk: blocks up to there are not replayed.
             let height = checkpoint.height();
-            let progress =
-                board.wait_while(|p| p.indexed < height && !p.closing && p.failed.is_none());
-            if progress.indexed < height {
-                return Ok(());
-            }
-            drop(progress);
             inner.state.finish_checkpoint(&checkpoint)?;
             tracing::debug!(%height, "checkpoint written");
         }

@@ -115,6 +115,12 @@ impl Index {
         Ok(Height::saturating(self.meta()?.height))
     }
 
+    /// Height of the first block that is not in the index.
+    pub(super) fn next_height(&self) -> Result<Height, ChainError> {
+        let meta = self.meta()?;
+        Ok(Height::saturating(if meta.schema == 0 { 0 } else { meta.height + 1 }))
+    }
+
     fn location(&self, table: Table, key: &[u8]) -> Result<Option<Location>, ChainError> {
         self.snapshot()?.get(table, key)?.map(|bytes| Location::from_bytes(&bytes)).transpose()
     }

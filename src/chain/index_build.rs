@@ -1,28 +1,92 @@
 //! Writing the indexes: one batch for all blocks that wait.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ait_engine::receipt::Receipt;
-use ait_engine::state::Account;
+use ait_engine::state::{Account, StateView};
 use ait_engine::transaction::Payload;
-use ait_engine::types::Address;
+use ait_engine::types::{Address, Height};
 use ait_storage::{Batch, Durability, Snapshot};
 
-use super::ChainError;
 use super::blocks::CommittedBlock;
 use super::index::{Index, Location, Side, account_tx_prefix, richest_key};
+use super::read::{Inner, account, validators};
 use super::tables::{
     ACCOUNT_TXS, ACCOUNTS, AccountRecord, BLOCK_HEIGHTS, INDEX_META, IndexMeta, ONLY,
     RECEIPT_ORDER, RECEIPTS, RICHEST, SCHEMA_VERSION, TX_LOCATIONS, TX_TOTALS, read_account,
     to_bytes,
 };
+use super::{ChainError, StateReader};
 
 /// A committed block and what the accounts that it touched hold after it.
 #[derive(Debug)]
 pub(super) struct Indexable {
-    pub(super) block: std::sync::Arc<CommittedBlock>,
+    pub(super) block: Arc<CommittedBlock>,
     pub(super) accounts: Vec<(Address, Account)>,
+}
+
+/// Entries of the state that are read under one lock.
+const READ_ENTRIES: u64 = 4_096;
+
+impl Indexable {
+    /// A committed block from the store, with what its accounts hold now: that is what they
+    /// held after it, or after a later block that will be indexed as well.
+    pub(super) fn read(inner: &Inner, height: Height) -> Result<Self, ChainError> {
+        let missing = || ChainError::corrupt(format!("block {height} is missing"));
+        let block = inner.blocks.block(height)?.ok_or_else(missing)?;
+        let accounts = if height == Height::ZERO {
+            all_accounts(inner)?
+        } else {
+            touched(&inner.state.reader(), &block)?
+        };
+        Ok(Self { block: Arc::new(block), accounts })
+    }
+}
+
+fn all_accounts(inner: &Inner) -> Result<Vec<(Address, Account)>, ChainError> {
+    let mut accounts = Vec::new();
+    let mut first = 0;
+    loop {
+        // Let go now and then, so that no block waits for long.
+        let state = inner.state.reader();
+        let end = state.entry_count()?.min(first + READ_ENTRIES);
+        if first >= end {
+            return Ok(accounts);
+        }
+        for number in first..end {
+            let leaf = state.leaf(number)?;
+            if let Ok(account) = Account::try_from(&leaf.value) {
+                accounts.push((Address(leaf.key.0), account));
+            }
+        }
+        first = end;
+    }
+}
+
+/// Accounts that a block can have touched.
+fn touched(
+    state: &StateReader<'_>,
+    block: &CommittedBlock,
+) -> Result<Vec<(Address, Account)>, ChainError> {
+    let mut addresses = BTreeSet::new();
+    for (transaction, outcome) in block.block.transactions.iter().zip(&block.outcomes) {
+        addresses.insert(transaction.sender());
+        addresses.extend(outcome.rewards.iter().map(|reward| reward.address));
+        if let Payload::Transfer { to, .. } = transaction.payload {
+            addresses.insert(to);
+        }
+    }
+    // Fees go to the proposer's account.
+    addresses.extend(validators(state)?.iter().map(|validator| validator.payout));
+    let mut accounts = Vec::new();
+    for address in addresses {
+        if let Some(found) = account(state, &address)? {
+            accounts.push((address, found));
+        }
+    }
+    Ok(accounts)
 }
 
 struct Update {

@@ -3,9 +3,9 @@
 //!
 //! Three stores, each atomic by itself: `blocks` is the commit point, written and
 //! synced before a block counts as final; `state` follows in checkpoints, with what
-//! lies between in memory; `index` is derived and can be rebuilt. One rule keeps
-//! them consistent: state height <= index height <= block height on disk. At start
-//! the blocks after the checkpoint are executed again.
+//! lies between in memory; `index` is derived, may fall behind, and catches up by
+//! itself. One rule keeps them consistent: on disk no state and no index is above the
+//! blocks. At start the blocks after the checkpoint are executed again.
 //!
 //! [`Chain`] reads and may be shared; [`ChainWriter`] is the single writer.
 //! No rule of validity is here: `ait_engine::execute` decides.

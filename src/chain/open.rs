@@ -1,27 +1,22 @@
 //! Opening a chain: check what is on disk, execute again what lies after the checkpoint.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ait_engine::block::Header;
 use ait_engine::execute::{BlockError, execute_block};
 use ait_engine::genesis::Genesis;
-use ait_engine::state::{Account, StateView};
-use ait_engine::transaction::{Payload, VerifiedTransaction};
-use ait_engine::types::{Address, Height};
+use ait_engine::transaction::VerifiedTransaction;
+use ait_engine::types::Height;
 use tokio::sync::{broadcast, watch};
 
 use super::blocks::{BlockStore, CommittedBlock, GenesisSource};
 use super::index::Index;
-use super::index_build::Indexable;
-use super::read::{Chain, Head, Inner, account};
+use super::read::{Chain, Head, Inner};
 use super::state::{CheckpointPolicy, StateStore};
-use super::{ChainError, ChainWriter, StateReader, Stores};
+use super::{ChainError, ChainWriter, Stores};
 
 /// Blocks that a slow subscriber may be behind.
 const EVENT_BLOCKS: usize = 256;
-/// Blocks indexed in one batch while the index is made again.
-const REBUILD_BLOCKS: usize = 256;
 
 /// How to run a chain.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,13 +28,6 @@ pub struct ChainOptions {
 /// What opening does, for a progress display.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenProgress {
-    /// Makes the index of old blocks again.
-    Index {
-        /// Blocks done.
-        done: u64,
-        /// Blocks in all.
-        total: u64,
-    },
     /// Executes the blocks after the checkpoint again.
     Replay {
         /// Blocks done.
@@ -78,13 +66,13 @@ pub fn open(
         let what = format!("the state on disk is not that of block {checkpoint}");
         return Err(ChainError::corrupt(what));
     }
-    rebuild_index(&blocks, &state, &index, checkpoint, progress)?;
-    let parent = replay(&blocks, &state, &index, at_checkpoint, head, progress)?;
+    let parent = replay(&blocks, &state, at_checkpoint, head, progress)?;
+    let indexed = index.height()?;
     let known = Head {
         height: head,
         block_id: parent.id(),
         header: Arc::new(parent.clone()),
-        transaction_total: index.transaction_count()?,
+        transaction_total: transaction_total(&blocks, &index, head)?,
     };
     debug_assert_eq!(genesis_header.id(), genesis_id);
     let inner = Inner {
@@ -93,6 +81,7 @@ pub fn open(
         index,
         genesis_id,
         head: watch::Sender::new(known),
+        indexed: watch::Sender::new(indexed),
         events: broadcast::Sender::new(EVENT_BLOCKS),
     };
     let chain = Chain { inner: Arc::new(inner) };
@@ -104,7 +93,6 @@ pub fn open(
 fn replay(
     blocks: &BlockStore,
     state: &StateStore,
-    index: &Index,
     mut parent: Header,
     head: Height,
     progress: &mut dyn FnMut(OpenProgress),
@@ -126,8 +114,6 @@ fn replay(
         };
         parent = header.clone();
         state.apply(parent.height, &transition.writes);
-        let accounts = transition.accounts().collect();
-        index.add(&[Indexable { block: Arc::new(block), accounts }])?;
     }
     progress(OpenProgress::Replay { done: total, total });
     Ok(parent)
@@ -138,63 +124,12 @@ fn read(blocks: &BlockStore, height: Height) -> Result<CommittedBlock, ChainErro
     blocks.block(height)?.ok_or_else(missing)
 }
 
-/// Indexes the blocks up to the checkpoint that the index lacks: none of them, unless it
-/// is new or was deleted. What accounts hold is taken from the state at the checkpoint.
-fn rebuild_index(
-    blocks: &BlockStore,
-    state: &StateStore,
-    index: &Index,
-    checkpoint: Height,
-    progress: &mut dyn FnMut(OpenProgress),
-) -> Result<(), ChainError> {
-    let meta = index.meta()?;
-    let first = if meta.schema == 0 { 0 } else { meta.height + 1 };
-    let total = (checkpoint.get() + 1).saturating_sub(first);
-    let reader = state.reader();
-    let mut batch = Vec::new();
-    for height in first..=checkpoint.get() {
-        let block = read(blocks, Height::saturating(height))?;
-        let accounts = if height == 0 { all_accounts(&reader)? } else { touched(&reader, &block)? };
-        batch.push(Indexable { block: Arc::new(block), accounts });
-        if batch.len() == REBUILD_BLOCKS || height == checkpoint.get() {
-            index.add(&batch)?;
-            batch.clear();
-            progress(OpenProgress::Index { done: height + 1 - first, total });
-        }
+/// Transactions up to the head: those in the index, and those of later headers.
+fn transaction_total(blocks: &BlockStore, index: &Index, head: Height) -> Result<u64, ChainError> {
+    let mut total = index.transaction_count()?;
+    for height in index.height()?.get() + 1..=head.get() {
+        let header = blocks.header(Height::saturating(height))?;
+        total += header.map_or(0, |(_, header)| u64::from(header.transaction_count));
     }
-    Ok(())
-}
-
-fn all_accounts(state: &StateReader<'_>) -> Result<Vec<(Address, Account)>, ChainError> {
-    let mut accounts = Vec::new();
-    for number in 0..state.entry_count()? {
-        let leaf = state.leaf(number)?;
-        if let Ok(account) = Account::try_from(&leaf.value) {
-            accounts.push((Address(leaf.key.0), account));
-        }
-    }
-    Ok(accounts)
-}
-
-/// Accounts that a block can have touched, beside the proposer's, which [`all_accounts`]
-/// of the same rebuild has.
-fn touched(
-    state: &StateReader<'_>,
-    block: &CommittedBlock,
-) -> Result<Vec<(Address, Account)>, ChainError> {
-    let mut addresses = BTreeSet::new();
-    for (transaction, outcome) in block.block.transactions.iter().zip(&block.outcomes) {
-        addresses.insert(transaction.sender());
-        addresses.extend(outcome.rewards.iter().map(|reward| reward.address));
-        if let Payload::Transfer { to, .. } = transaction.payload {
-            addresses.insert(to);
-        }
-    }
-    let mut accounts = Vec::new();
-    for address in addresses {
-        if let Some(found) = account(state, &address)? {
-            accounts.push((address, found));
-        }
-    }
-    Ok(accounts)
+    Ok(total)
 }

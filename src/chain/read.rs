@@ -1,6 +1,7 @@
 //! Read access to the chain, shared by all parts of the node.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ait_engine::block::Header;
 use ait_engine::certificate::Certificate;
@@ -15,7 +16,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::{BlockStore, ChainError, CommittedBlock, Index, StateReader, StateStore};
 
-/// The newest block that is committed and indexed.
+/// The newest committed block.
 #[derive(Debug, Clone)]
 pub struct Head {
     /// Its height.
@@ -46,6 +47,8 @@ pub(super) struct Inner {
     pub(super) index: Index,
     pub(super) genesis_id: BlockId,
     pub(super) head: watch::Sender<Head>,
+    /// Height up to which the index goes.
+    pub(super) indexed: watch::Sender<Height>,
     pub(super) events: broadcast::Sender<Arc<CommittedBlock>>,
 }
 
@@ -69,7 +72,7 @@ impl Chain {
         self.inner.genesis_id
     }
 
-    /// The newest block that is committed and indexed. Never waits.
+    /// The newest committed block; the index may be some blocks behind it. Never waits.
     #[must_use]
     pub fn head(&self) -> Head {
         self.inner.head.borrow().clone()
@@ -81,7 +84,7 @@ impl Chain {
         self.inner.head.subscribe()
     }
 
-    /// Every block once it is committed and indexed; a slow reader misses the oldest.
+    /// Every block once it is committed; a slow reader misses the oldest.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Arc<CommittedBlock>> {
         self.inner.events.subscribe()
@@ -125,13 +128,41 @@ impl Chain {
         &self.inner.index
     }
 
+    /// Height up to which the index goes.
+    #[must_use]
+    pub fn indexed_height(&self) -> Height {
+        *self.inner.indexed.borrow()
+    }
+
+    /// Waits until the index has every block that is committed now, at most `timeout`; whether
+    /// it has.
+    pub async fn indexed(&self, timeout: Duration) -> bool {
+        let wanted = self.head().height;
+        let mut indexed = self.inner.indexed.subscribe();
+        let waited = tokio::time::timeout(timeout, indexed.wait_for(|height| *height >= wanted));
+        matches!(waited.await, Ok(Ok(_)))
+    }
+
+    /// As [`Chain::indexed`], for a thread of its own.
+    #[must_use]
+    pub fn wait_until_indexed(&self, timeout: Duration) -> bool {
+        let (wanted, began) = (self.head().height, Instant::now());
+        while self.indexed_height() < wanted {
+            if began.elapsed() > timeout {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+
     /// The state after the newest committed block. Writers wait while the reader lives.
     #[must_use]
     pub fn state(&self) -> StateReader<'_> {
         self.inner.state.reader()
     }
 
-    /// Height of the newest committed state; the index may be some blocks behind it.
+    /// Height of the newest committed state.
     #[must_use]
     pub fn state_height(&self) -> Height {
         self.inner.state.head().0
@@ -181,7 +212,7 @@ impl Chain {
     /// # Errors
     /// When the state cannot be read.
     pub fn validators(&self) -> Result<ValidatorSet, ChainError> {
-        decode(&self.state(), &Key::validators(), EntryKind::Validators, "validator set")
+        validators(&self.state())
     }
 
     /// The supply.
@@ -222,8 +253,7 @@ impl Chain {
         let (_, parent) = self
             .header(height)?
             .ok_or_else(|| ChainError::corrupt(format!("block {height} is missing")))?;
-        let validators: ValidatorSet =
-            decode(&state, &Key::validators(), EntryKind::Validators, "validator set")?;
+        let validators = validators(&state)?;
         let time = now.max(parent.time.next().unwrap_or(parent.time));
         let proposer = validators.proposer(height, ait_engine::types::Round::ZERO).address();
         let mut builder =
@@ -249,6 +279,11 @@ fn value(state: &StateReader<'_>, key: &Key) -> Result<Option<Value>, ChainError
         Some(number) => Some(state.leaf(number)?.value),
         None => None,
     })
+}
+
+/// Validators of the next height.
+pub(super) fn validators(state: &StateReader<'_>) -> Result<ValidatorSet, ChainError> {
+    decode(state, &Key::validators(), EntryKind::Validators, "validator set")
 }
 
 pub(super) fn account(

@@ -12,7 +12,7 @@ use ait_engine::validator::ValidatorSet;
 
 use super::background::Background;
 use super::index_build::Indexable;
-use super::read::{Chain, from_block_error};
+use super::read::{Chain, Head, from_block_error};
 use super::{ChainError, CheckpointPolicy, CommittedBlock, ViewError};
 
 /// What building a block gave.
@@ -203,17 +203,26 @@ impl ChainWriter {
             id,
             certificate: Some(certified.certificate().clone()),
         });
+        let total = inner.head.borrow().transaction_total;
+        inner.head.send_replace(Head {
+            height,
+            block_id: id,
+            header: Arc::new(self.parent.clone()),
+            transaction_total: total.saturating_add(committed.tx_hashes.len() as u64),
+        });
+        // Without subscribers there is nobody to tell.
+        let _ = inner.events.send(Arc::clone(&committed));
         self.background.index(Indexable { block: Arc::clone(&committed), accounts })?;
         let crowded = inner.state.in_memory() > self.policy.entries.saturating_mul(2);
         self.background.checkpoint(crowded)?;
         Ok(committed)
     }
 
-    /// Waits until the newest committed block is indexed and made known.
+    /// Waits until the newest committed block is indexed.
     ///
     /// # Errors
     /// When a thread behind the writer failed.
-    pub fn wait_until_known(&self) -> Result<(), ChainError> {
+    pub fn wait_until_indexed(&self) -> Result<(), ChainError> {
         self.background.wait_for(self.parent.height)
     }
 }

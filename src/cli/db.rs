@@ -74,6 +74,7 @@ fn check(args: &DbArgs, output: &Output) -> Result<(), CliError> {
     let text = directory.genesis()?;
     let stores = directory.stores(true)?;
     let writer = directory.open(&stores, &text, &mut |_| {})?;
+    writer.wait_until_indexed()?;
     let transactions = check_blocks(&writer, output)?;
     let entries = check_state(&writer, output)?;
     let (height, root) = (writer.height(), writer.parent().state_root);

@@ -67,7 +67,7 @@ pub(super) async fn history(call: Call) -> Answer {
             updated_at: stats.map(|stats| rfc3339(stats.updated_at)),
         })
     };
-    json(&call.read(read).await?)
+    json(&call.read_index(read).await?)
 }
 
 type Part = (Vec<AddressTransaction>, Option<String>);
@@ -147,5 +147,5 @@ pub(super) async fn list(call: Call) -> Answer {
             next_cursor: next.map(|(address, stats)| format!("{}-{address}", stats.balance)),
         })
     };
-    json(&call.read(read).await?)
+    json(&call.read_index(read).await?)
 }

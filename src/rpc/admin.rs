@@ -160,7 +160,7 @@ async fn wait_for(call: &Call, hash: TxHash) -> Result<(), ApiError> {
     let committed = async {
         loop {
             let find = move |api: &Api| Ok(api.chain.index().transaction(&hash)?);
-            if call.read(find).await?.is_some() || head.changed().await.is_err() {
+            if call.read_index(find).await?.is_some() || head.changed().await.is_err() {
                 return Ok::<_, ApiError>(());
             }
         }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ait_engine::types::{Address, ParseError, TxHash};
 use ait_net::wire::read_integer;
@@ -14,6 +15,9 @@ use warp::reply::Response;
 
 use super::{Api, ApiError};
 use crate::chain::ChainError;
+
+/// How long a reader waits for an index that is behind.
+const INDEX_WAIT: Duration = Duration::from_secs(2);
 
 /// What a handler gives.
 pub(super) type Answer = Result<Response, ApiError>;
@@ -168,6 +172,16 @@ impl Call {
         }
         let detail = "the body is not a JSON object";
         Err(ApiError::unprocessable("json_invalid", detail, "send one JSON object"))
+    }
+
+    /// As [`Call::read`], once the index has what is committed now; what it has, if that
+    /// takes too long.
+    pub(super) async fn read_index<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Api) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.api.chain.indexed(INDEX_WAIT).await;
+        self.read(read).await
     }
 
     /// Reads storage on a blocking thread.

@@ -51,7 +51,7 @@ pub(super) async fn block(call: Call) -> Answer {
         let block = api.chain.block(height_of(api, &at)?)?.ok_or_else(missing)?;
         Ok(views::block(api, &block))
     };
-    json(&call.read(read).await?)
+    json(&call.read_index(read).await?)
 }
 
 /// The blocks of these heights, oldest first.

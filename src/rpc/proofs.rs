@@ -95,5 +95,5 @@ pub(super) async fn transaction(call: Call) -> Answer {
             anchor: anchor(api, &block.block.header, block.certificate.as_ref())?,
         })
     };
-    json(&call.read(read).await?)
+    json(&call.read_index(read).await?)
 }

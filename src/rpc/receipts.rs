@@ -12,7 +12,7 @@ pub(super) async fn one(call: Call) -> Answer {
         let Some(at) = api.chain.index().receipt(&id)? else { return Ok(None) };
         Ok(api.chain.block(at.height)?.and_then(|block| views::receipt(&block, at.index)))
     };
-    let found = call.read(read).await?;
+    let found = call.read_index(read).await?;
     json(&found.ok_or_else(|| ApiError::not_found("receipt not found"))?)
 }
 
@@ -45,5 +45,5 @@ pub(super) async fn list(call: Call) -> Answer {
             next_cursor: Some(left).filter(|left| *left > 0).map(|left| left.to_string()),
         })
     };
-    json(&call.read(read).await?)
+    json(&call.read_index(read).await?)
 }

@@ -23,7 +23,7 @@ fn find(api: &Api, hash: &TxHash) -> Result<Option<TransactionView>, ApiError> {
 /// `GET /rpc/tx/{hash}`
 pub(super) async fn one(call: Call) -> Answer {
     let hash = call.tx_hash()?;
-    let found = call.read(move |api| find(api, &hash)).await?;
+    let found = call.read_index(move |api| find(api, &hash)).await?;
     json(&found.ok_or_else(|| {
         let hint = format!("/rpc/tx/{hash}/why says what became of it");
         ApiError { hint, ..ApiError::not_found("transaction not found") }
@@ -37,13 +37,13 @@ pub(super) async fn status(call: Call) -> Answer {
         let status = explain(api, &hash)?.status;
         Ok(TxStatusView { status, receipt: find(api, &hash)? })
     };
-    json(&call.read(read).await?)
+    json(&call.read_index(read).await?)
 }
 
 /// `GET /rpc/tx/{hash}/why`
 pub(super) async fn why(call: Call) -> Answer {
     let hash = call.tx_hash()?;
-    json(&call.read(move |api| explain(api, &hash)).await?)
+    json(&call.read_index(move |api| explain(api, &hash)).await?)
 }
 
 fn explain(api: &Api, hash: &TxHash) -> Result<WhyResponse, ApiError> {
@@ -104,7 +104,7 @@ pub(super) fn location_of(cursor: &str) -> Result<Location, ApiError> {
 /// `GET /rpc/transactions`
 pub(super) async fn list(call: Call) -> Answer {
     let page = call.query.page(20)?;
-    json(&call.read(move |api| transactions(api, &page)).await?)
+    json(&call.read_index(move |api| transactions(api, &page)).await?)
 }
 
 fn transactions(api: &Api, page: &Page) -> Result<TransactionList, ApiError> {

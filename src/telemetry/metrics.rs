@@ -47,6 +47,7 @@ pub fn install(legacy_names: bool) -> Result<PrometheusHandle, String> {
 
 fn describe() {
     describe_gauge!("chain_height", "Height of the newest committed block.");
+    describe_gauge!("chain_indexed_height", "Height up to which the indexes go.");
     describe_gauge!("chain_last_block_timestamp_seconds", "Time of the newest block, since 1970.");
     describe_counter!("chain_blocks_total", "Blocks committed since the start.");
     describe_counter!("chain_transactions_total", "Transactions committed since the start.");
@@ -132,6 +133,11 @@ pub fn opened(height: u64) {
     if LEGACY.load(Ordering::Relaxed) {
         legacy::opened(height);
     }
+}
+
+/// The indexes go up to this height.
+pub fn indexed(height: u64) {
+    gauge!("chain_indexed_height").set(float(height));
 }
 
 /// Transactions became pending, or left for others.
