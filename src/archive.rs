@@ -294,8 +294,18 @@ impl<R: Read> ArchiveReader<R> {
             );
             return Err(ArchiveError::Form { at: began, what: "the end", reason });
         }
-        self.ended = true;
-        Ok(())
+        let mut more = [0];
+        let left = self.input.read(&mut more);
+        match left.map_err(|source| ArchiveError::Io { at: self.at, source })? {
+            0 => {
+                self.ended = true;
+                Ok(())
+            }
+            _ => {
+                let reason = "bytes follow it".to_owned();
+                Err(ArchiveError::Form { at: self.at, what: "the end", reason })
+            }
+        }
     }
 
     fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], ArchiveError> {

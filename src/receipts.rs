@@ -12,6 +12,8 @@ use ait_engine::receipt::{
 };
 use ait_engine::types::{Address, ChainId, Hash, MicroUnits};
 
+use ait_net::wire::{integer, optional_integer};
+
 use crate::devnet::DevAccounts;
 
 /// Who attests a receipt that its provider signed.
@@ -147,9 +149,10 @@ pub struct DesignClaim {
     #[serde(default)]
     pub miner_addr: Option<String>,
     /// Whole compute units.
+    #[serde(deserialize_with = "integer")]
     pub compute_units: u64,
     /// Whole price.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_integer")]
     pub price: Option<u64>,
     /// Hash of the result.
     #[serde(default)]

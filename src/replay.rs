@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ait_engine::genesis::{GenesisDocument, GenesisError};
 use ait_engine::state::StateView;
-use ait_engine::types::{ChainId, Height, StateRoot};
+use ait_engine::types::{BlockId, ChainId, Height, StateRoot};
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -75,6 +75,8 @@ pub struct Difference {
 pub struct Replayed {
     /// The chain.
     pub chain_id: ChainId,
+    /// Id of its genesis, which the archive brings along: compare it with a known one.
+    pub genesis_hash: BlockId,
     /// Blocks that were executed and whose roots are right.
     pub blocks: u64,
     /// Their transactions.
@@ -157,6 +159,7 @@ pub fn replay(
     let chain_id = GenesisDocument::parse(reader.genesis())?.chain_id;
     let mut found = Replayed {
         chain_id,
+        genesis_hash: sides.first().map_or(BlockId([0; 32]), |s| s.writer.chain().genesis_id()),
         blocks: 0,
         transactions: 0,
         final_height: Height::ZERO,

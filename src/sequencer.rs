@@ -72,6 +72,8 @@ pub struct Sequencer<S, L> {
     /// A request for a block that could not be answered yet.
     wanted: Option<(Height, Round)>,
     committed_at: Option<Instant>,
+    /// A block built for the next height, not yet proposed.
+    built: Option<BlockId>,
 }
 
 /// A clock that can be shown.
@@ -107,6 +109,7 @@ impl<S: VoteSigner, L: WriteAheadLog> Sequencer<S, L> {
             timeouts,
             wanted: None,
             committed_at: None,
+            built: None,
         }
     }
 
@@ -144,6 +147,12 @@ impl<S: VoteSigner, L: WriteAheadLog> Sequencer<S, L> {
             if !self.mempool.wait_executable(TICK) {
                 continue;
             }
+            // Built before the height is started: what nobody can propose starts no height, so
+            // that no time-out runs while there is nothing to decide.
+            self.built = self.build()?;
+            if self.built.is_none() {
+                continue;
+            }
             next_start = Instant::now() + self.options.block_interval;
             let before = self.writer.height();
             let Some(height) = before.next() else { return Ok(()) };
@@ -171,14 +180,16 @@ impl<S: VoteSigner, L: WriteAheadLog> Sequencer<S, L> {
                 return Ok(());
             }
             if let Some((height, round)) = self.wanted.take() {
+                // Only after a restart, when the mempool lost what was under way. Time-outs wait,
+                // too: this validator is the set, and nobody else waits for it.
+                self.wanted = Some((height, round));
                 if self.mempool.wait_executable(TICK) {
+                    self.wanted = None;
                     actions.extend(self.propose(height, round)?);
-                } else {
-                    self.wanted = Some((height, round));
                 }
-            } else {
-                std::thread::sleep(Duration::from_millis(1));
+                continue;
             }
+            std::thread::sleep(Duration::from_millis(1));
             let now = Instant::now();
             let elapsed = self.timeouts.iter().find(|(_, at)| **at <= now).map(|(t, _)| *t);
             if let Some(timeout) = elapsed {
@@ -222,7 +233,11 @@ impl<S: VoteSigner, L: WriteAheadLog> Sequencer<S, L> {
     }
 
     fn propose(&mut self, height: Height, round: Round) -> Result<Vec<Action>, SequencerError> {
-        match self.build()? {
+        let built = match self.built.take() {
+            Some(built) => Some(built),
+            None => self.build()?,
+        };
+        match built {
             Some(block_id) => Ok(self.consensus.on(Event::Proposed { height, round, block_id })?),
             None => {
                 self.wanted = Some((height, round));

@@ -255,6 +255,30 @@ fn init_and_run_make_a_node_of_its_own_chain() {
 }
 
 #[test]
+fn nothing_that_attests_or_signs_for_anybody_listens_to_others_by_mistake() {
+    let key = "07".repeat(32);
+    let (code, said) = ask(&["coordinator", "--bind", "0.0.0.0:0", "--key", &key]);
+    assert_eq!((code, &said["code"]), (2, &json!("not_loopback")));
+    let (code, said) = ask(&["dev", "--rpc", "127.0.0.1:0", "--coordinator", "0.0.0.0:0"]);
+    assert_eq!((code, &said["code"]), (1, &json!("not_loopback")));
+    let (code, said) = ask(&["dev", "--rpc", "0.0.0.0:0", "--coordinator", "127.0.0.1:0"]);
+    assert_eq!(code, 1);
+    assert!(said["message"].as_str().unwrap().contains("loopback"), "{said}");
+    // A mistyped secret is not repeated.
+    let mistyped = format!("{}x", "07".repeat(31));
+    let output = run(&["coordinator", "--bind", "127.0.0.1:0", "--key", &mistyped]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!error.contains("0707") && error.contains("64 hex digits"), "{error}");
+    for bad in [["--nonce", "18446744073709551616"], ["--expires-at", "0"], ["--expires-at", "-1"]]
+    {
+        let transfer = ["tx", "transfer", "--key", &key, "--to"];
+        let to = "ait1vv37f6fvgh709sdaxa4s8lc506x6m03p63a3qyv3hlfsqhvqvkasxcu6ky";
+        let (code, said) = ask(&[&transfer[..], &[to, "--amount", "1"], &bad].concat());
+        assert_eq!(code, 2, "{bad:?}: {said}");
+    }
+}
+
+#[test]
 fn the_coordinator_runs_on_its_own() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ait-node"));
     command.args(["coordinator", "--json", "--bind", "127.0.0.1:0", "--key", &"07".repeat(32)]);
@@ -266,6 +290,9 @@ fn the_coordinator_runs_on_its_own() {
     let order = json!({"units": 3, "price": 5});
     let (status, job) = mock.post("/v1/jobs", &order);
     assert_eq!(status, 201, "{job}");
+    let foreign = [("origin", "https://example.org")];
+    let answer = mock.exchange("POST", "/v1/jobs", &foreign, &order.to_string()).unwrap();
+    assert_eq!(answer.0, 403, "{}", answer.2);
     let directory = tempfile::tempdir().unwrap();
     let receipt = directory.path().join("receipt.json");
     let (receipt, id) = (text(&receipt), job["job_id"].as_str().unwrap());

@@ -34,7 +34,7 @@ fn fill(devnet: &Devnet) -> Vec<String> {
         vec![hash(devnet.send("bob", 7).unwrap()), hash(devnet.send("bob", 8).unwrap())];
     let claim = json!({"sender": "miner-0", "nonce": 5, "fee": 0, "payload": {
         "receipt_id": "r/1", "job_id": "job_1", "client_addr": "client-0", "miner_addr": "miner-0",
-        "compute_units": 2500, "price": 50000, "output_hash": "sha256:00", "miner_sig": "x"}});
+        "compute_units": "2500", "price": 50000.0, "output_hash": "sha256:00", "miner_sig": "x"}});
     hashes.push(hash(devnet.post("/rpc/submitReceipt", &claim)));
     for hash in &hashes {
         devnet.committed(hash);
@@ -97,6 +97,7 @@ fn blocks_and_lists_have_the_old_shapes_and_go_on_by_cursor() {
         assert_eq!((status, answer["detail"].as_str()), (400, Some("offset must be non-negative")));
         assert_eq!(devnet.get(&format!("/rpc/{path}?limit=x")).0, 422);
     }
+    assert_eq!(devnet.get("/rpc/blocks?limit=%zz%").0, 422);
     for path in ["blocks", "transactions", "receipts", "addresses"] {
         let (status, answer) = devnet.get(&format!("/rpc/{path}?cursor=nonsense"));
         assert_eq!((status, answer["code"].as_str()), (400, Some("page_invalid")), "{path}");
@@ -288,6 +289,9 @@ fn signed_transactions_are_taken_and_everything_wrong_with_one_has_a_code() {
     lenient["fee"] = json!(1.0);
     lenient["comment"] = json!("hello");
     assert_eq!(devnet.post("/rpc/sendTx", &lenient).0, 200);
+    let account = devnet.get(&format!("/rpc/getBalance/{address}")).1;
+    let pending = account.get("pending_nonce").unwrap_or(&account["nonce"]);
+    assert_eq!(pending, &json!(2), "{account}");
     // A gap waits, and says for what.
     let (status, gap) = devnet.post("/rpc/sendTx", &transfer(&key, chain, 3, 5, 1));
     assert_eq!(status, 200);
@@ -374,7 +378,13 @@ fn what_is_open_on_this_machine_is_closed_behind_a_proxy_and_to_other_sites() {
         "payload": {"to": "bob", "amount": 1}})
     .to_string();
     let mint = json!({"address": "bob", "amount": 1}).to_string();
-    for header in [("x-forwarded-for", "192.0.2.1"), ("origin", "https://example.org")] {
+    for header in [
+        ("x-forwarded-for", "192.0.2.1"),
+        ("via", "1.1 proxy"),
+        ("x-real-ip", "192.0.2.1"),
+        ("origin", "https://example.org"),
+        ("sec-fetch-site", "cross-site"),
+    ] {
         let (status, _, body) = devnet.exchange("POST", "/rpc/sendTx", &[header], &send).unwrap();
         assert_eq!(status, 403, "{body}");
         let mint = devnet.exchange("POST", "/rpc/admin/mintFaucet", &[header], &mint).unwrap();

@@ -16,9 +16,7 @@ pub enum ChainError {
     #[error("storage: {0}")]
     Storage(#[from] StorageError),
     /// Something stored is not what it must be.
-    #[error(
-        "the database is corrupt: {what}; restore a copy, or delete the data directory and replay an export"
-    )]
+    #[error("the database is corrupt: {what}; restore a copy of the data directory")]
     Corrupt {
         /// What and where.
         what: String,

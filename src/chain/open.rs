@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::blocks::{BlockStore, CommittedBlock, GenesisSource};
 use super::index::Index;
-use super::read::{Chain, Head, Inner};
+use super::read::{Chain, Head, Inner, RecentBlocks};
 use super::state::{CheckpointPolicy, StateStore};
 use super::{ChainError, ChainWriter, Stores};
 
@@ -80,6 +80,7 @@ pub fn open(
         state,
         index,
         genesis_id,
+        recent: RecentBlocks::default(),
         head: watch::Sender::new(known),
         indexed: watch::Sender::new(indexed),
         events: broadcast::Sender::new(EVENT_BLOCKS),

@@ -1,6 +1,7 @@
 //! Read access to the chain, shared by all parts of the node.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ait_engine::block::Header;
@@ -40,12 +41,43 @@ pub struct Proven {
     pub proof: StateProof,
 }
 
+/// Blocks that were read or committed last, decoded: a page of transactions mostly asks
+/// for few blocks, each many times.
+#[derive(Debug, Default)]
+pub(super) struct RecentBlocks(Mutex<VecDeque<Arc<CommittedBlock>>>);
+
+impl RecentBlocks {
+    /// Blocks at most, and bytes of their bodies.
+    const COUNT_MAX: usize = 64;
+    const BYTES_MAX: u64 = 64 << 20;
+
+    fn get(&self, height: Height) -> Option<Arc<CommittedBlock>> {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = recent.iter().position(|block| block.height() == height)?;
+        let block = recent.remove(at)?;
+        recent.push_back(Arc::clone(&block));
+        Some(block)
+    }
+
+    pub(super) fn put(&self, block: &Arc<CommittedBlock>) {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.retain(|other| other.height() != block.height());
+        recent.push_back(Arc::clone(block));
+        let bytes = |block: &Arc<CommittedBlock>| u64::from(block.block.header.body_bytes);
+        let mut total: u64 = recent.iter().map(bytes).sum();
+        while recent.len() > Self::COUNT_MAX || (total > Self::BYTES_MAX && recent.len() > 1) {
+            total -= recent.pop_front().as_ref().map_or(0, bytes);
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) blocks: BlockStore,
     pub(super) state: StateStore,
     pub(super) index: Index,
     pub(super) genesis_id: BlockId,
+    pub(super) recent: RecentBlocks,
     pub(super) head: watch::Sender<Head>,
     /// Height up to which the index goes.
     pub(super) indexed: watch::Sender<Height>,
@@ -95,7 +127,14 @@ impl Chain {
     /// # Errors
     /// When the store fails.
     pub fn block(&self, height: Height) -> Result<Option<Arc<CommittedBlock>>, ChainError> {
-        Ok(self.inner.blocks.block(height)?.map(Arc::new))
+        if let Some(block) = self.inner.recent.get(height) {
+            return Ok(Some(block));
+        }
+        let block = self.inner.blocks.block(height)?.map(Arc::new);
+        if let Some(block) = &block {
+            self.inner.recent.put(block);
+        }
+        Ok(block)
     }
 
     /// Id and header of a committed block.

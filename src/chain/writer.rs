@@ -203,6 +203,7 @@ impl ChainWriter {
             id,
             certificate: Some(certified.certificate().clone()),
         });
+        inner.recent.put(&committed);
         let total = inner.head.borrow().transaction_total;
         inner.head.send_replace(Head {
             height,

@@ -19,6 +19,9 @@ pub struct CoordinatorArgs {
     /// Where it listens
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8090")]
     pub bind: SocketAddr,
+    /// Listen on an address that others reach; jobs are still ordered on this machine only
+    #[arg(long)]
+    pub public: bool,
     /// The key that attests, named in genesis: a key file or 64 hex digits
     #[arg(long, value_name = "FILE_OR_HEX")]
     pub key: String,
@@ -32,6 +35,12 @@ pub struct CoordinatorArgs {
 /// # Errors
 /// [`CliError`] if its key cannot be had or its address is taken.
 pub fn run(args: &CoordinatorArgs, output: &Output) -> Result<(), CliError> {
+    if !args.bind.ip().is_loopback() && !args.public {
+        let message = format!("{} is an address that others reach", args.bind);
+        return Err(CliError::usage("not_loopback", message).hint(
+            "this is a mock that attests what is asked for; if that is meant, add --public",
+        ));
+    }
     let passphrase = Passphrase { file: args.passphrase_file.clone() };
     let key = keystore::resolve(&args.key, &passphrase)?;
     let public_key = key.public_key();

@@ -94,6 +94,13 @@ pub fn run(args: &DevArgs, log: Option<&str>, output: &Output) -> Result<(), Cli
         tempfile::tempdir().map_err(|error| failed(Path::new("temporary directory"), &error))?;
     let config = args.load(temporary.path())?;
     super::log(log, &config.log_level, config.log_format)?;
+    if !config.coordinator.bind.ip().is_loopback() {
+        let address = config.coordinator.bind;
+        let message = format!(
+            "{address} is not a loopback address: the devnet's coordinator attests for anybody"
+        );
+        return Err(CliError::failed("not_loopback", message).hint("use 127.0.0.1 or [::1]"));
+    }
     let directory = &config.data_dir;
     fs::create_dir_all(directory).map_err(|error| failed(directory, &error))?;
     let clock = crate::clock::system();

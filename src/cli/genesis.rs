@@ -68,7 +68,7 @@ pub struct NewArgs {
     pub force: bool,
 }
 
-fn allocation(text: &str) -> Result<(Address, Amount), String> {
+pub(super) fn allocation(text: &str) -> Result<(Address, Amount), String> {
     let (address, amount) = text.split_once('=').ok_or("expected ADDRESS=AMOUNT")?;
     let address: Address = address.parse().map_err(|error| format!("{error}"))?;
     Ok((address, super::tx::amount(amount)?))

@@ -2,14 +2,18 @@
 
 use std::path::PathBuf;
 
-use ait_engine::genesis::{Authority, GenesisDocument};
-use ait_engine::types::{ChainId, VotingPower};
+use ait_engine::crypto::PublicKey;
+use ait_engine::genesis::{Allocation, Authority, CoordinatorEntry, GenesisDocument};
+use ait_engine::types::{Address, Amount, ChainId, VotingPower};
 use clap::Args;
 use serde_json::json;
 
 use super::{CliError, Output, genesis};
 use crate::config::default_file;
 use crate::keystore::{self, KeyFile, Passphrase};
+
+/// What the validator of a new chain owns unless somebody else is to: base units.
+const ALL: Amount = Amount::saturating(1_000_000_000_000_000);
 
 /// Arguments of `init`.
 #[derive(Debug, Args)]
@@ -24,6 +28,13 @@ pub struct InitArgs {
     /// Make a validator key and a genesis for a new chain of this name
     #[arg(long, value_name = "CHAIN_ID", conflicts_with = "genesis")]
     pub new_chain: Option<ChainId>,
+    /// Balance of an account of the new chain; may be repeated [default: all of a billion
+    /// tokens of a million base units to the validator]
+    #[arg(long, value_name = "ADDRESS=AMOUNT", requires = "new_chain", value_parser = genesis::allocation)]
+    pub allocate: Vec<(Address, Amount)>,
+    /// Public key of a coordinator of the new chain; may be repeated
+    #[arg(long, value_name = "PUBLIC_KEY", requires = "new_chain")]
+    pub coordinator: Vec<PublicKey>,
     /// Check this genesis document and copy it
     #[arg(long, value_name = "FILE")]
     pub genesis: Option<PathBuf>,
@@ -81,17 +92,28 @@ fn new_chain(args: &InitArgs, chain_id: ChainId) -> Result<[PathBuf; 2], CliErro
         KeyFile::encrypted(&key, &passphrase)?
     };
     let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    // Fees are due from the first block on: somebody must own something.
+    let own = [(key.public_key().address(), ALL)];
+    let allocated = if args.allocate.is_empty() { &own[..] } else { &args.allocate };
+    let accounts = allocated
+        .iter()
+        .map(|(address, balance)| Allocation { address: *address, balance: *balance, nonce: 0 })
+        .collect();
     let document = GenesisDocument {
         chain_id,
         timestamp: now.map(|d| d.as_secs()).unwrap_or_default(),
         params: [("min_fee_base".to_owned(), 10), ("min_fee_per_byte".to_owned(), 1)].into(),
-        accounts: Vec::new(),
+        accounts,
         authorities: vec![Authority {
             public_key: key.public_key(),
             weight: VotingPower::new(1).unwrap_or_default(),
             payout: None,
         }],
-        coordinators: Vec::new(),
+        coordinators: args
+            .coordinator
+            .iter()
+            .map(|public_key| CoordinatorEntry { public_key: *public_key, payout: None })
+            .collect(),
         governor: Some(key.public_key().address()),
         minter: None,
     };

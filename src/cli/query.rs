@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ait_engine::codec::Canonical;
 use ait_engine::genesis::Genesis;
 use ait_engine::transaction::Transaction;
-use ait_engine::types::{Address, TxHash};
+use ait_engine::types::{Address, BlockId, TxHash};
 use ait_net::light::{self, VerifiedHeader};
 use ait_net::rest::{RestClient, path_segment};
 use ait_net::wire::{
@@ -178,6 +178,19 @@ async fn show_block(block: &str, args: &QueryArgs, output: &Output) -> Result<()
         .map_err(|error| CliError::failed("bad_answer", format!("the block: {error}")))?;
     let header = body.checked_header().map_err(light::LightError::from)?;
     let summary = &body.summary;
+    let is_asked = block.parse().map_or_else(
+        |_| block.parse().is_ok_and(|id: BlockId| id == header.id()),
+        |height: u64| height == header.height.get(),
+    );
+    if !is_asked || body.transactions.len() as u64 != u64::from(header.transaction_count) {
+        let message = format!(
+            "asked was {block}, the answer is block {} with {} of {} transactions",
+            header.height,
+            body.transactions.len(),
+            header.transaction_count
+        );
+        return Err(CliError::failed("bad_answer", message).hint("ask another node"));
+    }
     let certified = match (&body.certificate, &asked.genesis) {
         (Some(_), Some(_)) => {
             let header = body.header.clone();
@@ -192,13 +205,13 @@ async fn show_block(block: &str, args: &QueryArgs, output: &Output) -> Result<()
         _ => "its certificate was not checked: give --genesis FILE",
     };
     let lines = [
-        format!("height        {}", summary.height),
+        format!("height        {}", header.height),
         format!("hash          {}", summary.hash),
-        format!("parent        {}", summary.parent_hash),
-        format!("time          {}", summary.timestamp),
-        format!("proposer      {}", summary.proposer),
+        format!("parent        {}", header.parent),
+        format!("time          {}", wire::rfc3339(header.time)),
+        format!("proposer      {}", header.proposer),
         format!("state root    {}", header.state_root),
-        format!("transactions  {}", summary.tx_count),
+        format!("transactions  {}", header.transaction_count),
         format!("verified here: the hash is that of the header; {certified}"),
     ];
     output.result(&raw, &lines)
@@ -266,7 +279,8 @@ async fn transaction(hash: &TxHash, args: &QueryArgs, output: &Output) -> Result
     let signed = wire::TransactionJson::from(&proved);
     let object = json!({
         "tx_hash": hash, "block_height": header.header.height, "block_hash": header.block_id,
-        "transaction": signed, "created_at": view.created_at, "outcome": view.outcome,
+        "transaction": signed, "created_at": wire::rfc3339(header.header.time), "outcome": view.outcome,
+        "not_verified": ["outcome"],
         "verification": proof,
     });
     let lines = [
@@ -275,7 +289,7 @@ async fn transaction(hash: &TxHash, args: &QueryArgs, output: &Output) -> Result
         format!("sender       {}", signed.sender),
         format!("nonce, fee   {}, {}", signed.nonce, signed.fee),
         format!("payload      {}", signed.payload),
-        format!("block        {} at {}", header.header.height, view.created_at),
+        format!("block        {} at {}", header.header.height, wire::rfc3339(header.header.time)),
         words,
     ];
     output.result(&object, &lines)
@@ -304,16 +318,28 @@ async fn transaction_proof(
 async fn receipt(receipt_id: &str, args: &QueryArgs, output: &Output) -> Result<(), CliError> {
     let asked = args.open()?;
     let segment = path_segment(receipt_id);
-    let view: ReceiptView = asked.client.get(&format!("/rpc/receipts/{segment}")).await?;
     let answer: ReceiptProof = asked.client.get(&format!("/rpc/proof/receipt/{segment}")).await?;
     let header = light::receipt(&answer, receipt_id, asked.genesis.as_ref())?;
     let (proof, words) = verified(&header);
+    let (Some(height), Some(minted)) = (answer.claimed_at, answer.minted_amount) else {
+        let message = format!("receipt {receipt_id} is not claimed; {words}");
+        return Err(CliError::failed("receipt_not_claimed", message));
+    };
+    let view: ReceiptView = asked.client.get(&format!("/rpc/receipts/{segment}")).await?;
+    // Height and amount are proved; the rest is what the node says of the receipt.
+    if (view.block_height, view.minted_amount) != (height.get(), minted.get()) {
+        let message = format!(
+            "the node shows {} minted in block {}, but proves {minted} in block {height}",
+            view.minted_amount, view.block_height
+        );
+        return Err(CliError::failed("contradiction", message).hint("ask another node"));
+    }
     let lines = [
-        format!("receipt  {}", view.receipt_id),
-        format!("job      {}", view.job_id),
-        format!("minted   {}", view.minted_amount),
-        format!("claimed  in block {} at {}", view.block_height, view.recorded_at),
+        format!("receipt  {receipt_id}"),
+        format!("minted   {minted}"),
+        format!("claimed  in block {height}"),
         words,
+        format!("as the node says: job {}, at {}", view.job_id, view.recorded_at),
     ];
     output.result(&json!({ "receipt": view, "verification": proof }), &lines)
 }

@@ -19,6 +19,9 @@ Examples:
 pub struct ReplayArgs {
     /// An archive, or a directory of archives (files that end in .ait)
     pub path: PathBuf,
+    /// Genesis document that the archive must begin with [default: the archive's own]
+    #[arg(long, value_name = "FILE")]
+    pub genesis: Option<PathBuf>,
     /// Storage engine to replay on: redb or memory
     #[arg(long, value_name = "ENGINE", default_value = "memory")]
     pub engine: StorageEngine,
@@ -82,6 +85,8 @@ pub fn run(args: &ReplayArgs, output: &Output) -> Result<(), CliError> {
             return Err(CliError::usage("diff", message).hint("for instance --diff redb,memory"));
         }
     };
+    let genesis = args.genesis.as_deref().map(super::genesis::read).transpose()?;
+    let genesis = genesis.map(|(_, genesis)| genesis);
     for path in archives(&args.path)? {
         let bar = progress::bar(output, 0, "replay");
         let replayed = replay(&path, &engines, &mut |done, total| {
@@ -89,7 +94,15 @@ pub fn run(args: &ReplayArgs, output: &Output) -> Result<(), CliError> {
             bar.set_position(done);
         });
         bar.finish_and_clear();
-        report(&path, &engines, &replayed?, output)?;
+        let replayed = replayed?;
+        if let Some(expected) = &genesis
+            && replayed.genesis_hash != expected.block_id
+        {
+            let (found, expected) = (replayed.genesis_hash, expected.block_id);
+            let message = format!("the archive's genesis is {found}, the one given is {expected}");
+            return Err(CliError::failed("other_genesis", message).hint("it is of another chain"));
+        }
+        report(&path, &engines, &replayed, output)?;
     }
     Ok(())
 }
@@ -105,6 +118,7 @@ fn report(
         "path": path,
         "engines": engines,
         "chain_id": found.chain_id,
+        "genesis_hash": found.genesis_hash,
         "blocks": found.blocks,
         "transactions": found.transactions,
         "final_height": found.final_height,
@@ -118,7 +132,8 @@ fn report(
             "{shown}: {} blocks, {} transactions on {engines}: every root is right; height {}, state {}",
             found.blocks, found.transactions, found.final_height, found.state_root
         );
-        return output.result(&object, &[line]);
+        let origin = format!("genesis {} of {}", found.genesis_hash, found.chain_id);
+        return output.result(&object, &[line, origin]);
     };
     let (height, on, what) = (difference.height, &difference.engine, &difference.what);
     let line = format!("{shown}: first difference at height {height} on {on}: {what}");

@@ -107,7 +107,10 @@ impl Served<'_> {
 }
 
 fn log_progress(progress: OpenProgress) {
-    tracing::info!(?progress, "opening the chain");
+    let OpenProgress::Replay { done, total } = progress;
+    if total > 0 && done % 100 == 0 {
+        tracing::info!(done, total, "executing the blocks after the checkpoint");
+    }
 }
 
 impl From<NodeError> for CliError {

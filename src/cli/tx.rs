@@ -50,11 +50,11 @@ pub struct SendArgs {
     #[arg(long, value_parser = amount)]
     pub fee: Option<Amount>,
     /// Nonce [default: the account's next one]
-    #[arg(long)]
-    pub nonce: Option<u64>,
+    #[arg(long, value_parser = nonce)]
+    pub nonce: Option<Nonce>,
     /// Last height at which it may be included
-    #[arg(long, value_name = "HEIGHT")]
-    pub expires_at: Option<u64>,
+    #[arg(long, value_name = "HEIGHT", value_parser = expiry)]
+    pub expires_at: Option<Height>,
     /// Wait until it is in a block
     #[arg(long)]
     pub wait: bool,
@@ -81,6 +81,16 @@ pub struct TransferArgs {
 pub(super) fn amount(text: &str) -> Result<Amount, String> {
     let value = text.parse().ok().and_then(Amount::new);
     value.ok_or_else(|| format!("{text:?} is not a whole number from 0 to {}", Amount::MAX))
+}
+
+fn nonce(text: &str) -> Result<Nonce, String> {
+    let value = text.parse().ok().and_then(Nonce::new);
+    value.ok_or_else(|| format!("{text:?} is not a whole number from 0 to {}", Nonce::MAX))
+}
+
+fn expiry(text: &str) -> Result<Height, String> {
+    let value = text.parse().ok().filter(|height| *height > 0).and_then(Height::new);
+    value.ok_or_else(|| format!("{text:?} is not a height from 1 to {}", Height::MAX))
 }
 
 /// Does it.
@@ -121,18 +131,18 @@ pub async fn submit(
     let head: Head = client.get("/rpc/head").await?;
     let nonce = match args.nonce {
         Some(nonce) => nonce,
-        None => client.account(&key.public_key().address()).await?.nonce,
+        None => {
+            let account = client.account(&key.public_key().address()).await?;
+            let next = account.pending_nonce.unwrap_or(account.nonce);
+            Nonce::new(next)
+                .ok_or_else(|| CliError::failed("bad_answer", "the node names no nonce"))?
+        }
     };
     let fee = match args.fee {
         Some(fee) => fee,
         None => least_fee(&client, &payload).await?,
     };
-    let expires_at = match args.expires_at {
-        Some(0) => return Err(CliError::usage("bad_expiry", "--expires-at 0 is before any block")),
-        other => other.and_then(Height::new),
-    };
-    let nonce = Nonce::new(nonce).unwrap_or_default();
-    let transaction = Transaction::sign(key, head.chain_id, nonce, fee, expires_at, payload);
+    let transaction = Transaction::sign(key, head.chain_id, nonce, fee, args.expires_at, payload);
     let hash = transaction.hash().to_string();
     client.send(&transaction).await?;
     let mut object = json!({

@@ -61,11 +61,6 @@ pub const KEYS: &[KeySpec] = &[
     ),
     key("coordinator.bind", "\"127.0.0.1:8090\"", "Where the mock coordinator listens."),
     key(
-        "coordinator.allowlist",
-        "[]",
-        "Hosts of coordinators that may be asked; empty: the local one only.",
-    ),
-    key(
         "p2p.bind",
         "\"127.0.0.1:7070\"",
         "Reserved for connections between nodes; nothing listens on it yet.",

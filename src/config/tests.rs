@@ -120,3 +120,28 @@ fn reads_env_files_with_comments_and_quotes() {
     let read = read_env_file("# note\nexport A=1\n B = \"two\" \nnothing\n");
     assert_eq!(read, [("A".to_owned(), "1".to_owned()), ("B".to_owned(), "two".to_owned())]);
 }
+
+#[test]
+fn origins_are_checked_before_they_reach_the_server() {
+    let problems = |origin: &str| {
+        let mut layers = Layers::default();
+        let text = format!("[rpc]\ncors_origins = [{origin:?}]\n");
+        layers.read_toml(&text, Path::new("config.toml"));
+        NodeConfig::from_layers(&layers).err()
+    };
+    for good in ["*", "https://example.org", "http://127.0.0.1:3000", "http://[::1]:80"] {
+        assert_eq!(problems(good), None, "{good}");
+    }
+    for bad in [
+        "example.org",
+        "null",
+        "",
+        "https://",
+        "https://example.org/path",
+        "ftp://x",
+        "http://a b",
+        "http://x:99999",
+    ] {
+        assert!(problems(bad).is_some(), "{bad} was taken");
+    }
+}

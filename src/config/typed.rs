@@ -84,8 +84,6 @@ pub struct StorageConfig {
 pub struct CoordinatorConfig {
     /// Where the mock coordinator listens.
     pub bind: SocketAddr,
-    /// Hosts that may be asked.
-    pub allowlist: Vec<String>,
 }
 
 /// `[genesis]`: values for a genesis that is made anew.
@@ -126,6 +124,33 @@ pub struct NodeConfig {
     pub log_level: String,
     /// Form of the log.
     pub log_format: LogFormat,
+}
+
+/// A web origin, `scheme://host[:port]` and nothing after it, or `*`.
+struct Origin(String);
+
+impl FromStr for Origin {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let is_host = |authority: &str| {
+            let port = |port: &str| port.parse::<u16>().is_ok();
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-._[]".contains(c);
+            match authority.rsplit_once(':').filter(|(_, rest)| !rest.ends_with(']')) {
+                Some((host, after)) => {
+                    !host.is_empty() && host.chars().all(|c| plain(c) || c == ':') && port(after)
+                }
+                None => !authority.is_empty() && authority.chars().all(|c| plain(c) || c == ':'),
+            }
+        };
+        let scheme = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+        let is_uri = text.parse::<warp::http::Uri>().is_ok();
+        if text == "*" || (is_uri && scheme.is_some_and(is_host)) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(())
+        }
+    }
 }
 
 struct Fields<'a> {
@@ -211,7 +236,13 @@ impl Fields<'_> {
         RpcConfig {
             bind: self.address("rpc.bind"),
             cors_origins: self
-                .list("rpc.cors_origins", "a list of origins like \"https://example.org\""),
+                .list::<Origin>(
+                    "rpc.cors_origins",
+                    "a list of origins like \"https://example.org\", or \"*\"",
+                )
+                .into_iter()
+                .map(|origin| origin.0)
+                .collect(),
             rate_limit_per_minute: self.integer("rpc.rate_limit_per_minute", 0, 100_000_000),
             rate_limit_burst: self.integer("rpc.rate_limit_burst", 1, 1_000_000),
             body_bytes_max: self.integer("rpc.body_bytes_max", 1_024, 64 * 1024 * 1024),
@@ -295,10 +326,7 @@ impl NodeConfig {
             },
             mempool: fields.mempool(),
             storage: fields.storage(),
-            coordinator: CoordinatorConfig {
-                bind: fields.address("coordinator.bind"),
-                allowlist: fields.list("coordinator.allowlist", "a list of host names"),
-            },
+            coordinator: CoordinatorConfig { bind: fields.address("coordinator.bind") },
             p2p_bind: fields.address("p2p.bind"),
             genesis: GenesisConfig {
                 mint_per_unit: fields.integer("genesis.mint_per_unit", 0, 1_000_000_000_000),

@@ -1,7 +1,9 @@
 //! The job book: which jobs exist, what they cost, and which receipt of each was attested.
 //!
 //! Pure: jobs come from [`JobBook::create`] and from [`JobBook::tick`], whose numbers
-//! follow from the book's seed. Ids are never used twice. No clock and no key here.
+//! follow from the book's seed. Ids of ordered jobs hold the time of the book's beginning,
+//! so that a book begun anew names none like one before it; simulated ones are counted,
+//! as the old mock's were. No clock and no key here.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -77,6 +79,8 @@ pub struct JobBook {
     simulated: VecDeque<String>,
     ordered: VecDeque<String>,
     next_number: u64,
+    /// When the book was begun, in seconds since 1970.
+    begun_at: u64,
     random: u64,
     counters: Counters,
 }
@@ -94,18 +98,24 @@ impl JobBook {
             simulated: VecDeque::new(),
             ordered: VecDeque::new(),
             next_number: 1,
+            begun_at: now,
             random: seed,
             counters: Counters::default(),
         };
         for (price, units) in [(50_000, 2_500), (25_000, 1_200)] {
             let (price, units) = (whole(price), whole(units));
-            book.add(Order { client: None, provider: None, units, price }, now);
+            book.add(Order { client: None, provider: None, units, price }, now, false);
         }
         book
     }
 
-    fn add(&mut self, order: Order, now: u64) -> Job {
-        let id = format!("job_{}", self.next_number);
+    fn add(&mut self, order: Order, now: u64, is_ordered: bool) -> Job {
+        let number = self.next_number;
+        let id = if is_ordered {
+            format!("job_{:x}_{number}", self.begun_at)
+        } else {
+            format!("job_{number}")
+        };
         self.next_number = self.next_number.saturating_add(1);
         let counters = &mut self.counters;
         counters.submitted = counters.submitted.saturating_add(1);
@@ -118,7 +128,7 @@ impl JobBook {
 
     /// Adds a job that somebody ordered.
     pub fn create(&mut self, order: Order, now: u64) -> Job {
-        let job = self.add(order, now);
+        let job = self.add(order, now, true);
         self.ordered.push_back(job.id.clone());
         if self.ordered.len() > ORDERED_JOB_COUNT_MAX
             && let Some(oldest) = self.ordered.pop_front()
@@ -141,7 +151,7 @@ impl JobBook {
             units: whole(units),
             price: whole(price),
         };
-        let job = self.add(order, now);
+        let job = self.add(order, now, false);
         let counters = &mut self.counters;
         counters.duration_ms_sum = counters.duration_ms_sum.saturating_add(duration_ms);
         let result = if is_failure { &mut counters.failed } else { &mut counters.completed };

@@ -12,12 +12,12 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use warp::Filter;
-use warp::http::StatusCode;
+use warp::http::{Method, StatusCode};
 use warp::reply::Response;
 
 use super::Coordinator;
 use super::routes::{error, routes, unix_seconds};
-use crate::http::{ClientRate, HttpLimits};
+use crate::http::{Client, ClientRate, HttpLimits};
 
 /// The port that the old mock had.
 pub const DEFAULT_PORT: u16 = 8090;
@@ -72,9 +72,22 @@ pub async fn serve(
 async fn run(listener: TcpListener, coordinator: Coordinator, shutdown: impl Future<Output = ()>) {
     let rate = Arc::new(ClientRate::new(RATE_PER_MINUTE, RATE_BURST));
     let filter = routes(coordinator.clone()).boxed();
-    let service = move |request, peer: SocketAddr| {
-        let allowed = rate.check(peer.ip()).is_ok();
-        answer(filter.clone(), request, allowed)
+    let service = move |request: hyper::Request<hyper::body::Incoming>, peer: SocketAddr| {
+        let client = Client::of(peer, request.version(), request.headers(), &[]);
+        let refusal = if rate.check(peer.ip()).is_err() {
+            let (detail, hint) = ("too many requests from this address", "wait a second");
+            Some(error(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail, hint))
+        } else if request.method() == Method::POST
+            && request.uri().path().starts_with("/v1/jobs")
+            && !client.local
+        {
+            let detail = "jobs are ordered by programs on the coordinator's own machine only";
+            let hint = "a proxy or a page of another site is not this machine";
+            Some(error(StatusCode::FORBIDDEN, "not_local", detail, hint))
+        } else {
+            None
+        };
+        answer(filter.clone(), request, refusal)
     };
     let limits = HttpLimits {
         connections_max: CONNECTION_COUNT_MAX,
@@ -90,7 +103,7 @@ async fn run(listener: TcpListener, coordinator: Coordinator, shutdown: impl Fut
         }
     };
     tokio::select! {
-        () = crate::http::serve(listener, limits, service, shutdown) => {}
+        () = crate::http::serve(listener, limits, &[], service, shutdown) => {}
         () = simulate => {}
     }
 }
@@ -100,11 +113,10 @@ type Routes = warp::filters::BoxedFilter<(Response,)>;
 async fn answer(
     filter: Routes,
     request: hyper::Request<hyper::body::Incoming>,
-    allowed: bool,
+    refusal: Option<Response>,
 ) -> Response {
-    if !allowed {
-        let (detail, hint) = ("too many requests from this address", "wait a second");
-        return error(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail, hint);
+    if let Some(refusal) = refusal {
+        return refusal;
     }
     let service = TowerToHyperService::new(warp::service(filter));
     let answered = Service::call(&service, request);

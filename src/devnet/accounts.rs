@@ -101,6 +101,18 @@ impl DevAccounts {
         }
     }
 
+    /// As [`DevAccounts::resolve`], without remembering a name.
+    ///
+    /// # Errors
+    /// [`NameError`] if it is neither an address nor a plain name.
+    pub fn peek(&self, text: &str) -> Result<Address, NameError> {
+        match text.parse() {
+            Ok(address) => Ok(address),
+            Err(_) if is_plain_name(text) => Ok(self.secret_key(text).public_key().address()),
+            Err(error) => Err(NameError { address: error }),
+        }
+    }
+
     fn remember(&self, name: &str) -> Address {
         if let Some(address) = self.names().by_name.get(name) {
             return *address;
@@ -109,7 +121,10 @@ impl DevAccounts {
         let mut names = self.names();
         if names.by_name.insert(name.to_owned(), address).is_none() {
             names.by_address.insert(address, name.to_owned());
-            names.order.push_back(address);
+            // The funded ones are never forgotten.
+            if !super::FUNDED_NAMES.contains(&name) {
+                names.order.push_back(address);
+            }
         }
         if names.order.len() > NAME_COUNT_MAX
             && let Some(oldest) = names.order.pop_front()

@@ -13,6 +13,12 @@ pub enum KeystoreError {
         /// Why.
         source: std::io::Error,
     },
+    /// Neither a file nor a key, but nearly one.
+    #[error("the key given is neither a file nor 64 hex digits: it has {length} characters")]
+    NearlyHex {
+        /// Its length.
+        length: usize,
+    },
     /// Others may read the file.
     #[error("{} can be read by others (mode {found:03o}, expected 600)", .path.display())]
     Permissions {
@@ -79,6 +85,7 @@ impl KeystoreError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Io { .. } => "key_file_io",
+            Self::NearlyHex { .. } => "key_malformed",
             Self::Permissions { .. } => "key_file_permissions",
             Self::Exists { .. } => "key_file_exists",
             Self::Malformed { .. } => "key_file_malformed",
@@ -100,6 +107,7 @@ impl KeystoreError {
                 "a key is the path of a key file or 64 hex digits; make one with: ait-node key new --out {}",
                 path.display()
             ),
+            Self::NearlyHex { .. } => "a key is 64 hex digits, with or without 0x".to_owned(),
             Self::Permissions { path, .. } => format!("run: chmod 600 {}", path.display()),
             Self::Exists { .. } => {
                 "choose another path, or add --force to replace the key in it for ever".to_owned()

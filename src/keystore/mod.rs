@@ -308,6 +308,14 @@ pub fn resolve(argument: &str, passphrase: &Passphrase) -> Result<SecretKey, Key
     if let Ok(seed) = parse_hex32(argument) {
         return Ok(SecretKey::from_seed(seed));
     }
+    // A mistyped secret is taken for a path: it must not be repeated in a message or a log.
+    let digits = argument.bytes().filter(u8::is_ascii_hexdigit).count();
+    if !Path::new(argument).exists()
+        && (40..=80).contains(&argument.len())
+        && digits * 10 >= argument.len() * 9
+    {
+        return Err(KeystoreError::NearlyHex { length: argument.len() });
+    }
     KeyFile::read(Path::new(argument))?.unlock(passphrase)
 }
 

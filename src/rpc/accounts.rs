@@ -26,11 +26,13 @@ pub(super) async fn balance_of(call: Call) -> Answer {
 }
 
 async fn balance_at(call: &Call, address: String) -> Answer {
-    let resolved = call.api.resolve(&address)?;
+    let resolved = call.resolve(&address)?;
     let read = move |api: &Api| {
         let account = api.chain.account(&resolved)?.unwrap_or_default();
         let stats = api.chain.index().account(&resolved)?;
+        let pending = api.mempool.next_nonce(&resolved, account.nonce);
         Ok(AccountBalance {
+            pending_nonce: Some(pending.get()).filter(|next| *next != account.nonce.get()),
             address,
             balance: account.balance.get(),
             nonce: account.nonce.get(),

@@ -1,6 +1,5 @@
 //! Administration: the faucet and parameters of a devnet, and the token that guards them.
 
-use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use zeroize::Zeroizing;
 use super::call::{Answer, Call, integer_field, json};
 use super::dev::{DevEdge, submit_next};
 use super::{Api, ApiError};
+use crate::mempool::TxStatus;
 
 /// How long a mint or a change of parameters waits for its block.
 const COMMIT_WAIT: Duration = Duration::from_secs(20);
@@ -35,6 +35,15 @@ impl AdminToken {
     /// # Errors
     /// When the file cannot be read or written, or holds fewer than 32 characters.
     pub fn load_or_create(path: &Path) -> std::io::Result<Self> {
+        if let Ok(metadata) = std::fs::metadata(path) {
+            let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
+            if mode & 0o077 != 0 {
+                let message = format!(
+                    "the admin token can be read by others (mode {mode:03o}); chmod 600 it, or delete it for a new one"
+                );
+                return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, message));
+            }
+        }
         match std::fs::read_to_string(path) {
             Ok(text) if text.trim().len() >= 32 => Ok(Self(Zeroizing::new(text.trim().to_owned()))),
             Ok(_) => Err(std::io::Error::new(
@@ -50,12 +59,7 @@ impl AdminToken {
         let mut bytes = Zeroizing::new([0; 32]);
         getrandom::fill(bytes.as_mut_slice()).map_err(std::io::Error::other)?;
         let token = Zeroizing::new(hex::encode(bytes.as_slice()));
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path)?;
-        writeln!(file, "{}", token.as_str())?;
-        file.sync_all()?;
+        crate::keystore::write_private(path, &format!("{}\n", token.as_str()))?;
         Ok(Self(token))
     }
 
@@ -99,7 +103,7 @@ pub(super) async fn mint(call: Call) -> Answer {
     let text = body.get("address").and_then(Value::as_str).ok_or_else(|| {
         ApiError::unprocessable("address_invalid", "address is missing", "send address and amount")
     })?;
-    let to = call.api.resolve(text)?;
+    let to = call.resolve(text)?;
     let amount = Amount::new(integer_field(&body, "amount")?).filter(|a| *a > Amount::ZERO);
     let amount = amount.ok_or_else(|| {
         let hint = "use an integer from 1 to 2^63 - 1";
@@ -160,9 +164,16 @@ async fn wait_for(call: &Call, hash: TxHash) -> Result<(), ApiError> {
     let committed = async {
         loop {
             let find = move |api: &Api| Ok(api.chain.index().transaction(&hash)?);
-            if call.read_index(find).await?.is_some() || head.changed().await.is_err() {
+            if call.read_index(find).await?.is_some() {
                 return Ok::<_, ApiError>(());
             }
+            if let TxStatus::Dropped(dropped) = call.api.mempool.status(&hash) {
+                let (code, detail) = (dropped.reason.code(), dropped.reason.to_string());
+                let hint = "correct the request and send it again";
+                return Err(ApiError::new(StatusCode::BAD_REQUEST, code, detail, hint));
+            }
+            // Looked at now and then as well: a drop makes no block.
+            let _ = tokio::time::timeout(Duration::from_millis(200), head.changed()).await;
         }
     };
     tokio::time::timeout(COMMIT_WAIT, committed).await.map_err(|_| {
@@ -190,6 +201,9 @@ mod tests {
         assert!(!again.matches(&token.reveal()[1..]));
         assert!(!again.matches(""));
         assert_eq!(format!("{token:?}"), "AdminToken");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(AdminToken::load_or_create(&path).unwrap_err().to_string().contains("640"));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         std::fs::write(&path, "short").unwrap();
         assert!(AdminToken::load_or_create(&path).is_err());
     }

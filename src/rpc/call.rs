@@ -1,6 +1,5 @@
 //! One request as handlers see it: who asks, what was in the path, the query and the body.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,15 +8,19 @@ use ait_net::wire::read_integer;
 use serde::Serialize;
 use serde_json::Value;
 use warp::Reply;
-use warp::http::{HeaderMap, header};
+use warp::http::{HeaderMap, StatusCode};
 use warp::hyper::body::Bytes;
 use warp::reply::Response;
 
 use super::{Api, ApiError};
 use crate::chain::ChainError;
+use crate::http::Client;
 
 /// How long a reader waits for an index that is behind.
 const INDEX_WAIT: Duration = Duration::from_secs(2);
+
+/// How long a request waits for its turn to read.
+const READ_WAIT: Duration = Duration::from_secs(5);
 
 /// What a handler gives.
 pub(super) type Answer = Result<Response, ApiError>;
@@ -25,51 +28,6 @@ pub(super) type Answer = Result<Response, ApiError>;
 /// A JSON answer.
 pub(super) fn json<T: Serialize>(body: &T) -> Answer {
     Ok(warp::reply::json(body).into_response())
-}
-
-/// Who asks.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Client {
-    /// Address of the client, behind a trusted proxy that of its last hop before it.
-    pub ip: IpAddr,
-    /// Whether it is a program on this machine that asks directly: not through a proxy,
-    /// and not a web page of another site in somebody's browser.
-    pub local: bool,
-}
-
-impl Client {
-    pub(super) fn of(peer: SocketAddr, headers: &HeaderMap, trusted: &[IpAddr]) -> Self {
-        let forwarded = headers.get_all("x-forwarded-for");
-        let hops: Vec<&str> =
-            forwarded.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).collect();
-        let mut ip = peer.ip();
-        if trusted.contains(&ip) {
-            // The last hop that is none of ours: what stands before it is only claimed.
-            let foreign = hops.iter().rev().filter_map(|hop| hop.trim().parse::<IpAddr>().ok());
-            ip = foreign.into_iter().find(|hop| !trusted.contains(hop)).unwrap_or(ip);
-        }
-        let direct = hops.is_empty() && !headers.contains_key(header::FORWARDED);
-        let local = peer.ip().is_loopback() && direct && is_local_origin(headers);
-        Self { ip, local }
-    }
-}
-
-/// Whether the request is not sent by a page of another machine's site.
-fn is_local_origin(headers: &HeaderMap) -> bool {
-    let host_of = |text: &str| {
-        let text = text.split_once("://").map_or(text, |(_, rest)| rest);
-        let host = if text.starts_with('[') {
-            text.split_once(']').map_or(text, |(host, _)| host.trim_start_matches('['))
-        } else {
-            text.split_once(':').map_or(text, |(host, _)| host)
-        };
-        host.eq_ignore_ascii_case("localhost")
-            || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    };
-    // The host as well: a foreign name may be made to point here.
-    [header::ORIGIN, header::HOST]
-        .iter()
-        .all(|name| headers.get(name).is_none_or(|value| value.to_str().is_ok_and(host_of)))
 }
 
 /// The parameters behind the question mark; unknown ones are ignored.
@@ -153,7 +111,23 @@ impl Call {
 
     /// The address in the path: one, or a development account's name.
     pub(super) fn address(&self) -> Result<Address, ApiError> {
-        self.api.resolve(self.param(0))
+        self.resolve(self.param(0))
+    }
+
+    /// An address, or a development account's name where there are any. Only a program on
+    /// this machine makes the node remember names.
+    pub(super) fn resolve(&self, text: &str) -> Result<Address, ApiError> {
+        let result = match &self.api.dev {
+            Some(dev) if self.client.local => {
+                dev.names.speak(text).map_err(|error| error.to_string())
+            }
+            Some(dev) => dev.names.peek(text).map_err(|error| error.to_string()),
+            None => text.parse::<Address>().map_err(|error| error.to_string()),
+        };
+        result.map_err(|detail| {
+            let hint = "use a bech32m address that begins with ait1";
+            ApiError::unprocessable("address_invalid", detail, hint)
+        })
     }
 
     /// The transaction hash in the path.
@@ -189,8 +163,22 @@ impl Call {
         &self,
         read: impl FnOnce(&Api) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
+        let busy = || {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            let detail = "as many requests are being read as this node reads at once";
+            let error = ApiError::new(status, "busy", detail, "try again in a moment");
+            ApiError { retry_after: Some(Duration::from_secs(1)), ..error }
+        };
+        let permit = Arc::clone(&self.api.reads).acquire_owned();
+        let permit = tokio::time::timeout(READ_WAIT, permit).await.map_err(|_| busy())?;
+        let permit = permit.map_err(|_| busy())?;
         let api = Arc::clone(&self.api);
-        match tokio::task::spawn_blocking(move || read(&api)).await {
+        let reading = tokio::task::spawn_blocking(move || {
+            // Held until the reading is over, also if its client has gone.
+            let _permit = permit;
+            read(&api)
+        });
+        match reading.await {
             Ok(result) => result,
             Err(_) => Err(ChainError::Stopped { what: "a reading task" }.into()),
         }
@@ -218,36 +206,6 @@ pub(super) fn integer_field(body: &Value, name: &'static str) -> Result<u64, Api
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
-    }
-
-    #[test]
-    fn only_a_program_on_this_machine_is_local() {
-        let here: SocketAddr = "127.0.0.1:5000".parse().unwrap();
-        let there: SocketAddr = "192.0.2.7:5000".parse().unwrap();
-        let local = |peer, pairs: &[_]| Client::of(peer, &headers(pairs), &[]).local;
-        assert!(local(here, &[]));
-        assert!(local(here, &[("host", "127.0.0.1:8080")]));
-        assert!(local(here, &[("host", "[::1]:8080"), ("origin", "http://localhost:3000")]));
-        assert!(!local(there, &[]));
-        assert!(!local(here, &[("x-forwarded-for", "192.0.2.7")]));
-        assert!(!local(here, &[("forwarded", "for=192.0.2.7")]));
-        assert!(!local(here, &[("origin", "https://example.org")]));
-        assert!(!local(here, &[("origin", "null")]));
-        assert!(!local(here, &[("host", "rebound.example.org:8080")]));
-    }
-
-    #[test]
-    fn believes_forwarded_addresses_of_trusted_proxies_only() {
-        let proxy: SocketAddr = "10.0.0.1:1".parse().unwrap();
-        let claimed = headers(&[("x-forwarded-for", "1.1.1.1, 192.0.2.7, 10.0.0.2")]);
-        let trusted = ["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
-        let ip = |trusted: &[IpAddr]| Client::of(proxy, &claimed, trusted).ip.to_string();
-        assert_eq!(ip(&[]), "10.0.0.1");
-        assert_eq!(ip(&trusted), "192.0.2.7");
-    }
 
     #[test]
     fn pages_have_the_old_bounds_and_words() {

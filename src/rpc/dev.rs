@@ -72,7 +72,7 @@ pub(super) async fn submit_unsigned(
         Some(_) => Amount::saturating(integer_field(body, "fee")?),
     };
     let payload = match kind {
-        Kind::Transfer => transfer(&call.api, body)?,
+        Kind::Transfer => transfer(call, body)?,
         Kind::ReceiptClaim => claim(call, dev, &key.public_key().address()).await?,
         Kind::ParamSet | Kind::Mint | Kind::ProviderBind => {
             let detail = format!("Value error, unsupported transaction type: {}", kind.name());
@@ -83,7 +83,7 @@ pub(super) async fn submit_unsigned(
     submit_next(&call.api, dev, &key, fee, payload).await
 }
 
-fn transfer(api: &Api, body: &Value) -> Result<Payload, ApiError> {
+fn transfer(call: &Call, body: &Value) -> Result<Payload, ApiError> {
     let mut payload = body.get("payload").cloned().unwrap_or(Value::Null);
     // The old proposer read the recipient beside the payload as well.
     if payload.is_object()
@@ -95,7 +95,7 @@ fn transfer(api: &Api, body: &Value) -> Result<Payload, ApiError> {
     }
     for name in ["to", "recipient"] {
         if let Some(Value::String(text)) = payload.get(name) {
-            payload[name] = json!(api.resolve(text)?);
+            payload[name] = json!(call.resolve(text)?);
         }
     }
     payload_from_json(Kind::Transfer, &payload).map_err(|error| {

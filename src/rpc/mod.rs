@@ -46,6 +46,8 @@ pub use admin::AdminToken;
 pub use dev::DevEdge;
 pub use error::ApiError;
 
+/// Reads of storage at once; each may hold a block of the largest size.
+const READ_COUNT_MAX: usize = 32;
 /// Mints a minute that one client may ask a faucet for, and at once.
 const FAUCET_RATE: (u32, u32) = (600, 200);
 
@@ -89,6 +91,8 @@ struct Api {
     rate: ClientRate,
     faucet_rate: ClientRate,
     subscribers: Arc<Semaphore>,
+    /// Reads of storage at once.
+    reads: Arc<Semaphore>,
     closing: watch::Receiver<bool>,
 }
 
@@ -99,18 +103,6 @@ impl std::fmt::Debug for Api {
 }
 
 impl Api {
-    /// An address, or a development account's name where there are any.
-    fn resolve(&self, text: &str) -> Result<Address, ApiError> {
-        let result = match &self.dev {
-            Some(dev) => dev.names.speak(text).map_err(|error| error.to_string()),
-            None => text.parse::<Address>().map_err(|error| error.to_string()),
-        };
-        result.map_err(|detail| {
-            let hint = "use a bech32m address that begins with ait1";
-            ApiError::unprocessable("address_invalid", detail, hint)
-        })
-    }
-
     /// The name under which an account was spoken of here, or its address.
     fn shown(&self, address: &Address) -> String {
         let name = self.dev.as_ref().and_then(|dev| dev.names.spoken(address));
@@ -171,6 +163,7 @@ pub async fn serve(
         header_timeout: options.header_timeout,
         idle_timeout: options.idle_timeout,
     };
+    let trusted = options.trusted_proxies.clone();
     let (close, closing) = watch::channel(false);
     let Backend { chain, mempool, ingress, health, proposer, storage_engine, .. } = backend;
     let Backend { clock, metrics, admin_token, dev, .. } = backend;
@@ -178,6 +171,7 @@ pub async fn serve(
         rate: ClientRate::new(options.rate_limit_per_minute, options.rate_limit_burst),
         faucet_rate: ClientRate::new(FAUCET_RATE.0, FAUCET_RATE.1),
         subscribers: Arc::new(Semaphore::new(options.websocket_subscribers_max)),
+        reads: Arc::new(Semaphore::new(READ_COUNT_MAX)),
         chain,
         mempool,
         ingress,
@@ -198,5 +192,8 @@ pub async fn serve(
         // Subscriptions end first, so that nothing waits for them.
         close.send_replace(true);
     };
-    Ok((local, tokio::spawn(crate::http::serve(listener, limits, service, closed))))
+    let serving = async move {
+        crate::http::serve(listener, limits, &trusted, service, closed).await;
+    };
+    Ok((local, tokio::spawn(serving)))
 }

@@ -38,7 +38,7 @@ pub(super) async fn supply(call: Call) -> Answer {
         Ok(SupplyView {
             total_supply: supply.total.get(),
             minted: supply.minted.get(),
-            height: api.chain.head().height.get(),
+            height: api.chain.state_height().get(),
         })
     };
     json(&call.read(read).await?)
@@ -48,7 +48,7 @@ pub(super) async fn supply(call: Call) -> Answer {
 pub(super) async fn validators(call: Call) -> Answer {
     let read = |api: &Api| {
         let set = api.chain.validators()?;
-        let height = api.chain.head().height;
+        let height = api.chain.state_height();
         Ok(ValidatorList {
             validators: ValidatorJson::list(&set),
             total_power: set.iter().map(|validator| validator.power.get()).sum(),

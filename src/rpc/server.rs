@@ -12,24 +12,26 @@ use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use warp::filters::BoxedFilter;
-use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use warp::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use warp::hyper::body::Bytes;
 use warp::path::FullPath;
 use warp::reply::Response;
 use warp::ws::Ws;
 use warp::{Buf, Filter, Rejection, Reply};
 
-use super::call::{Call, Client, Query};
+use super::call::{Call, Query};
 use super::route::{Found, Route, find};
 use super::routes::ROUTES;
 use super::{Api, ApiError, subscribe};
+use crate::http::Client;
 use crate::telemetry::metrics;
 
 /// Longest request id that is taken over from a client.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
+/// The other end of the connection, and the version that it speaks.
 #[derive(Clone, Copy)]
-struct Peer(SocketAddr);
+struct Peer(SocketAddr, Version);
 
 /// Answers one request of one connection.
 pub(super) async fn answer(
@@ -37,7 +39,8 @@ pub(super) async fn answer(
     mut request: Request<Incoming>,
     peer: SocketAddr,
 ) -> Response {
-    request.extensions_mut().insert(Peer(peer));
+    let version = request.version();
+    request.extensions_mut().insert(Peer(peer, version));
     let service = TowerToHyperService::new(warp::service(routes));
     match service.call(request).await {
         Ok(response) => response,
@@ -50,7 +53,9 @@ pub(super) fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let api = Arc::clone(api);
     let origins = api.options.cors_origins.clone();
     let with = warp::any().map(move || Arc::clone(&api));
-    let query = warp::query::<Vec<(String, String)>>().or(warp::any().map(Vec::new)).unify();
+    // None: a query that is there and cannot be read.
+    let query = warp::query::<Vec<(String, String)>>().map(Some);
+    let query = query.or(warp::any().map(|| None)).unify();
     let socket = warp::path!("rpc" / "ws" / String)
         .and(warp::ws())
         .and(warp::header::headers_cloned())
@@ -71,7 +76,13 @@ pub(super) fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     }
     let cors = warp::cors()
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers(["content-type", "authorization", "x-api-key", "x-request-id"])
+        .allow_headers([
+            "content-type",
+            "authorization",
+            "x-api-key",
+            "x-admin-token",
+            "x-request-id",
+        ])
         .expose_headers(["x-request-id", "x-next-cursor", "retry-after"]);
     let cors = if origins.iter().any(|origin| origin == "*") {
         cors.allow_any_origin()
@@ -90,35 +101,49 @@ async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
         let hint = "see /docs";
         ApiError::new(StatusCode::BAD_REQUEST, "bad_request", "the request cannot be read", hint)
     };
-    Ok(error.into_response(""))
+    let id = request_id(&HeaderMap::new());
+    Ok(with_id(error.into_response(&id), &id))
+}
+
+fn with_id(mut response: Response, id: &str) -> Response {
+    if let Ok(id) = HeaderValue::from_str(id) {
+        response.headers_mut().insert("x-request-id", id);
+    }
+    response
 }
 
 async fn upgrade(
     topic: String,
     ws: Ws,
     headers: HeaderMap,
-    Peer(peer): Peer,
+    Peer(peer, version): Peer,
     api: Arc<Api>,
 ) -> Response {
     let id = request_id(&headers);
-    let client = Client::of(peer, &headers, &api.options.trusted_proxies);
-    let allowed = api.rate.check(client.ip).map_err(ApiError::rate_limited);
+    let client = Client::of(peer, version, &headers, &api.options.trusted_proxies);
+    let began = Instant::now();
+    let allowed = api.rate.check(client.ip).map_err(|wait| {
+        metrics::rate_limited();
+        ApiError::rate_limited(wait)
+    });
     let upgraded = allowed.and_then(|()| subscribe::upgrade(api, &topic, ws));
-    upgraded.unwrap_or_else(|error| error.into_response(&id))
+    let response = upgraded.unwrap_or_else(|error| error.into_response(&id));
+    metrics::request("subscribe", response.status(), began.elapsed());
+    with_id(response, &id)
 }
 
 async fn handle<B: Buf>(
     method: Method,
     path: FullPath,
-    query: Vec<(String, String)>,
+    query: Option<Vec<(String, String)>>,
     headers: HeaderMap,
-    Peer(peer): Peer,
+    Peer(peer, version): Peer,
     body: impl Stream<Item = Result<B, warp::Error>> + Send,
     api: Arc<Api>,
 ) -> Response {
     let began = Instant::now();
     let id = request_id(&headers);
-    let client = Client::of(peer, &headers, &api.options.trusted_proxies);
+    let client = Client::of(peer, version, &headers, &api.options.trusted_proxies);
     let (route, result) = match admit(&api, &method, path.as_str(), client) {
         Ok((route, params)) => {
             let body = if *route.method == Method::POST {
@@ -128,8 +153,9 @@ async fn handle<B: Buf>(
             } else {
                 Ok(Bytes::new())
             };
-            let result = match body {
-                Ok(body) => {
+            let query = query.ok_or_else(bad_query);
+            let result = match body.and_then(|body| Ok((body, query?))) {
+                Ok((body, query)) => {
                     let query = Query(query);
                     (route.handler)(Call { api, params, query, headers, body, client }).await
                 }
@@ -140,7 +166,7 @@ async fn handle<B: Buf>(
         Err(error) => (None, Err(error)),
     };
     let code = result.as_ref().err().map_or("", |error| error.code);
-    let mut response = match result {
+    let response = match result {
         Ok(response) => response,
         Err(error) => error.into_response(&id),
     };
@@ -152,10 +178,7 @@ async fn handle<B: Buf>(
     } else {
         tracing::debug!(request_id = id, route = name, status, code, "request");
     }
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert("x-request-id", id);
-    }
-    response
+    with_id(response, &id)
 }
 
 /// The endpoint of a request, if this client may ask it now.
@@ -182,6 +205,11 @@ fn admit(
             Err(ApiError { hint, ..ApiError::not_found("Not Found") })
         }
     }
+}
+
+fn bad_query() -> ApiError {
+    let detail = "what stands behind the question mark cannot be read";
+    ApiError::unprocessable("query_invalid", detail, "use name=value pairs, percent-encoded")
 }
 
 fn slow_body() -> ApiError {

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json as object};
 
 use super::call::{Answer, Call, json};
-use super::{Api, ApiError, dev};
+use super::{ApiError, dev};
 use crate::ingress::Submitted;
 use crate::receipts::ClaimBody;
 
@@ -55,7 +55,8 @@ fn kind_of(body: &Value, default: Option<Kind>) -> Result<Kind, ApiError> {
 }
 
 async fn submit(call: &Call, body: Value, kind: Kind) -> Result<Submitted, ApiError> {
-    if body.get("sig").is_none_or(Value::is_null) {
+    // Old scripts also leave it empty.
+    if body.get("sig").is_none_or(|sig| sig.is_null() || sig == "") {
         return dev::submit_unsigned(call, &body, kind).await;
     }
     let transaction = signed(call, body, kind)?;
@@ -109,7 +110,7 @@ pub(super) async fn estimate_fee(call: Call) -> Answer {
         ApiError::unprocessable("payload_invalid", error.to_string(), "send a smaller payload")
     })?;
     let payload_bytes = canonical.canonical().len();
-    let encoded = payload_length(&call.api, kind, body, &text).unwrap_or(payload_bytes);
+    let encoded = payload_length(&call, kind, body, &text).unwrap_or(payload_bytes);
     let settings = call.read(|api| Ok(api.chain.settings()?)).await?;
     let params = settings.params;
     let over = || {
@@ -131,7 +132,7 @@ pub(super) async fn estimate_fee(call: Call) -> Answer {
 }
 
 /// Length of the payload in the encoding that the chain charges for, if it is whole.
-fn payload_length(api: &Api, kind: Kind, body: Value, text: &str) -> Option<usize> {
+fn payload_length(call: &Call, kind: Kind, body: Value, text: &str) -> Option<usize> {
     if kind == Kind::ReceiptClaim
         && let Ok(ClaimBody::Signed(claim)) = ClaimBody::read(text.as_bytes())
     {
@@ -140,7 +141,7 @@ fn payload_length(api: &Api, kind: Kind, body: Value, text: &str) -> Option<usiz
     let mut payload = body.get("payload")?.clone();
     for name in ["to", "recipient"] {
         if let Some(Value::String(text)) = payload.get(name) {
-            payload[name] = object!(api.resolve(text).ok()?);
+            payload[name] = object!(call.resolve(text).ok()?);
         }
     }
     Some(payload_from_json(kind, &payload).ok()?.byte_count())

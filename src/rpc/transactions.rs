@@ -81,7 +81,14 @@ fn explain(api: &Api, hash: &TxHash) -> Result<WhyResponse, ApiError> {
             why.detail = dropped.reason.to_string();
             why.hint = Some("sign it again with what the detail asks for".to_owned());
         }
-        TxStatus::Unknown => {}
+        TxStatus::Unknown => {
+            let (head, indexed) = (api.chain.head().height, api.chain.indexed_height());
+            let behind = head.get().saturating_sub(indexed.get());
+            if behind > 0 {
+                why.detail =
+                    format!("not seen, but the index is {behind} blocks behind: ask again");
+            }
+        }
     }
     Ok(why)
 }
@@ -147,17 +154,21 @@ pub(super) async fn pending(call: Call) -> Answer {
             .ok_or_else(|| ApiError::page(format!("limit must be between 1 and {PENDING_MAX}")))?,
     };
     let after = call.query.get("cursor").map(|cursor| cursor.parse().map_err(|_| bad_cursor()));
-    let listed =
-        call.api.mempool.list(usize::try_from(limit).unwrap_or(usize::MAX), after.transpose()?);
-    let last = listed.last().map(|last| last.seq);
-    let list: Vec<_> = listed
-        .iter()
-        .map(|item| PendingTransaction {
-            hash: item.transaction.hash().to_string(),
-            added_at_ms: item.added_at.get(),
-            transaction: TransactionJson::from(item.transaction.transaction()),
-        })
-        .collect();
+    let after = after.transpose()?;
+    let read = move |api: &Api| {
+        let listed = api.mempool.list(usize::try_from(limit).unwrap_or(usize::MAX), after);
+        let last = listed.last().map(|last| last.seq);
+        let list: Vec<_> = listed
+            .iter()
+            .map(|item| PendingTransaction {
+                hash: item.transaction.hash().to_string(),
+                added_at_ms: item.added_at.get(),
+                transaction: TransactionJson::from(item.transaction.transaction()),
+            })
+            .collect();
+        Ok((list, last))
+    };
+    let (list, last) = call.read(read).await?;
     let mut response = json(&list)?;
     // The list is bare for old clients: the cursor travels beside it.
     if let Some(last) = last {

@@ -74,6 +74,9 @@ pub struct AccountBalance {
     pub balance: u64,
     /// The next nonce that it must use.
     pub nonce: u64,
+    /// The next nonce after its pending transactions; absent if none is pending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_nonce: Option<u64>,
     /// Time of the last block that touched it; absent for an unused account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<String>,
