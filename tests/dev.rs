@@ -162,11 +162,9 @@ fn a_kill_loses_nothing_that_was_acknowledged() {
         devnet.committed(hash);
     }
     nonce = devnet.nonce("alice");
-    assert_eq!(
-        nonce,
-        accepted.len() as u64,
-        "a transaction stands in the chain that nobody got an answer to"
-    );
+    // At each kill an answer may have been lost for each of the two senders.
+    let (least, most) = (accepted.len() as u64, accepted.len() as u64 + 2 * rounds);
+    assert!((least..=most).contains(&nonce), "{least} <= {nonce} <= {most}");
     let head = devnet.get("/rpc/head").1;
     devnet.kill();
     let archive = directory.path().join("chain.ait");
