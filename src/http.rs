@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warp::http::{HeaderMap, Version, header};
@@ -37,7 +38,8 @@ pub struct HttpLimits {
     pub connections_max: usize,
     /// Time that a new connection has to send the head of its first request.
     pub header_timeout: Duration,
-    /// Time that a kept connection may be silent, or take for the head of a later request.
+    /// Time that a kept connection may be silent, take for the head of a later request, or not
+    /// take what is sent to it.
     pub idle_timeout: Duration,
 }
 
@@ -69,6 +71,11 @@ pub async fn serve<S, F>(
         else {
             continue;
         };
+        // A client that does not take its answer is cut as well.
+        let patience = Some(limits.idle_timeout);
+        if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(patience) {
+            tracing::debug!(%error, "a connection has no time-out for writing");
+        }
         let service = service.clone();
         let (first, mut first_seen) = tokio::sync::watch::channel(false);
         let service = hyper::service::service_fn(move |request| {
@@ -382,6 +389,29 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         let mut rest = Vec::new();
         assert_eq!(slow.read_to_end(&mut rest).await.unwrap_or(0), 0);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_take_its_answer_is_cut() {
+        let limits = HttpLimits {
+            connections_max: 1,
+            header_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_millis(500),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = |_, _| async { vec![0_u8; 64 << 20].into_response() };
+        tokio::spawn(serve(listener, limits, &[], answer, std::future::pending()));
+        let ask = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+        let mut deaf = TcpStream::connect(address).await.unwrap();
+        deaf.write_all(ask).await.unwrap();
+        // The only place becomes free once the deaf one is cut.
+        let mut next = TcpStream::connect(address).await.unwrap();
+        next.write_all(ask).await.unwrap();
+        let mut start = [0; 12];
+        let read = tokio::time::timeout(Duration::from_secs(30), next.read_exact(&mut start));
+        read.await.expect("the deaf client is not cut").unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
     }
 
     #[tokio::test]

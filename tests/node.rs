@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 
 use ait_engine::block::CertifiedBlock;
 use ait_engine::crypto::SecretKey;
+use ait_engine::params::{ParamChange, ParamSet};
 use ait_engine::state::{Account, Claim, Key};
 use ait_engine::transaction::{Payload, Transaction};
-use ait_engine::types::{Address, Amount, Height, Nonce};
+use ait_engine::types::{Address, Amount, Height, Nonce, Round};
 use ait_net::rest::{RestClient, RestError};
 use ait_net::wire::Health;
 use ait_node::chain::{ChainError, ChainOptions, CheckpointPolicy, GenesisSource, StorageEngine};
 use ait_node::config::{Layers, NodeConfig};
 use ait_node::devnet::DevnetPlan;
 use ait_node::health::Watchdog;
+use ait_node::mempool::TxStatus;
 use ait_node::node::{Node, NodeError, NodeOptions};
 
 const SEED: [u8; 32] = [42; 32];
@@ -231,4 +233,45 @@ fn readiness_fails_with_the_reason_when_the_height_should_move_and_does_not() {
         assert_eq!(ask("/health").await.0, 503);
     });
     runtime.shutdown_background();
+}
+
+#[test]
+fn what_the_builder_refuses_starts_no_height() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path());
+    let plan = DevnetPlan::new(SEED, 1_700_000_000).unwrap();
+    let send = |key: &SecretKey, nonce: u64, fee: u64, payload: Payload| {
+        let (nonce, fee) = (Nonce::saturating(nonce), Amount::saturating(fee));
+        let chain_id = node.chain().chain_id();
+        let transaction = Transaction::sign(key, chain_id, nonce, fee, None, payload);
+        let hash = transaction.hash();
+        submit(&node, vec![transaction]);
+        hash
+    };
+    let to = Address([9; 32]);
+    let payload = || Payload::Transfer { to, amount: Amount::saturating(1) };
+    // It waits for nonce 0; meanwhile its fee becomes too low.
+    let poor = send(&alice(), 1, 1, payload());
+    let change = ParamChange::Param { name: "min_fee_base".to_owned(), value: 100 };
+    let set = Payload::ParamSet(ParamSet::new(vec![change]).unwrap());
+    send(&plan.governor, 0, 0, set);
+    let began = Instant::now();
+    while node.chain().head().height.get() == 0 {
+        assert!(began.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    send(&alice(), 0, 200, payload());
+    while !matches!(node.mempool().status(&poor), TxStatus::Dropped(_)) {
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", node.mempool().status(&poor));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    wait_for_nonce(&node, 1);
+    // Time for time-outs to run, if a height had been started with nothing to propose.
+    std::thread::sleep(Duration::from_secs(4));
+    let height = node.chain().head().height;
+    send(&alice(), 1, 200, payload());
+    wait_for_nonce(&node, 2);
+    let next = height.next().unwrap();
+    let certificate = node.chain().certificate(next).unwrap().unwrap();
+    assert_eq!(certificate.round, Round::ZERO);
 }

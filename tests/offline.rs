@@ -236,6 +236,7 @@ fn init_and_run_make_a_node_of_its_own_chain() {
     assert_eq!(ask(&init).0, 0);
     let mut command = Command::new(env!("CARGO_BIN_EXE_ait-node"));
     command.args(["run", "--json", "--data-dir", data, "--rpc", "127.0.0.1:0"]);
+    command.args(["--block-interval", "20ms"]);
     let node = Devnet::announced_by(command);
     assert_eq!(node.announced["chain_id"], "my-chain");
     assert!(node.announced.get("admin_token").is_none(), "a secret was printed");
@@ -248,6 +249,22 @@ fn init_and_run_make_a_node_of_its_own_chain() {
     let (status, answer) =
         node.post("/rpc/admin/mintFaucet", &json!({"address": "ait1x", "amount": 1}));
     assert_eq!((status, &answer["code"]), (403, &json!("faucet_closed")));
+    // Its validator owns everything, pays fees, governs, and may bind a provider's name.
+    let (url, key) =
+        (node.announced["rpc"].as_str().unwrap(), directory.path().join("validator.key"));
+    let to = "ait1vv37f6fvgh709sdaxa4s8lc506x6m03p63a3qyv3hlfsqhvqvkasxcu6ky";
+    for command in [
+        &["tx", "transfer", "--to", to, "--amount", "5"][..],
+        &["tx", "param-set", "--param", "mint_per_unit=7"],
+        &["tx", "bind-provider", "--name", "rig-1"],
+    ] {
+        let (code, said) = ask(&[command, &["--key", text(&key), "--rpc", url, "--wait"]].concat());
+        assert_eq!((code, &said["status"]), (0, &json!("committed")), "{said}");
+    }
+    assert_eq!(node.get("/rpc/params").1["params"]["mint_per_unit"], 7);
+    assert_eq!(node.get(&format!("/rpc/getBalance/{to}")).1["balance"], 5);
+    let (code, said) = ask(&["tx", "param-set", "--key", text(&key), "--rpc", url]);
+    assert_eq!((code, &said["code"]), (2, &json!("no_change")));
     // Another node does not share its directory.
     let (code, said) = ask(&["run", "--data-dir", data, "--rpc", "127.0.0.1:0"]);
     assert_eq!(code, 1);

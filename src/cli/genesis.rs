@@ -74,7 +74,7 @@ pub(super) fn allocation(text: &str) -> Result<(Address, Amount), String> {
     Ok((address, super::tx::amount(amount)?))
 }
 
-fn param(text: &str) -> Result<(String, u64), String> {
+pub(super) fn param(text: &str) -> Result<(String, u64), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     let value = value.parse().map_err(|_| format!("{value:?} is not a whole number"))?;
     Ok((name.to_owned(), value))

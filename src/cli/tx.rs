@@ -1,10 +1,11 @@
-//! `tx transfer`, and sending and waiting for any transaction.
+//! `tx`: making, sending and waiting for transactions.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ait_engine::crypto::SecretKey;
-use ait_engine::transaction::{Payload, Transaction};
+use ait_engine::crypto::{PublicKey, SecretKey};
+use ait_engine::params::{ParamChange, ParamSet};
+use ait_engine::transaction::{Payload, ProviderBind, Transaction};
 use ait_engine::types::{Address, Amount, Height, Nonce};
 use ait_net::rest::RestClient;
 use ait_net::wire::{self, Head, TransactionView, WhyResponse};
@@ -24,6 +25,49 @@ pub enum TxCommand {
   ait-node tx transfer --key alice.json --to ait1... --amount 5
   ait-node tx transfer --rpc http://127.0.0.1:8080 --key <64 hex digits> --to ait1... --amount 5 --wait --json")]
     Transfer(TransferArgs),
+    /// Bind a provider's name and the key that signs its receipts to an account
+    #[command(after_help = "Example:
+  ait-node tx bind-provider --key miner.json --name rig-1 --receipt-key rig-1.json")]
+    BindProvider(BindArgs),
+    /// Change on-chain parameters and roles, as the chain's governor
+    #[command(after_help = "Examples:
+  ait-node tx param-set --key governor.json --param mint_per_unit=1000
+  ait-node tx param-set --key governor.json --coordinator 0x.. --retire-coordinator 0x..")]
+    ParamSet(ParamSetArgs),
+}
+
+/// Arguments of `tx bind-provider`.
+#[derive(Debug, Args)]
+pub struct BindArgs {
+    /// The name that receipts give as their provider
+    #[arg(long)]
+    pub name: String,
+    /// The key that signs the receipts: a key file or 64 hex digits [default: the account's]
+    #[arg(long, value_name = "FILE_OR_HEX")]
+    pub receipt_key: Option<String>,
+    /// Who signs, and how it is sent
+    #[command(flatten)]
+    pub send: SendArgs,
+}
+
+/// Arguments of `tx param-set`.
+#[derive(Debug, Args)]
+pub struct ParamSetArgs {
+    /// A parameter; may be repeated
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = super::genesis::param)]
+    pub params: Vec<(String, u64)>,
+    /// Public key of a coordinator that may attest from now on; may be repeated
+    #[arg(long, value_name = "PUBLIC_KEY")]
+    pub coordinator: Vec<PublicKey>,
+    /// Public key of a coordinator that no longer may; may be repeated
+    #[arg(long, value_name = "PUBLIC_KEY")]
+    pub retire_coordinator: Vec<PublicKey>,
+    /// Hand the governor's role over
+    #[arg(long, value_name = "ADDRESS")]
+    pub governor: Option<Address>,
+    /// Who signs, and how it is sent
+    #[command(flatten)]
+    pub send: SendArgs,
 }
 
 /// Which node to ask.
@@ -98,13 +142,64 @@ fn expiry(text: &str) -> Result<Height, String> {
 /// # Errors
 /// [`CliError`] if the node refuses the transaction or does not include it in time.
 pub async fn run(command: TxCommand, output: &Output) -> Result<(), CliError> {
-    let TxCommand::Transfer(TransferArgs { to, amount, send }) = command;
-    if amount == Amount::ZERO {
-        return Err(CliError::usage("bad_amount", "an amount of 0 moves nothing"));
-    }
-    let key = send.key()?;
-    let (object, lines) = submit(&send, &key, Payload::Transfer { to, amount }).await?;
+    let (send, key, payload) = match command {
+        TxCommand::Transfer(TransferArgs { to, amount, send }) => {
+            if amount == Amount::ZERO {
+                return Err(CliError::usage("bad_amount", "an amount of 0 moves nothing"));
+            }
+            let key = send.key()?;
+            (send, key, Payload::Transfer { to, amount })
+        }
+        TxCommand::BindProvider(args) => {
+            let key = args.send.key()?;
+            let payload = bind(&args, &key).await?;
+            (args.send, key, payload)
+        }
+        TxCommand::ParamSet(args) => {
+            let payload = param_set(&args)?;
+            let key = args.send.key()?;
+            (args.send, key, payload)
+        }
+    };
+    let (object, lines) = submit(&send, &key, payload).await?;
     output.result(&object, &lines)
+}
+
+async fn bind(args: &BindArgs, key: &SecretKey) -> Result<Payload, CliError> {
+    let passphrase = Passphrase { file: args.send.passphrase_file.clone() };
+    let other = args.receipt_key.as_ref().map(|key| keystore::resolve(key, &passphrase));
+    let other = other.transpose()?;
+    let receipt_key = other.as_ref().unwrap_or(key);
+    let head: Head = RestClient::new(&args.send.node.rpc)?.get("/rpc/head").await?;
+    let account = key.public_key().address();
+    let hash = ProviderBind::sign_hash(&head.chain_id, &account, &args.name);
+    Ok(Payload::ProviderBind(ProviderBind {
+        name: args.name.clone(),
+        receipt_key: receipt_key.public_key(),
+        key_signature: receipt_key.sign(hash.as_bytes()),
+    }))
+}
+
+fn param_set(args: &ParamSetArgs) -> Result<Payload, CliError> {
+    let params = args.params.iter();
+    let mut changes: Vec<ParamChange> = params
+        .map(|(name, value)| ParamChange::Param { name: name.clone(), value: *value })
+        .collect();
+    for (keys, active) in [(&args.coordinator, true), (&args.retire_coordinator, false)] {
+        changes.extend(keys.iter().map(|key| ParamChange::Coordinator {
+            public_key: *key,
+            payout: key.address(),
+            active,
+        }));
+    }
+    changes.extend(args.governor.map(|address| ParamChange::Governor { address }));
+    if changes.is_empty() {
+        return Err(CliError::usage("no_change", "nothing is to be changed")
+            .hint("name a change: --param, --coordinator, --retire-coordinator or --governor"));
+    }
+    let set =
+        ParamSet::new(changes).map_err(|error| CliError::usage("bad_change", error.to_string()))?;
+    Ok(Payload::ParamSet(set))
 }
 
 impl SendArgs {
