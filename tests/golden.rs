@@ -17,8 +17,8 @@ use ait_engine::codec::Canonical;
 use ait_engine::execute::{Fault, execute_block};
 use ait_engine::genesis::GenesisDocument;
 use ait_engine::params::{ParamChange, ParamSet};
-use ait_engine::receipt::{Attestation, ReceiptClaim};
-use ait_engine::transaction::{Payload, ProviderBind, Transaction, VerifiedTransaction};
+use ait_engine::receipt::ReceiptClaim;
+use ait_engine::transaction::{Payload, Transaction, VerifiedTransaction};
 use ait_engine::types::{Amount, Height, Nonce, Round};
 use ait_engine::vote::{Vote, VoteKind};
 use ait_net::wire::{TransactionJson, payload_to_json};
@@ -55,61 +55,10 @@ fn claim(job: &str, receipt: &str, units: &str, change: impl FnOnce(&mut Claim))
         receipt_id: receipt.to_owned(),
         job_id: job.to_owned(),
         units: units.to_owned(),
-        provider: address(MINER).to_string(),
-        completed_at: TIME,
-        chain_id: None,
-        signer: MINER,
-        coordinators: vec![COORDINATORS[0]],
+        ..Claim::default()
     };
     change(&mut claim);
     Payload::ReceiptClaim(claim.sign())
-}
-
-struct Claim {
-    receipt_id: String,
-    job_id: String,
-    units: String,
-    provider: String,
-    completed_at: u64,
-    chain_id: Option<&'static str>,
-    signer: u8,
-    coordinators: Vec<u8>,
-}
-
-impl Claim {
-    fn sign(&self) -> ReceiptClaim {
-        let chain = self.chain_id.map_or_else(String::new, |id| format!("\"chain_id\":\"{id}\","));
-        let Self { receipt_id, job_id, units, provider, completed_at, .. } = self;
-        let receipt = format!(
-            "{{{chain}\"client\":\"c\",\"completed_at\":{completed_at},\"job_id\":\"{job_id}\",\
-             \"provider\":\"{provider}\",\"receipt_id\":\"{receipt_id}\",\"started_at\":1,\
-             \"unit_type\":\"gpu_seconds\",\"units\":{units},\"version\":\"1.0\"}}"
-        )
-        .into_bytes();
-        let mut attestations: Vec<_> = self
-            .coordinators
-            .iter()
-            .map(|n| Attestation {
-                coordinator: key(*n).public_key(),
-                signature: key(*n).sign(&receipt),
-            })
-            .collect();
-        attestations.sort_unstable_by_key(|attestation| attestation.coordinator);
-        ReceiptClaim {
-            provider_key: key(self.signer).public_key(),
-            provider_signature: key(self.signer).sign(&receipt),
-            receipt,
-            attestations,
-        }
-    }
-}
-
-fn bind(from: u8, nonce: u64, name: &str, receipt_key: u8) -> VerifiedTransaction {
-    let hash = ProviderBind::sign_hash(&chain(), &address(from), name);
-    let key_signature = key(receipt_key).sign(hash.as_bytes());
-    let receipt_key = key(receipt_key).public_key();
-    let name = name.to_owned();
-    sign(from, nonce, 0, Payload::ProviderBind(ProviderBind { name, receipt_key, key_signature }))
 }
 
 fn genesis() -> GenesisDocument {
@@ -264,7 +213,7 @@ fn make() -> (Vec<u8>, String) {
     };
     maker.refuse("receipt_claimed", by(MINER, 3, claim("job_3", "r-1", "1", |_| {})));
     maker.refuse("job_claimed", by(MINER, 3, claim("job_1", "r-3", "1", |_| {})));
-    maker.refuse("receipt_wrong_chain", good("1", |c| c.chain_id = Some("another")));
+    maker.refuse("receipt_wrong_chain", good("1", |c| c.chain_id = Some("another".to_owned())));
     maker.refuse("receipt_expired", good("1", |c| c.completed_at = TIME - 3_601));
     maker.refuse("receipt_from_future", good("1", |c| c.completed_at = TIME + 60));
     maker.refuse("units_over_maximum", good("1000000.000001", |_| {}));

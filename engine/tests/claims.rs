@@ -11,78 +11,11 @@ use ait_engine::execute::Refusal;
 use ait_engine::limits::AMOUNT_MAX;
 use ait_engine::outcome::Reward;
 use ait_engine::params::{ParamChange, ParamSet};
-use ait_engine::receipt::{Attestation, ReceiptClaim};
+use ait_engine::receipt::ReceiptClaim;
 use ait_engine::state::{EntryKind, Key};
-use ait_engine::transaction::{
-    Payload, ProviderBind, Transaction, TransactionError, VerifiedTransaction,
-};
+use ait_engine::transaction::{Payload, Transaction, TransactionError, VerifiedTransaction};
 use ait_engine::types::{Nonce, TimestampMs};
 use common::*;
-
-/// A receipt to be claimed; what a test does not name is good.
-#[derive(Clone)]
-struct Claim {
-    receipt_id: String,
-    job_id: String,
-    provider: String,
-    units: String,
-    completed_at: u64,
-    chain_id: Option<String>,
-    /// Who signs for the provider.
-    signer: u8,
-    coordinators: Vec<u8>,
-}
-
-impl Default for Claim {
-    fn default() -> Self {
-        Self {
-            receipt_id: "r-1".to_owned(),
-            job_id: "job_1".to_owned(),
-            provider: address(MINER).to_string(),
-            units: "2500".to_owned(),
-            completed_at: TIME,
-            chain_id: None,
-            signer: MINER,
-            coordinators: vec![COORDINATORS[0]],
-        }
-    }
-}
-
-impl Claim {
-    fn text(&self) -> String {
-        let Self { receipt_id, job_id, provider, units, completed_at, chain_id, .. } = self;
-        let chain_id =
-            chain_id.as_ref().map_or_else(String::new, |id| format!("\"chain_id\":\"{id}\","));
-        format!(
-            "{{{chain_id}\"client\":\"c\",\"completed_at\":{completed_at},\"job_id\":\"{job_id}\",\
-             \"provider\":\"{provider}\",\"receipt_id\":\"{receipt_id}\",\"started_at\":1,\
-             \"unit_type\":\"gpu_seconds\",\"units\":{units},\"version\":\"1.0\"}}"
-        )
-    }
-
-    fn sign(&self) -> ReceiptClaim {
-        let receipt = self.text().into_bytes();
-        let mut attestations: Vec<_> = self
-            .coordinators
-            .iter()
-            .map(|n| Attestation {
-                coordinator: key(*n).public_key(),
-                signature: key(*n).sign(&receipt),
-            })
-            .collect();
-        attestations.sort_unstable_by_key(|attestation| attestation.coordinator);
-        ReceiptClaim {
-            provider_key: key(self.signer).public_key(),
-            provider_signature: key(self.signer).sign(&receipt),
-            receipt,
-            attestations,
-        }
-    }
-
-    fn by(&self, sender: u8, nonce: u64) -> VerifiedTransaction {
-        sign(sender, nonce, 0, Payload::ReceiptClaim(self.sign()))
-    }
-}
 
 fn unverified(claim: ReceiptClaim) -> Transaction {
     let payload = Payload::ReceiptClaim(claim);
@@ -98,14 +31,6 @@ fn in_order(coordinators: &[u8]) -> Vec<u8> {
     let mut sorted = coordinators.to_vec();
     sorted.sort_unstable_by_key(|n| key(*n).public_key());
     sorted
-}
-
-fn bind(from: u8, nonce: u64, name: &str, receipt_key: u8) -> VerifiedTransaction {
-    let hash = ProviderBind::sign_hash(&chain(), &address(from), name);
-    let key_signature = key(receipt_key).sign(hash.as_bytes());
-    let receipt_key = key(receipt_key).public_key();
-    let name = name.to_owned();
-    sign(from, nonce, 0, Payload::ProviderBind(ProviderBind { name, receipt_key, key_signature }))
 }
 
 #[test]

@@ -19,14 +19,6 @@ use ait_engine::types::{Address, BlockId, Hash, Height, Nonce, StateRoot, Timest
 use common::*;
 use proptest::prelude::*;
 
-fn bind(from: u8, nonce: u64, name: &str, receipt_key: u8) -> VerifiedTransaction {
-    let hash = ProviderBind::sign_hash(&chain(), &address(from), name);
-    let key_signature = key(receipt_key).sign(hash.as_bytes());
-    let receipt_key = key(receipt_key).public_key();
-    let name = name.to_owned();
-    sign(from, nonce, 0, Payload::ProviderBind(ProviderBind { name, receipt_key, key_signature }))
-}
-
 fn expiring(from: u8, nonce: u64, expires_at: u64) -> VerifiedTransaction {
     let expires_at = Height::new(expires_at);
     let nonce = Nonce::new(nonce).unwrap();

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use ait_engine::crypto::SecretKey;
 use serde_json::{Value, json};
 
 /// A devnet in a process of its own.
@@ -123,6 +124,31 @@ impl Devnet {
             assert!(began.elapsed() < Duration::from_secs(30), "stuck below nonce {nonce}");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Two transfers, a mint and a claimed receipt: their hashes.
+    pub fn fill(&self) -> Vec<String> {
+        let hash = |(status, answer): (u16, Value)| {
+            assert_eq!(status, 200, "{answer}");
+            assert_eq!(answer["txHash"], answer["tx_hash"]);
+            answer["tx_hash"].as_str().unwrap().to_owned()
+        };
+        let mut hashes =
+            vec![hash(self.send("bob", 7).unwrap()), hash(self.send("bob", 8).unwrap())];
+        let claim = json!({"sender": "miner-0", "nonce": 5, "fee": 0, "payload": {
+            "receipt_id": "r/1", "job_id": "job_1", "client_addr": "client-0", "miner_addr": "miner-0",
+            "compute_units": "2500", "price": 50000.0, "output_hash": "sha256:00", "miner_sig": "x"}});
+        hashes.push(hash(self.post("/rpc/submitReceipt", &claim)));
+        for hash in &hashes {
+            self.committed(hash);
+        }
+        hashes
+    }
+
+    /// The first funded account's key.
+    pub fn alice(&self) -> SecretKey {
+        let seed = self.announced["accounts"][0]["secret_key"].as_str().unwrap();
+        SecretKey::from_seed(hex::decode(seed).unwrap().try_into().unwrap())
     }
 
     /// The transaction of this hash, once it is in a block.

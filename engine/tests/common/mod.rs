@@ -10,10 +10,11 @@ use ait_engine::execute::{BlockBuilder, Fault, Refusal, Transition, execute_bloc
 use ait_engine::genesis::{Allocation, Authority, CoordinatorEntry, Genesis, GenesisDocument};
 use ait_engine::outcome::Outcome;
 use ait_engine::params::{ParamChange, ParamSet, Settings};
+use ait_engine::receipt::{Attestation, ReceiptClaim};
 use ait_engine::state::{
     Account, EntryKind, GenesisTree, Key, MemoryState, StateView, Supply, Value, root,
 };
-use ait_engine::transaction::{Payload, Transaction, VerifiedTransaction};
+use ait_engine::transaction::{Payload, ProviderBind, Transaction, VerifiedTransaction};
 use ait_engine::types::{Address, Amount, ChainId, Nonce, TimestampMs, VotingPower};
 
 /// Time of the genesis, in seconds; the next block is made one second later.
@@ -235,4 +236,78 @@ pub fn document(params: &[(&str, u64)]) -> GenesisDocument {
         governor: Some(address(GOVERNOR)),
         minter: Some(address(MINTER)),
     }
+}
+
+/// A receipt to be claimed; what a test does not name is good.
+#[derive(Clone)]
+pub struct Claim {
+    pub receipt_id: String,
+    pub job_id: String,
+    pub provider: String,
+    pub units: String,
+    pub completed_at: u64,
+    pub chain_id: Option<String>,
+    /// Who signs for the provider.
+    pub signer: u8,
+    pub coordinators: Vec<u8>,
+}
+
+impl Default for Claim {
+    fn default() -> Self {
+        Self {
+            receipt_id: "r-1".to_owned(),
+            job_id: "job_1".to_owned(),
+            provider: address(MINER).to_string(),
+            units: "2500".to_owned(),
+            completed_at: TIME,
+            chain_id: None,
+            signer: MINER,
+            coordinators: vec![COORDINATORS[0]],
+        }
+    }
+}
+
+impl Claim {
+    pub fn text(&self) -> String {
+        let Self { receipt_id, job_id, provider, units, completed_at, chain_id, .. } = self;
+        let chain_id =
+            chain_id.as_ref().map_or_else(String::new, |id| format!("\"chain_id\":\"{id}\","));
+        format!(
+            "{{{chain_id}\"client\":\"c\",\"completed_at\":{completed_at},\"job_id\":\"{job_id}\",\
+             \"provider\":\"{provider}\",\"receipt_id\":\"{receipt_id}\",\"started_at\":1,\
+             \"unit_type\":\"gpu_seconds\",\"units\":{units},\"version\":\"1.0\"}}"
+        )
+    }
+
+    pub fn sign(&self) -> ReceiptClaim {
+        let receipt = self.text().into_bytes();
+        let mut attestations: Vec<_> = self
+            .coordinators
+            .iter()
+            .map(|n| Attestation {
+                coordinator: key(*n).public_key(),
+                signature: key(*n).sign(&receipt),
+            })
+            .collect();
+        attestations.sort_unstable_by_key(|attestation| attestation.coordinator);
+        ReceiptClaim {
+            provider_key: key(self.signer).public_key(),
+            provider_signature: key(self.signer).sign(&receipt),
+            receipt,
+            attestations,
+        }
+    }
+
+    /// The claim sent by an account.
+    pub fn by(&self, sender: u8, nonce: u64) -> VerifiedTransaction {
+        sign(sender, nonce, 0, Payload::ReceiptClaim(self.sign()))
+    }
+}
+
+pub fn bind(from: u8, nonce: u64, name: &str, receipt_key: u8) -> VerifiedTransaction {
+    let hash = ProviderBind::sign_hash(&chain(), &address(from), name);
+    let key_signature = key(receipt_key).sign(hash.as_bytes());
+    let receipt_key = key(receipt_key).public_key();
+    let name = name.to_owned();
+    sign(from, nonce, 0, Payload::ProviderBind(ProviderBind { name, receipt_key, key_signature }))
 }
