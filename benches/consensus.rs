@@ -3,8 +3,7 @@
 //! Run with `cargo bench --bench consensus`.
 //!
 //! In memory: the library, three signatures with Ed25519 and the checks of them. On disk: the
-//! write-ahead log and the signer's record on top, with all their syncs. The third port signs
-//! nothing, so that the cost of the library alone shows.
+//! write-ahead log and the signer's record on top, with all their syncs.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "criterion's macros")]
 
@@ -32,19 +31,6 @@ impl VoteSigner for Unrecorded {
 
     fn sign_proposal(&mut self, proposal: &ProposalMessage) -> Result<Signature, String> {
         Ok(self.0.sign(proposal.sign_hash(&chain()).as_bytes()))
-    }
-}
-
-/// Gives out a signature that is none: a validator does not check its own.
-struct Blank;
-
-impl VoteSigner for Blank {
-    fn sign_vote(&mut self, _: &Vote) -> Result<Signature, String> {
-        Ok(Signature([0; 64]))
-    }
-
-    fn sign_proposal(&mut self, _: &ProposalMessage) -> Result<Signature, String> {
-        Ok(Signature([0; 64]))
     }
 }
 
@@ -114,7 +100,6 @@ fn bench<S: VoteSigner, L: WriteAheadLog>(
 
 fn all(c: &mut Criterion) {
     let mut group = c.benchmark_group("consensus, a height of one validator");
-    bench(&mut group, "in memory, unsigned", Blank, Unlogged);
     bench(&mut group, "in memory", Unrecorded(validator()), Unlogged);
     let directory = TempDir::new().unwrap();
     let record = directory.path().join("signer.record");
