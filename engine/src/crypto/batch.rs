@@ -5,11 +5,12 @@
 //! every equation holds; if one does not, it is with probability 2^-128 at most. The
 //! `z_i` come from a hash over the whole batch, so that no signer can choose their
 //! signature after them (Fiat-Shamir). If the sum is not the identity, halves are
-//! tried until few signatures are left, which decide by themselves.
+//! tried until single signatures are left, which decide by themselves.
 //!
-//! Whoever mixes bad signatures in must not make a batch much dearer than its signatures
-//! one by one: what the sums may cost is bounded by [`SUMMED_FACTOR`], and what is left
-//! undecided then is verified one by one.
+//! Whoever places bad signatures chooses how often halves are tried in vain. That is
+//! bounded: trying may cost a second sum over the batch, and beyond it no more than was
+//! found good; then the rest is verified one by one. So a batch costs two sums and
+//! each signature at most, wherever the bad ones are.
 
 use curve25519_dalek::constants::ED25519_BASEPOINT_POINT;
 use curve25519_dalek::edwards::EdwardsPoint;
@@ -21,27 +22,24 @@ use crate::hash::Domain;
 
 /// Below this many, single verification is as fast.
 const BATCH_COUNT_MIN: usize = 4;
-/// How often a signature may stand in a sum, on average. One in a sum costs less than half
-/// of one alone, so that the worst batch costs about two and a half times its signatures
-/// one by one, whatever is in it.
-const SUMMED_FACTOR: usize = 3;
 
-/// What verifying a batch took.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Cost {
-    /// Signatures in all sums together.
-    pub(super) summed: usize,
-    /// Signatures verified one by one.
-    pub(super) alone: usize,
-}
-
-/// A signature with its points and scalars.
+/// A signature with its points, scalars and coefficient.
 struct Parsed {
     index: usize,
     negated_key: EdwardsPoint,
     negated_r: EdwardsPoint,
     s: Scalar,
     k: Scalar,
+    z: Scalar,
+}
+
+/// What verifying a batch cost, in equations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Work {
+    /// Equations added up in sums, each as often as it was.
+    pub(super) summed: usize,
+    /// Equations verified one by one.
+    pub(super) single: usize,
 }
 
 /// Verifies many signatures, accepting exactly those that [`super::verify`] accepts.
@@ -52,17 +50,17 @@ pub fn verify_batch(
     items: &[(PublicKey, &[u8], Signature)],
     cache: Option<&mut KeyCache>,
 ) -> Result<(), Vec<usize>> {
-    verify_counting(items, cache).0
+    let (bad, _) = find_bad(items, cache);
+    if bad.is_empty() { Ok(()) } else { Err(bad) }
 }
 
-/// As [`verify_batch`], and what it took.
-pub(super) fn verify_counting(
+/// Indices of those that do not verify, ascending, and what finding them cost.
+pub(super) fn find_bad(
     items: &[(PublicKey, &[u8], Signature)],
-    cache: Option<&mut KeyCache>,
-) -> (Result<(), Vec<usize>>, Cost) {
+    mut cache: Option<&mut KeyCache>,
+) -> (Vec<usize>, Work) {
     let mut bad = Vec::new();
     let mut parsed = Vec::with_capacity(items.len());
-    let mut cache = cache;
     for (index, (key, message, signature)) in items.iter().enumerate() {
         let negated_key = match &mut cache {
             Some(cache) => cache.negated_point(key),
@@ -72,73 +70,98 @@ pub(super) fn verify_counting(
         match (negated_key, r_and_s) {
             (Some(negated_key), Some((encoded_r, r, s))) => {
                 let k = challenge(&encoded_r, key, message);
-                parsed.push(Parsed { index, negated_key, negated_r: -r, s, k });
+                parsed.push(Parsed { index, negated_key, negated_r: -r, s, k, z: Scalar::ZERO });
             }
             _ => bad.push(index),
         }
     }
-    let coefficients = coefficients(items, &parsed);
-    let mut cost = Cost::default();
-    let summed_max = SUMMED_FACTOR.saturating_mul(parsed.len());
-    check(&parsed, &coefficients, summed_max, &mut cost, &mut bad);
-    bad.sort_unstable();
-    (if bad.is_empty() { Ok(()) } else { Err(bad) }, cost)
+    set_coefficients(items, &mut parsed);
+    let mut search = Search { credit: parsed.len(), work: Work::default(), bad };
+    search.check(&parsed);
+    search.bad.sort_unstable();
+    (search.bad, search.work)
 }
 
-/// A 128-bit coefficient for each signature, from keys, signatures and challenges.
-fn coefficients(items: &[(PublicKey, &[u8], Signature)], parsed: &[Parsed]) -> Vec<Scalar> {
+/// Gives each signature a 128-bit coefficient from keys, signatures and challenges.
+fn set_coefficients(items: &[(PublicKey, &[u8], Signature)], parsed: &mut [Parsed]) {
     let mut hasher = Domain::SignatureBatch.hasher();
     for (key, _, signature) in items {
         hasher.update(&key.0);
         hasher.update(&signature.0);
     }
-    for signature in parsed {
+    for signature in parsed.iter() {
         // The challenge stands for the message.
         hasher.update(signature.k.as_bytes());
     }
     let mut stream = hasher.finalize_xof();
-    let next = |_: &Parsed| {
+    for signature in parsed {
         let mut bytes = [0; 32];
         let (low, _) = bytes.split_at_mut(16);
         stream.fill(low);
-        Scalar::from_bytes_mod_order(bytes)
-    };
-    parsed.iter().map(next).collect()
+        signature.z = Scalar::from_bytes_mod_order(bytes);
+    }
 }
 
-/// Adds the indices of what does not verify to `bad`.
-fn check(
-    parsed: &[Parsed],
-    coefficients: &[Scalar],
-    summed_max: usize,
-    cost: &mut Cost,
-    bad: &mut Vec<usize>,
-) {
-    if parsed.len() < BATCH_COUNT_MIN || cost.summed.saturating_add(parsed.len()) > summed_max {
-        cost.alone += parsed.len();
-        let wrong = parsed.iter().filter(|p| !holds(&p.negated_key, &p.k, &-p.negated_r, &p.s));
-        bad.extend(wrong.map(|p| p.index));
-        return;
-    }
-    cost.summed += parsed.len();
-    if sum_is_identity(parsed, coefficients) {
-        return;
-    }
-    let middle = parsed.len() / 2;
-    let (left, right) = parsed.split_at(middle);
-    let (left_z, right_z) = coefficients.split_at(middle);
-    check(left, left_z, summed_max, cost, bad);
-    check(right, right_z, summed_max, cost, bad);
+/// The search for bad signatures of one batch.
+struct Search {
+    /// Equations that may still be summed on top of the first sum. Those found good are
+    /// given back: each saved a single verification, which costs more.
+    credit: usize,
+    work: Work,
+    bad: Vec<usize>,
 }
 
-fn sum_is_identity(parsed: &[Parsed], coefficients: &[Scalar]) -> bool {
-    let pairs = || parsed.iter().zip(coefficients);
-    let base: Scalar = pairs().map(|(p, z)| p.s * z).sum();
-    let scalars = std::iter::once(base)
-        .chain(coefficients.iter().copied())
-        .chain(pairs().map(|(p, z)| p.k * z));
-    let points = std::iter::once(ED25519_BASEPOINT_POINT)
-        .chain(parsed.iter().map(|p| p.negated_r))
-        .chain(parsed.iter().map(|p| p.negated_key));
-    EdwardsPoint::vartime_multiscalar_mul(scalars, points).mul_by_cofactor().is_identity()
+impl Search {
+    fn check(&mut self, all: &[Parsed]) {
+        if all.len() < BATCH_COUNT_MIN {
+            self.check_each(all);
+            return;
+        }
+        let sum = self.sum(all);
+        if !is_good(&sum) {
+            self.split(all, &sum);
+        }
+    }
+
+    /// Finds the bad ones among `part`, whose `sum` says that there are some.
+    fn split(&mut self, part: &[Parsed], sum: &EdwardsPoint) {
+        let (left, right) = part.split_at(part.len() / 2);
+        if part.len() < BATCH_COUNT_MIN || self.credit < left.len() {
+            self.check_each(part);
+            return;
+        }
+        self.credit -= left.len();
+        let left_sum = self.sum(left);
+        // The sum of the other half is what is left over.
+        let halves = [(left, left_sum), (right, sum - left_sum)];
+        let bad = halves.map(|(half, sum)| (half, sum, !is_good(&sum)));
+        for (half, ..) in bad.iter().filter(|(.., is_bad)| !is_bad) {
+            self.credit += half.len();
+        }
+        for (half, sum, _) in bad.iter().filter(|(.., is_bad)| *is_bad) {
+            self.split(half, sum);
+        }
+    }
+
+    fn check_each(&mut self, part: &[Parsed]) {
+        self.work.single += part.len();
+        let wrong = part.iter().filter(|p| !holds(&p.negated_key, &p.k, &-p.negated_r, &p.s));
+        self.bad.extend(wrong.map(|p| p.index));
+    }
+
+    fn sum(&mut self, part: &[Parsed]) -> EdwardsPoint {
+        self.work.summed += part.len();
+        let base: Scalar = part.iter().map(|p| p.s * p.z).sum();
+        let scalars = std::iter::once(base)
+            .chain(part.iter().map(|p| p.z))
+            .chain(part.iter().map(|p| p.k * p.z));
+        let points = std::iter::once(ED25519_BASEPOINT_POINT)
+            .chain(part.iter().map(|p| p.negated_r))
+            .chain(part.iter().map(|p| p.negated_key));
+        EdwardsPoint::vartime_multiscalar_mul(scalars, points)
+    }
+}
+
+fn is_good(sum: &EdwardsPoint) -> bool {
+    sum.mul_by_cofactor().is_identity()
 }

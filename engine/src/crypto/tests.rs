@@ -3,6 +3,7 @@
 use curve25519_dalek::constants::EIGHT_TORSION;
 use proptest::prelude::*;
 
+use super::batch::{Work, find_bad};
 use super::*;
 
 /// A signature to try: where it comes from, and what it is.
@@ -245,30 +246,51 @@ fn signs_a_long_message_as_rfc_8032_shows() {
     assert_eq!(secret.sign(&case.message), case.signature);
 }
 
-#[test]
-fn bad_signatures_cannot_make_a_batch_dear() {
-    let count = 512_u16;
-    let signed = |n: u16, bad: bool| {
-        let mut seed = [0; 32];
-        seed[..2].copy_from_slice(&n.to_le_bytes());
-        let (key, message) = (SecretKey::from_seed(seed), n.to_le_bytes().to_vec());
-        let mut signature = key.sign(&message);
-        if bad {
-            // Still a scalar and a point, so that only the equation shows it.
-            signature = key.sign(b"something else");
-        }
+/// Signatures of which those at `bad` are of another message: they cost as much as good ones.
+fn with_bad(count: usize, bad: &[usize]) -> Vec<(PublicKey, Vec<u8>, Signature)> {
+    let signed = |at: usize| {
+        let key = SecretKey::from_seed([at as u8; 32]);
+        let mut message = at.to_le_bytes().to_vec();
+        let signature = key.sign(&message);
+        message[7] = u8::from(bad.contains(&at));
         (key.public_key(), message, signature)
     };
-    for step in [1, 2, 4, 16, 64, 511] {
-        let items: Vec<_> = (0..count).map(|n| signed(n, n % step == 0)).collect();
-        let batch: Vec<_> = items.iter().map(|(k, m, s)| (*k, m.as_slice(), *s)).collect();
-        let expected: Vec<usize> = (0..count).filter(|n| n % step == 0).map(usize::from).collect();
-        let (result, cost) = super::batch::verify_counting(&batch, None);
-        assert_eq!(result, Err(expected));
-        // At most three times in sums, and once alone.
-        assert!(cost.summed <= 3 * usize::from(count), "every {step}th: {cost:?}");
-        assert!(cost.alone <= usize::from(count), "every {step}th: {cost:?}");
+    (0..count).map(signed).collect()
+}
+
+/// Checks that exactly the bad ones are named; gives what it cost.
+fn work_of(count: usize, bad: &[usize]) -> Work {
+    let owned = with_bad(count, bad);
+    let batch: Vec<_> = owned.iter().map(|(k, m, s)| (*k, m.as_slice(), *s)).collect();
+    let (found, work) = find_bad(&batch, None);
+    assert_eq!(found, bad);
+    // Two sums over all, and each either verified alone or found good by one sum more.
+    assert!(work.single <= count, "{count} with {bad:?}: {work:?}");
+    assert!(work.summed <= 2 * count + (count - work.single), "{count} with {bad:?}: {work:?}");
+    work
+}
+
+#[test]
+fn a_batch_costs_at_most_two_sums_and_each_signature_wherever_bad_ones_are() {
+    const COUNT: usize = 512;
+    assert_eq!(work_of(COUNT, &[]), Work { summed: COUNT, single: 0 });
+    for step in [1, 2, 3, 4, 5, 7, 8, 16, 31, 64, 100, 128, 170, 200, 256] {
+        let bad: Vec<usize> = (0..COUNT).step_by(step).collect();
+        work_of(COUNT, &bad);
+        // Crowded at one end, where the search begins or where it ends.
+        work_of(COUNT, &(0..COUNT / step).collect::<Vec<_>>());
+        work_of(COUNT, &(COUNT - COUNT / step..COUNT).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn few_bad_signatures_are_found_without_verifying_all_alone() {
+    for at in [0, 1, 255, 256, 511] {
+        let work = work_of(512, &[at]);
+        assert!(work.summed <= 2 * 512 && work.single < 4, "{at}: {work:?}");
+    }
+    let work = work_of(512, &[3, 400]);
+    assert!(work.single < 8, "{work:?}");
 }
 
 #[test]
@@ -279,6 +301,15 @@ fn debug_shows_no_secret() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_placement_of_bad_signatures_costs_more(
+        count in 0_usize..70,
+        bad in prop::collection::btree_set(0_usize..70, 0..70),
+    ) {
+        work_of(count, &bad.into_iter().filter(|at| *at < count).collect::<Vec<_>>());
+    }
+
     #[test]
     fn names_exactly_the_changed_signatures(
         changes in prop::collection::vec((0_usize..40, 0_usize..64, 0_u8..8), 0..6),
