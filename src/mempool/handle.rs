@@ -1,7 +1,7 @@
 //! The mempool as the rest of the node sees it: shared, journaled, observed.
 //!
 //! One lock, held for memory work and one write per batch; the disk is waited for
-//! outside of it. What is decided is decided in `pool`.
+//! outside of it, but for the rare compaction of the journal. What is decided is decided in `pool`.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
