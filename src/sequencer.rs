@@ -218,7 +218,7 @@ impl<S: VoteSigner, L: WriteAheadLog> Sequencer<S, L> {
                 let now = (self.clock.0)();
                 let chain = self.writer.chain();
                 self.mempool.on_block(&block, now, |senders| chain.accounts(senders))?;
-                tracing::debug!(height = %block.height(), transactions = block.tx_hashes.len(), "committed");
+                tracing::info!(height = %block.height(), transactions = block.tx_hashes.len(), "committed");
             }
             Action::StartRound { height, round, .. } if round > Round::ZERO => {
                 tracing::warn!(%height, %round, "consensus needed another round");

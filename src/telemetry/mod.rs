@@ -22,7 +22,9 @@ pub enum LogFormat {
 /// # Errors
 /// A sentence about the level if it cannot be read, or if logging has been started before.
 pub fn init(level: &str, format: LogFormat) -> Result<(), String> {
-    let filter = EnvFilter::try_new(level).map_err(|error| {
+    // The consensus library tells every step of every height; whoever wants that names it.
+    let filter = format!("arc_malachitebft_core_consensus=warn,{level}");
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
         format!("found {level:?} ({error}), expected error, warn, info, debug, trace or a filter")
     })?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
