@@ -178,7 +178,9 @@ fn index(inner: &Inner, board: &Board, waiting: &Receiver<Indexable>) -> Result<
 fn catch_up(inner: &Inner, board: &Board) -> Result<(), ChainError> {
     loop {
         let next = inner.index.next_height()?;
-        let head = inner.blocks.height()?;
+        // Not the store of blocks: a block is there before the state has taken it over, and what
+        // its accounts hold is read from the state.
+        let head = inner.state.head().0;
         if next > head || board.lock().closing {
             return Ok(());
         }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use ait_engine::receipt::Receipt;
 use ait_engine::state::{Account, StateView};
 use ait_engine::transaction::Payload;
-use ait_engine::types::{Address, Height};
+use ait_engine::types::{Address, Amount, Height};
+use ait_engine::validator::ValidatorSet;
 use ait_storage::{Batch, Durability, Snapshot};
 
 use super::blocks::CommittedBlock;
@@ -25,6 +26,8 @@ use super::{ChainError, StateReader};
 pub(super) struct Indexable {
     pub(super) block: Arc<CommittedBlock>,
     pub(super) accounts: Vec<(Address, Account)>,
+    /// Who got the block's fees, if there were any.
+    pub(super) payout: Option<Address>,
 }
 
 /// Entries of the state that are read under one lock.
@@ -36,13 +39,22 @@ impl Indexable {
     pub(super) fn read(inner: &Inner, height: Height) -> Result<Self, ChainError> {
         let missing = || ChainError::corrupt(format!("block {height} is missing"));
         let block = inner.blocks.block(height)?.ok_or_else(missing)?;
-        let accounts = if height == Height::ZERO {
-            all_accounts(inner)?
-        } else {
-            touched(&inner.state.reader(), &block)?
-        };
-        Ok(Self { block: Arc::new(block), accounts })
+        if height == Height::ZERO {
+            let accounts = all_accounts(inner)?;
+            return Ok(Self { block: Arc::new(block), accounts, payout: None });
+        }
+        let state = inner.state.reader();
+        let payout = payout(&block, &validators(&state)?);
+        let accounts = touched(&state, &block, payout)?;
+        Ok(Self { block: Arc::new(block), accounts, payout })
     }
+}
+
+/// Who gets a block's fees, if there are any.
+pub(super) fn payout(block: &CommittedBlock, validators: &ValidatorSet) -> Option<Address> {
+    let has_fees = block.outcomes.iter().any(|outcome| outcome.fee > Amount::ZERO);
+    let proposer = validators.get(&block.block.header.proposer).filter(|_| has_fees);
+    proposer.map(|validator| validator.payout)
 }
 
 fn all_accounts(inner: &Inner) -> Result<Vec<(Address, Account)>, ChainError> {
@@ -69,6 +81,7 @@ fn all_accounts(inner: &Inner) -> Result<Vec<(Address, Account)>, ChainError> {
 fn touched(
     state: &StateReader<'_>,
     block: &CommittedBlock,
+    payout: Option<Address>,
 ) -> Result<Vec<(Address, Account)>, ChainError> {
     let mut addresses = BTreeSet::new();
     for (transaction, outcome) in block.block.transactions.iter().zip(&block.outcomes) {
@@ -78,8 +91,7 @@ fn touched(
             addresses.insert(to);
         }
     }
-    // Fees go to the proposer's account.
-    addresses.extend(validators(state)?.iter().map(|validator| validator.payout));
+    addresses.extend(payout);
     let mut accounts = Vec::new();
     for address in addresses {
         if let Some(found) = account(state, &address)? {
@@ -137,6 +149,12 @@ impl Update {
             let (_, record) = self.account(address)?;
             record.balance = account.balance.get();
             record.nonce = account.nonce.get();
+            if height == Height::ZERO {
+                record.updated_ms = block.block.header.time.get();
+            }
+        }
+        if let Some(payout) = &indexable.payout {
+            let (_, record) = self.account(payout)?;
             record.updated_ms = block.block.header.time.get();
         }
         Ok(())
@@ -149,7 +167,8 @@ impl Update {
         else {
             return Err(ChainError::corrupt("a block with fewer outcomes than transactions"));
         };
-        self.add_side(&transaction.sender(), Side::Sent, location)?;
+        let time_ms = block.block.header.time.get();
+        self.add_side(&transaction.sender(), Side::Sent, location, time_ms)?;
         let mut received: Vec<Address> =
             outcome.rewards.iter().map(|reward| reward.address).collect();
         match &transaction.payload {
@@ -160,7 +179,7 @@ impl Update {
         received.sort_unstable();
         received.dedup();
         for address in received {
-            self.add_side(&address, Side::Received, location)?;
+            self.add_side(&address, Side::Received, location, time_ms)?;
         }
         Ok(())
     }
@@ -170,11 +189,13 @@ impl Update {
         address: &Address,
         side: Side,
         location: Location,
+        time_ms: u64,
     ) -> Result<(), ChainError> {
         let mut key = account_tx_prefix(address, side);
         key.extend(location.to_bytes());
         self.batch.put(ACCOUNT_TXS, key, Vec::new());
         let (_, record) = self.account(address)?;
+        record.updated_ms = time_ms;
         match side {
             Side::Sent => record.sent += 1,
             Side::Received => record.received += 1,

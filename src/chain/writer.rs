@@ -11,7 +11,7 @@ use ait_engine::types::{Address, BlockId, Height, TimestampMs, TxHash};
 use ait_engine::validator::ValidatorSet;
 
 use super::background::Background;
-use super::index_build::Indexable;
+use super::index_build::{Indexable, payout};
 use super::read::{Chain, Head, from_block_error};
 use super::{ChainError, CheckpointPolicy, CommittedBlock, ViewError};
 
@@ -195,7 +195,7 @@ impl ChainWriter {
         self.proposals.clear();
         self.parent = certified.header().clone();
         let accounts = transition.accounts().collect();
-        self.validators = transition.next_validators;
+        let proposing = std::mem::replace(&mut self.validators, transition.next_validators);
         let committed = Arc::new(CommittedBlock {
             tx_hashes: transition.outcomes.iter().map(|outcome| outcome.tx_hash).collect(),
             outcomes: transition.outcomes,
@@ -213,7 +213,8 @@ impl ChainWriter {
         });
         // Without subscribers there is nobody to tell.
         let _ = inner.events.send(Arc::clone(&committed));
-        self.background.index(Indexable { block: Arc::clone(&committed), accounts })?;
+        let payout = payout(&committed, &proposing);
+        self.background.index(Indexable { block: Arc::clone(&committed), accounts, payout })?;
         let crowded = inner.state.in_memory() > self.policy.entries.saturating_mul(2);
         self.background.checkpoint(crowded)?;
         Ok(committed)
