@@ -12,6 +12,7 @@ pub mod coordinator;
 pub mod devnet;
 pub mod health;
 pub mod http;
+pub mod import;
 pub mod ingress;
 pub mod keystore;
 pub mod mempool;

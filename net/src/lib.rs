@@ -3,6 +3,8 @@
 //!
 //! No execution rule lives here.
 
+pub mod gossip;
 pub mod light;
+pub mod peer;
 pub mod rest;
 pub mod wire;
