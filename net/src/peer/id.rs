@@ -6,7 +6,7 @@ use std::str::FromStr;
 use ait_engine::crypto::PublicKey;
 
 /// Longest address of a peer in text, in bytes.
-pub const ADDRESS_BYTES_MAX: usize = 320;
+pub(crate) const ADDRESS_BYTES_MAX: usize = 320;
 /// Longest host name, in bytes (RFC 1035).
 const HOST_BYTES_MAX: usize = 253;
 
