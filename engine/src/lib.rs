@@ -18,6 +18,7 @@ pub mod hash;
 pub mod json;
 pub mod limits;
 pub mod list;
+pub mod message;
 pub mod outcome;
 pub mod params;
 pub mod receipt;

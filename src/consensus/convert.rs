@@ -1,13 +1,14 @@
 //! Votes, certificates and time-outs between the library's types and the port's.
 
 use ait_engine::certificate::{Certificate, CommitSignature};
+use ait_engine::message::{Message, PolkaCertificate, RoundCertificate};
 use ait_engine::vote::{SignedVote, Vote, VoteKind};
 use malachitebft_core_consensus::Input;
 use malachitebft_core_types as lib;
 use malachitebft_core_types::SignedMessage;
 
 use super::context::{Ctx, CtxAddress, CtxHeight, CtxSignature, from_lib_round, to_lib_round};
-use super::port::{Message, PolkaCertificate, RoundCertificate, Timeout, TimeoutKind};
+use super::port::{Timeout, TimeoutKind};
 
 pub(super) fn vote_from_lib(vote: &lib::SignedVote<Ctx>) -> SignedVote {
     SignedVote { vote: vote.message.vote, signature: vote.signature.0 }

@@ -4,6 +4,7 @@ use ait_engine::certificate::CommitSignature;
 use ait_engine::codec::{Canonical, DecodeError, Reader, Writer};
 use ait_engine::crypto::Signature;
 use ait_engine::limits::VALIDATOR_COUNT_MAX;
+use ait_engine::message::PolkaCertificate;
 use ait_engine::types::{BlockId, Round};
 use ait_engine::vote::{SignedProposal, SignedVote};
 use malachitebft_core_consensus::{Input, ProposedValue};
@@ -13,7 +14,7 @@ use super::context::{
     Ctx, CtxAddress, CtxHeight, CtxSignature, CtxValue, from_lib_round, to_lib_round,
 };
 use super::convert::{polka_from_lib, polka_to_lib, timeout_from_lib, timeout_to_lib};
-use super::port::{PolkaCertificate, Timeout, TimeoutKind};
+use super::port::{Timeout, TimeoutKind};
 
 const VOTE: u8 = 1;
 const PROPOSAL: u8 = 2;

@@ -22,9 +22,6 @@ mod tests;
 
 pub use file_log::{FileLog, LogError, LogWriter, Logged};
 pub use machine::{Consensus, ConsensusConfig};
-pub use port::{
-    Action, ConsensusFailure, Event, Message, PolkaCertificate, RoundCertificate, Timeout,
-    TimeoutKind, VoteSigner, WriteAheadLog,
-};
+pub use port::{Action, ConsensusFailure, Event, Timeout, TimeoutKind, VoteSigner, WriteAheadLog};
 pub use signer::{FileSigner, SignerError};
 pub use votes::RecentVotes;

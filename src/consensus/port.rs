@@ -1,10 +1,11 @@
 //! The port: what goes into the state machine and what comes out, in the engine's types.
 
-use ait_engine::certificate::{Certificate, CommitSignature};
+use ait_engine::certificate::Certificate;
 use ait_engine::crypto::Signature;
+use ait_engine::message::{Message, VerifiedMessage};
 use ait_engine::types::{Address, BlockId, Height, Round};
 use ait_engine::validator::ValidatorSet;
-use ait_engine::vote::{ProposalMessage, SignedProposal, SignedVote, Vote};
+use ait_engine::vote::{ProposalMessage, Vote};
 
 /// What a time-out is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,45 +27,6 @@ pub struct Timeout {
     pub kind: TimeoutKind,
     /// The round.
     pub round: Round,
-}
-
-/// Prevotes with a quorum for one block.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PolkaCertificate {
-    /// The height.
-    pub height: Height,
-    /// The round.
-    pub round: Round,
-    /// The block.
-    pub block_id: BlockId,
-    /// The prevotes.
-    pub signatures: Vec<CommitSignature>,
-}
-
-/// Votes that justify entering a later round.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoundCertificate {
-    /// The height.
-    pub height: Height,
-    /// The round that may be entered or left.
-    pub round: Round,
-    /// Whether these are votes of a later round (skip), or precommits of the one before.
-    pub is_skip: bool,
-    /// The votes.
-    pub votes: Vec<SignedVote>,
-}
-
-/// What validators say to each other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
-    /// A vote.
-    Vote(SignedVote),
-    /// A proposal; the block travels beside it.
-    Proposal(SignedProposal),
-    /// Prevotes with a quorum.
-    PolkaCertificate(PolkaCertificate),
-    /// Votes that justify a round.
-    RoundCertificate(RoundCertificate),
 }
 
 /// What happened.
@@ -99,8 +61,14 @@ pub enum Event {
         /// Whether it executes to what its header says.
         is_valid: bool,
     },
-    /// A message of another validator.
-    Received(Message),
+    /// A message of another validator, of the height under way.
+    Received(VerifiedMessage),
+    /// The block of the height under way, or to be started, was committed without this
+    /// machine's decision: its certificate came from others. The height is over.
+    Overtaken {
+        /// The height.
+        height: Height,
+    },
     /// A time-out that was scheduled has elapsed.
     TimeoutElapsed(Timeout),
 }

@@ -13,6 +13,7 @@ use ait_engine::validator::{Validator, ValidatorSet};
 use ait_engine::vote::{ProposalMessage, SignedVote, Vote, VoteKind};
 
 use super::*;
+use ait_engine::message::{Message, VerifiedMessage};
 
 const FIRST: Height = Height::saturating(1);
 
@@ -31,6 +32,10 @@ fn set_of(keys: &[SecretKey]) -> ValidatorSet {
         payout: key.public_key().address(),
     });
     ValidatorSet::new(validators.collect()).unwrap()
+}
+
+fn verified(message: &Message, set: &ValidatorSet) -> VerifiedMessage {
+    message.clone().verify(&chain_id(), set).unwrap()
 }
 
 fn block(height: Height, salt: u8) -> BlockId {
@@ -387,7 +392,7 @@ fn run_four(down: Option<usize>, lossless: bool) -> Vec<Vec<Certificate>> {
                             };
                             todo.push_back((other, received));
                         }
-                        todo.push_back((other, Event::Received(message.clone())));
+                        todo.push_back((other, Event::Received(verified(&message, &set))));
                     }
                 }
                 Action::ScheduleTimeout { timeout, .. } => timeouts.push_back((at, timeout)),
