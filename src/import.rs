@@ -2,9 +2,13 @@
 //! sync from peers. What is handed in is verified, executed and committed by the
 //! sequencer's thread, or refused with a code.
 
-use ait_engine::block::Block;
+use ait_engine::block::{Block, CertifiedBlock, CertifyError};
 use ait_engine::certificate::Certificate;
+use ait_engine::transaction::VerifiedTransaction;
 use ait_engine::types::{BlockId, Height};
+use ait_engine::validator::ValidatorSet;
+
+use crate::chain::Verify;
 
 /// A block with the certificate that is said to make it final; nothing is verified yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +17,47 @@ pub struct ImportBlock {
     pub block: Block,
     /// The certificate.
     pub certificate: Certificate,
+}
+
+/// A block whose certificate and transactions were verified with the validators of some
+/// height; whether it fits upon the chain is still open.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The block.
+    pub certified: CertifiedBlock,
+    /// Its transactions.
+    pub transactions: Vec<VerifiedTransaction>,
+}
+
+/// Verifies certificates and signatures of blocks in few batches. Gives those before the
+/// first that is not good, and what is wrong with that one. Takes a core for a while: not
+/// for an async thread.
+#[must_use]
+pub fn prepare(
+    blocks: Vec<ImportBlock>,
+    validators: &ValidatorSet,
+    verify: Verify<'_>,
+) -> (Vec<Prepared>, Option<ImportError>) {
+    let pairs = blocks.into_iter().map(|one| (one.block, one.certificate)).collect();
+    let (certified, error) = CertifiedBlock::verify_all(pairs, validators);
+    let mut error = error.map(|error| match error {
+        CertifyError::Body => ImportError::BadBody { reason: error.to_string() },
+        _ => ImportError::BadCertificate { reason: error.to_string() },
+    });
+    let all = certified.iter().flat_map(|one| one.block().transactions.iter().cloned()).collect();
+    let mut verified = verify(all).into_iter();
+    let mut prepared = Vec::with_capacity(certified.len());
+    for certified in certified {
+        let count = certified.block().transactions.len();
+        match verified.by_ref().take(count).collect::<Result<Vec<_>, _>>() {
+            Ok(transactions) => prepared.push(Prepared { certified, transactions }),
+            Err(bad) => {
+                error = Some(ImportError::BadBody { reason: bad.to_string() });
+                break;
+            }
+        }
+    }
+    (prepared, error)
 }
 
 /// What became of a block that was handed in.

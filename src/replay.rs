@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ait_engine::genesis::{GenesisDocument, GenesisError};
 use ait_engine::state::StateView;
+use ait_engine::transaction::verify_transactions;
 use ait_engine::types::{BlockId, ChainId, Height, StateRoot};
 use serde::Serialize;
 use tempfile::TempDir;
@@ -125,8 +126,10 @@ impl Side {
         certificate: &ait_engine::certificate::Certificate,
     ) -> Result<Option<Difference>, ReplayError> {
         let height = block.header.height;
-        if let Err(reason) = self.writer.receive(block.clone())? {
-            return Ok(Some(self.difference(height, reason)));
+        let verified =
+            self.writer.receive(block.clone(), &mut |all| verify_transactions(all, None));
+        if let Err(fault) = verified? {
+            return Ok(Some(self.difference(height, fault.to_string())));
         }
         match self.writer.commit(certificate.clone()) {
             Ok(_) => Ok(None),

@@ -4,7 +4,7 @@
 //! was verified against a validator set, made only here. Whether the header's
 //! roots are those of executing the body is decided in [`crate::execute`].
 
-use crate::certificate::{Certificate, CertificateError};
+use crate::certificate::{Certificate, CertificateError, Signed, verify_signed};
 use crate::codec::{Canonical, DecodeError, Reader, Writer};
 use crate::hash::Domain;
 use crate::limits::{BLOCK_BODY_BYTES_MAX, BLOCK_TRANSACTION_COUNT_MAX};
@@ -196,6 +196,25 @@ pub enum CertifyError {
     Certificate(#[from] CertificateError),
 }
 
+/// Checks all but the signatures.
+fn check(
+    block: &Block,
+    certificate: &Certificate,
+    validators: &ValidatorSet,
+    expected: Hash,
+) -> Result<(BlockId, Vec<Signed>), CertifyError> {
+    let header = &block.header;
+    if header.validators_hash != expected {
+        return Err(CertifyError::Validators { expected, found: header.validators_hash });
+    }
+    if !block.body_matches_header() {
+        return Err(CertifyError::Body);
+    }
+    let block_id = header.id();
+    let signed = certificate.signed(&header.chain_id, header.height, block_id, validators)?;
+    Ok((block_id, signed))
+}
+
 impl CertifiedBlock {
     /// Verifies that `certificate` makes `block` final under `validators`, the set of its height.
     ///
@@ -206,17 +225,49 @@ impl CertifiedBlock {
         certificate: Certificate,
         validators: &ValidatorSet,
     ) -> Result<Self, CertifyError> {
-        let header = &block.header;
+        let (mut verified, error) = Self::verify_all(vec![(block, certificate)], validators);
+        match (verified.pop(), error) {
+            (Some(block), None) => Ok(block),
+            (_, Some(error)) => Err(error),
+            // One went in, so that one came out or is at fault.
+            (None, None) => Err(CertifyError::Body),
+        }
+    }
+
+    /// As [`CertifiedBlock::verify`] for many blocks of one validator set, with all
+    /// signatures in one batch. Gives the blocks before the first that does not verify,
+    /// and what is wrong with that one.
+    #[must_use]
+    pub fn verify_all(
+        blocks: Vec<(Block, Certificate)>,
+        validators: &ValidatorSet,
+    ) -> (Vec<Self>, Option<CertifyError>) {
         let expected = validators.hash();
-        if header.validators_hash != expected {
-            return Err(CertifyError::Validators { expected, found: header.validators_hash });
+        let mut error = None;
+        let (mut candidates, mut signed, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        for (block, certificate) in blocks {
+            match check(&block, &certificate, validators, expected) {
+                Ok((block_id, of_block)) => {
+                    signed.extend(of_block);
+                    ends.push(signed.len());
+                    candidates.push(Self { block, block_id, certificate });
+                }
+                Err(found) => {
+                    error = Some(found);
+                    break;
+                }
+            }
         }
-        if !block.body_matches_header() {
-            return Err(CertifyError::Body);
+        if let Err(bad) = verify_signed(&signed) {
+            let at = ends.partition_point(|end| *end <= bad);
+            let begin = at.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
+            let of_block = candidates.get(at).map(|one| one.certificate.signatures());
+            let signer = of_block.and_then(|signatures| signatures.get(bad - begin));
+            let validator = signer.map_or(Address::ZERO, |signer| signer.validator);
+            error = Some(CertificateError::Signature { validator }.into());
+            candidates.truncate(at);
         }
-        let block_id = header.id();
-        certificate.verify(&header.chain_id, header.height, block_id, validators)?;
-        Ok(Self { block, block_id, certificate })
+        (candidates, error)
     }
 
     /// The block.

@@ -119,6 +119,21 @@ impl Certificate {
         block_id: BlockId,
         validators: &ValidatorSet,
     ) -> Result<(), CertificateError> {
+        let signed = self.signed(chain_id, height, block_id, validators)?;
+        verify_signed(&signed).map_err(|bad| {
+            let first = self.signatures.get(bad);
+            CertificateError::Signature { validator: first.map_or(Address::ZERO, |s| s.validator) }
+        })
+    }
+
+    /// Checks all but the signatures, and gives what they must verify for, in order.
+    pub(crate) fn signed(
+        &self,
+        chain_id: &ChainId,
+        height: Height,
+        block_id: BlockId,
+        validators: &ValidatorSet,
+    ) -> Result<Vec<Signed>, CertificateError> {
         if self.height != height {
             return Err(CertificateError::Height { expected: height, found: self.height });
         }
@@ -126,31 +141,31 @@ impl Certificate {
             return Err(CertificateError::Block { expected: block_id, found: self.block_id });
         }
         let mut power = VotingPower::ZERO;
-        let mut signed: Vec<(PublicKey, Hash, Signature)> =
-            Vec::with_capacity(self.signatures.len());
+        let mut signed = Vec::with_capacity(self.signatures.len());
         for CommitSignature { validator: address, signature } in &self.signatures {
             let validator = validators
                 .get(address)
                 .ok_or(CertificateError::UnknownValidator { validator: *address })?;
             // Each signer counts once (the list has no duplicates), so the sum is at most the total.
             power = power.checked_add(validator.power).unwrap_or(VotingPower::MAX);
-            signed.push((
-                validator.public_key,
-                self.precommit_hash(chain_id, *address),
-                *signature,
-            ));
+            let hash = self.precommit_hash(chain_id, *address);
+            signed.push((validator.public_key, hash, *signature));
         }
         if !validators.is_quorum(power) {
             let total = validators.total_power();
             return Err(CertificateError::BelowQuorum { found: power, total });
         }
-        let items: Vec<_> =
-            signed.iter().map(|(k, h, s)| (*k, h.as_bytes().as_slice(), *s)).collect();
-        verify_batch(&items, None).map_err(|bad| {
-            let first = bad.first().and_then(|at| self.signatures.get(*at));
-            CertificateError::Signature { validator: first.map_or(Address::ZERO, |s| s.validator) }
-        })
+        Ok(signed)
     }
+}
+
+/// A key, what it signed, and the signature.
+pub(crate) type Signed = (PublicKey, Hash, Signature);
+
+/// Verifies signatures in one batch; gives the place of the first bad one.
+pub(crate) fn verify_signed(signed: &[Signed]) -> Result<(), usize> {
+    let items: Vec<_> = signed.iter().map(|(k, h, s)| (*k, h.as_bytes().as_slice(), *s)).collect();
+    verify_batch(&items, None).map_err(|bad| bad.first().copied().unwrap_or(0))
 }
 
 impl Canonical for Certificate {

@@ -148,7 +148,7 @@ impl BlockStore {
         entries.map(|entry| decode(&entry?.1, "a proposed block")).collect()
     }
 
-    /// Commits a block whose body was stored: durable when this returns.
+    /// Commits a block, with its body unless that was stored before: durable when this returns.
     ///
     /// # Errors
     /// When the store fails; the node must stop then.
@@ -156,6 +156,7 @@ impl BlockStore {
         &self,
         certified: &CertifiedBlock,
         outcomes: &[Outcome],
+        is_body_stored: bool,
     ) -> Result<(), ChainError> {
         let (height, id) = (certified.header().height, certified.id());
         let rewarded = (0_u32..).zip(outcomes).filter(|(_, outcome)| !outcome.rewards.is_empty());
@@ -167,6 +168,9 @@ impl BlockStore {
         };
         let mut batch = Batch::new();
         batch.put(BLOCKS, height.get().to_be_bytes(), to_bytes(&record)?);
+        if !is_body_stored {
+            batch.put(BODIES, body_key(height, &id), certified.block().encode());
+        }
         for stale in self.stale_bodies(height, &id)? {
             batch.delete(BODIES, stale);
         }

@@ -13,6 +13,7 @@
 mod background;
 mod blocks;
 mod error;
+mod import;
 mod index;
 mod index_build;
 mod open;
@@ -25,10 +26,11 @@ mod writer;
 
 pub use blocks::{BlockStore, CommittedBlock, GenesisSource};
 pub use error::ChainError;
+pub use import::ImportFailure;
 pub use index::{AccountStats, Index, Location, Side};
 pub use open::{ChainOptions, OpenProgress, open};
 pub use read::{Chain, Head, Proven};
 pub use state::{CheckpointPolicy, StateStore};
 pub use stores::{StorageEngine, Stores, StoresOptions};
 pub use view::{StateReader, ViewError};
-pub use writer::{Built, ChainWriter, CommitError};
+pub use writer::{BlockFault, Built, ChainWriter, CommitError, Verify};

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use ait_engine::block::{Block, CertifiedBlock, CertifyError, Header};
 use ait_engine::certificate::Certificate;
 use ait_engine::execute::{BlockBuilder, BlockError, Fault, Refusal, Transition, execute_block};
-use ait_engine::transaction::{VerifiedTransaction, verify_transactions};
+use ait_engine::transaction::{
+    Transaction, TransactionError, VerifiedTransaction, verify_transactions,
+};
 use ait_engine::types::{Address, BlockId, Height, TimestampMs, TxHash};
 use ait_engine::validator::ValidatorSet;
 
@@ -22,6 +24,40 @@ pub struct Built {
     pub block_id: Option<BlockId>,
     /// Transactions that do not apply, and why.
     pub refused: Vec<(TxHash, Refusal)>,
+}
+
+/// Verifies the signatures of transactions; the results stand in their order.
+pub type Verify<'a> =
+    &'a mut dyn FnMut(Vec<Transaction>) -> Vec<Result<VerifiedTransaction, TransactionError>>;
+
+/// What is wrong with a block.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BlockFault {
+    /// It breaks a rule.
+    #[error("{reason}")]
+    Invalid {
+        /// Which.
+        reason: String,
+    },
+    /// Executing it gives another state or other outcomes than its header says: one of the
+    /// two machines is wrong.
+    #[error("{reason}")]
+    Diverged {
+        /// What differs.
+        reason: String,
+    },
+}
+
+impl BlockFault {
+    fn of<E: std::error::Error>(error: BlockError<E>) -> Self {
+        let reason = error.to_string();
+        match error {
+            BlockError::Header { field: "state_root" | "outcomes_root", .. } => {
+                Self::Diverged { reason }
+            }
+            _ => Self::Invalid { reason },
+        }
+    }
 }
 
 /// Why a certified block was not committed.
@@ -127,33 +163,48 @@ impl ChainWriter {
     }
 
     /// Checks a proposed block of another validator, executes it and stores its body.
+    /// `verify` verifies the signatures of its transactions.
     ///
     /// # Errors
     /// `Ok(Err(..))` says what is wrong with the block; `Err` is a fault of this node.
-    pub fn receive(&mut self, block: Block) -> Result<Result<BlockId, String>, ChainError> {
+    pub fn receive(
+        &mut self,
+        block: Block,
+        verify: Verify<'_>,
+    ) -> Result<Result<BlockId, BlockFault>, ChainError> {
         let id = block.header.id();
         if self.proposals.contains_key(&id) {
             return Ok(Ok(id));
         }
         if !block.body_matches_header() {
-            return Ok(Err("the body is not the one that the header commits to".to_owned()));
+            let reason = "the body is not the one that the header commits to".to_owned();
+            return Ok(Err(BlockFault::Invalid { reason }));
         }
-        let verified: Result<Vec<_>, _> =
-            verify_transactions(block.transactions.clone(), None).into_iter().collect();
+        let verified: Result<Vec<_>, _> = verify(block.transactions.clone()).into_iter().collect();
         let transactions = match verified {
             Ok(transactions) => transactions,
-            Err(error) => return Ok(Err(error.to_string())),
+            Err(error) => return Ok(Err(BlockFault::Invalid { reason: error.to_string() })),
         };
-        let executed =
-            execute_block(&self.chain.state(), &self.parent, &block.header, transactions);
-        let transition = match executed {
+        let transition = match self.execute(&block.header, transactions)? {
             Ok(transition) => transition,
-            Err(BlockError::State(fault)) => return Err(fault.into()),
-            Err(error) => return Ok(Err(error.to_string())),
+            Err(fault) => return Ok(Err(fault)),
         };
         self.chain.inner.blocks.put_body(&id, &block)?;
         self.proposals.insert(id, (block, transition));
         Ok(Ok(id))
+    }
+
+    /// Executes a block upon the newest committed one.
+    pub(super) fn execute(
+        &self,
+        header: &Header,
+        transactions: Vec<VerifiedTransaction>,
+    ) -> Result<Result<Transition, BlockFault>, ChainError> {
+        match execute_block(&self.chain.state(), &self.parent, header, transactions) {
+            Ok(transition) => Ok(Ok(transition)),
+            Err(BlockError::State(fault)) => Err(fault.into()),
+            Err(error) => Ok(Err(BlockFault::of(error))),
+        }
     }
 
     /// Executes the proposals of the next height that were stored before a restart.
@@ -165,9 +216,9 @@ impl ChainWriter {
         let mut restored = Vec::new();
         for block in self.chain.inner.blocks.proposals(next)? {
             let id = block.header.id();
-            match self.receive(block)? {
+            match self.receive(block, &mut |all| verify_transactions(all, None))? {
                 Ok(id) => restored.push(id),
-                Err(reason) => tracing::warn!(%id, reason, "a stored proposal is not valid"),
+                Err(fault) => tracing::warn!(%id, %fault, "a stored proposal is not valid"),
             }
         }
         Ok(restored)
@@ -179,6 +230,10 @@ impl ChainWriter {
         self.proposals.get(id).map(|(block, _)| block)
     }
 
+    pub(super) fn take_proposal(&mut self, id: &BlockId) -> Option<(Block, Transition)> {
+        self.proposals.remove(id)
+    }
+
     /// Commits the proposal that the certificate is for. Durable when this returns.
     ///
     /// # Errors
@@ -188,8 +243,17 @@ impl ChainWriter {
         let (block, transition) =
             self.proposals.remove(&id).ok_or(CommitError::UnknownBlock(id))?;
         let certified = CertifiedBlock::verify(block, certificate, &self.validators)?;
-        let inner = &self.chain.inner;
-        inner.blocks.commit(&certified, &transition.outcomes)?;
+        self.commit_executed(&certified, transition, true)
+    }
+
+    pub(super) fn commit_executed(
+        &mut self,
+        certified: &CertifiedBlock,
+        transition: Transition,
+        is_body_stored: bool,
+    ) -> Result<Arc<CommittedBlock>, CommitError> {
+        let (id, inner) = (certified.id(), &self.chain.inner);
+        inner.blocks.commit(certified, &transition.outcomes, is_body_stored)?;
         let height = certified.header().height;
         inner.state.apply(height, &transition.writes);
         self.proposals.clear();
