@@ -2,13 +2,27 @@
 //! sync from peers. What is handed in is verified, executed and committed by the
 //! sequencer's thread, or refused with a code.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
 use ait_engine::block::{Block, CertifiedBlock, CertifyError};
 use ait_engine::certificate::Certificate;
 use ait_engine::transaction::VerifiedTransaction;
 use ait_engine::types::{BlockId, Height};
 use ait_engine::validator::ValidatorSet;
 
-use crate::chain::Verify;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::chain::{Chain, Verify};
+use crate::mempool::Mempool;
+use crate::sequencer::{Full, Inbox, Input};
+
+/// Blocks that are verified together at most.
+const TOGETHER_MAX: usize = 64;
+/// How long to wait for the next block.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// A block with the certificate that is said to make it final; nothing is verified yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,40 +186,126 @@ impl ImportError {
 
 type Reply = tokio::sync::oneshot::Sender<Result<Imported, ImportError>>;
 
-/// Blocks on their way to the sequencer's thread, and who waits for the answer.
+/// A block on its way to the sequencer's thread, and who waits for the answer.
 #[derive(Debug)]
-pub struct Importing {
-    /// The block.
-    pub import: ImportBlock,
-    /// Who waits.
-    pub reply: Reply,
+struct Waiting {
+    import: ImportBlock,
+    reply: Reply,
 }
 
 /// Hands blocks in; clones share one queue.
 #[derive(Debug, Clone)]
 pub struct Importer {
-    queue: tokio::sync::mpsc::Sender<Importing>,
+    queue: mpsc::Sender<Waiting>,
 }
 
 impl Importer {
-    /// An importer and where its blocks come out.
-    #[must_use]
-    pub fn new(count_max: usize) -> (Self, tokio::sync::mpsc::Receiver<Importing>) {
-        let (queue, out) = tokio::sync::mpsc::channel(count_max);
-        (Self { queue }, out)
-    }
-
-    /// Hands a block in and waits until it is committed or refused.
+    /// Hands a block in and waits until it is committed or refused. Blocks handed in one
+    /// after the other are verified together, so hand in the next before the first answer.
     ///
     /// # Errors
     /// [`ImportError`]: why it is not committed.
     pub async fn import(&self, import: ImportBlock) -> Result<Imported, ImportError> {
-        use tokio::sync::mpsc::error::TrySendError;
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        self.queue.try_send(Importing { import, reply }).map_err(|error| match error {
-            TrySendError::Full(_) => ImportError::Busy,
-            TrySendError::Closed(_) => ImportError::Stopping,
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_send(Waiting { import, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ImportError::Busy,
+            mpsc::error::TrySendError::Closed(_) => ImportError::Stopping,
         })?;
         answer.await.unwrap_or(Err(ImportError::Stopping))
+    }
+}
+
+/// The other end of [`Importer`]: verifies what is handed in, passes it to the sequencer,
+/// and brings the answers back.
+#[derive(Debug)]
+pub struct ImportDesk {
+    queue: mpsc::Receiver<Waiting>,
+    answers: Arc<Answers>,
+}
+
+/// Who waits for which answer.
+#[derive(Debug, Default)]
+pub struct Answers(Mutex<BTreeMap<u64, Reply>>);
+
+impl Answers {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Reply>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the answer to whoever waits for it.
+    pub fn give(&self, id: u64, result: Result<Imported, ImportError>) {
+        if let Some(reply) = self.lock().remove(&id) {
+            // Whoever asked may be gone.
+            let _ = reply.send(result);
+        }
+    }
+}
+
+impl ImportDesk {
+    /// An importer for at most `count_max` waiting blocks, and its other end.
+    #[must_use]
+    pub fn new(count_max: usize) -> (Importer, Self) {
+        let (queue, out) = mpsc::channel(count_max);
+        (Importer { queue }, Self { queue: out, answers: Arc::default() })
+    }
+
+    /// Where the sequencer's answers go.
+    #[must_use]
+    pub fn answers(&self) -> Arc<Answers> {
+        Arc::clone(&self.answers)
+    }
+
+    /// Works until told to stop. For a thread of its own.
+    pub fn run(mut self, chain: &Chain, mempool: &Mempool, inbox: &Inbox, stop: &AtomicBool) {
+        let mut next_id = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let Ok(first) = self.queue.try_recv() else {
+                if self.queue.is_closed() {
+                    return;
+                }
+                std::thread::park_timeout(PAUSE);
+                continue;
+            };
+            let mut waiting = vec![first];
+            while waiting.len() < TOGETHER_MAX
+                && let Ok(next) = self.queue.try_recv()
+            {
+                waiting.push(next);
+            }
+            match chain.validators() {
+                Ok(validators) => {
+                    let (blocks, replies): (Vec<_>, Vec<_>) =
+                        waiting.into_iter().map(|one| (one.import, one.reply)).unzip();
+                    let verify = &mut |all| mempool.verify(all);
+                    let (prepared, error) = prepare(blocks, &validators, verify);
+                    let error = error.unwrap_or(ImportError::Stopping);
+                    let mut prepared = prepared.into_iter();
+                    for reply in replies {
+                        let Some(prepared) = prepared.next() else {
+                            let _ = reply.send(Err(error.clone()));
+                            continue;
+                        };
+                        next_id += 1;
+                        self.answers.lock().insert(next_id, reply);
+                        self.hand_over(next_id, prepared, inbox, stop);
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "blocks cannot be imported");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn hand_over(&self, id: u64, prepared: Prepared, inbox: &Inbox, stop: &AtomicBool) {
+        let mut input = Input::Import { id, prepared: Box::new(prepared) };
+        while let Err(Full(back)) = inbox.push(input) {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            input = *back;
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }

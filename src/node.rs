@@ -9,19 +9,30 @@ use std::time::{Duration, Instant};
 use ait_engine::crypto::SecretKey;
 use ait_engine::types::{Address, Height};
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::mpsc;
 
 use crate::chain::{
-    self, Chain, ChainError, ChainOptions, GenesisSource, OpenProgress, Stores, StoresOptions,
+    self, Chain, ChainError, ChainOptions, ChainWriter, GenesisSource, OpenProgress, Stores,
+    StoresOptions,
 };
 use crate::config::NodeConfig;
-use crate::consensus::{Consensus, ConsensusConfig, FileLog, FileSigner, LogError, SignerError};
+use crate::consensus::{
+    Consensus, ConsensusConfig, FileLog, FileSigner, LogError, LogWriter, Logged, SignerError,
+};
 use crate::health::Watchdog;
+use crate::import::{ImportDesk, Importer};
 use crate::ingress::{self, Clock, Ingress, IngressOptions, IngressThreads, SubmitError};
 use crate::mempool::{Journal, JournalError, Mempool, MempoolError, MempoolLimits};
 use crate::rpc::Backend;
-use crate::sequencer::{Sequencer, SequencerError, SequencerOptions};
+use crate::sequencer::{
+    self, Effect, Inbox, SequencerCore, SequencerError, SequencerOptions, Voter,
+};
 use crate::telemetry::metrics;
 
+/// Inputs that may wait for the sequencer.
+const INBOX_MAX: usize = 8_192;
+/// Blocks that may wait to be imported.
+const IMPORTS_MAX: usize = 1_024;
 /// How often pending transactions are synced to disk and old ones dropped.
 const UPKEEP: Duration = Duration::from_millis(250);
 
@@ -163,27 +174,38 @@ impl NodeError {
     }
 }
 
-/// A running node of one validator.
+/// What a node is on its chain, and where its sequencer's effects go.
+#[derive(Debug)]
+pub struct Joining {
+    /// The validator's key; none for a node that follows.
+    pub key: Option<SecretKey>,
+    /// To the network; none if this node is alone.
+    pub effects: Option<mpsc::Sender<Effect>>,
+}
+
+/// A running node.
 #[derive(Debug)]
 pub struct Node {
     chain: Chain,
     mempool: Arc<Mempool>,
     ingress: Ingress,
+    importer: Importer,
+    inbox: Arc<Inbox>,
     threads: Option<IngressThreads>,
     stop: Arc<AtomicBool>,
     sequencer: Option<JoinHandle<Result<(), SequencerError>>>,
-    upkeep: Option<JoinHandle<()>>,
+    workers: Vec<(&'static str, JoinHandle<()>)>,
     failure: Arc<Mutex<Option<String>>>,
     health: Arc<Watchdog>,
-    proposer: Address,
+    validator: Option<Address>,
     storage_engine: chain::StorageEngine,
 }
 
 impl Node {
-    /// Opens everything, takes up what was under way, and starts making blocks.
+    /// Starts a node that is alone on its chain, as the validator of this key.
     ///
     /// # Errors
-    /// [`NodeError`]: which part cannot start and why.
+    /// As [`Node::join`].
     pub fn start(
         options: &NodeOptions,
         source: &GenesisSource<'_>,
@@ -191,77 +213,123 @@ impl Node {
         clock: &Clock,
         progress: &mut dyn FnMut(OpenProgress),
     ) -> Result<Self, NodeError> {
+        let joining = Joining { key: Some(key), effects: None };
+        Self::join(options, source, joining, clock, progress)
+    }
+
+    /// Opens everything, takes up what was under way, and starts making or taking blocks.
+    ///
+    /// # Errors
+    /// [`NodeError`]: which part cannot start and why.
+    pub fn join(
+        options: &NodeOptions,
+        source: &GenesisSource<'_>,
+        joining: Joining,
+        clock: &Clock,
+        progress: &mut dyn FnMut(OpenProgress),
+    ) -> Result<Self, NodeError> {
         let stores = Stores::open(&options.stores)?;
         let writer = chain::open(&stores, source, &options.chain, progress)?;
         let chain = writer.chain().clone();
         metrics::opened(chain.head().height.get());
-        let address = key.public_key().address();
-        if writer.validators().get(&address).is_none() {
+        let validator = joining.key.as_ref().map(|key| key.public_key().address());
+        if let Some(address) = validator
+            && writer.validators().get(&address).is_none()
+        {
             return Err(NodeError::NotValidator(address));
         }
         let (journal, pending) = Journal::open(&options.data_dir.join("mempool.journal"))?;
         let mempool = Arc::new(Mempool::new(options.mempool, Some(journal)));
         ingress::restore(&mempool, &chain, pending, clock()).map_err(NodeError::Restore)?;
-        let (log, logged) = FileLog::open(&options.data_dir.join("consensus.log"))?;
-        let record = options.data_dir.join("signer.record");
-        let signer = FileSigner::open(&record, chain.chain_id(), key)?;
-        let head = writer.height();
-        if let Some(signed) = signer.height().filter(|signed| Some(*signed) > head.next()) {
-            return Err(NodeError::SignedAhead { signed, head });
-        }
-        let config = ConsensusConfig::new(chain.chain_id(), address);
-        let next = writer.height().next().unwrap_or(writer.height());
-        let log = log.into_writer(logged.as_ref());
-        let consensus = Consensus::new(config, next, writer.validators(), signer, log);
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut sequencer = Sequencer::new(
+        let (voter, logged) = match joining.key {
+            Some(key) => {
+                let (voter, logged) = open_voter(options, &writer, key)?;
+                (Some(voter), logged)
+            }
+            None => (None, None),
+        };
+        let core = SequencerCore::new(
             writer,
-            consensus,
+            voter,
             Arc::clone(&mempool),
-            address,
             Arc::clone(clock),
             options.sequencer,
-            Arc::clone(&stop),
         );
-        let failure = Arc::new(Mutex::new(None));
-        let noted = Arc::clone(&failure);
-        let sequencer = spawn("sequencer", move || {
-            let result = sequencer.recover(logged).and_then(|()| sequencer.run());
-            if let Err(error) = &result {
-                tracing::error!(%error, "the sequencer stopped");
-                *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
-            }
-            result
-        })?;
         let source = Arc::new(chain.clone());
         let started =
             Ingress::start(options.ingress, Arc::clone(&mempool), source, Arc::clone(clock));
         let (ingress, threads) = started
             .map_err(|error| NodeError::Thread { name: "ingress", what: error.to_string() })?;
+        let (importer, desk) = ImportDesk::new(IMPORTS_MAX);
         let interval = options.sequencer.block_interval;
-        let health = Arc::new(Watchdog::new(interval, chain.head().height, Instant::now()));
-        let upkeep = Upkeep {
-            chain: chain.clone(),
-            mempool: Arc::clone(&mempool),
-            stop: Arc::clone(&stop),
-            clock: Arc::clone(clock),
-            failure: Arc::clone(&failure),
-            health: Arc::clone(&health),
-        };
-        let upkeep = spawn("upkeep", move || upkeep.run())?;
-        Ok(Self {
+        let mut node = Self {
+            health: Arc::new(Watchdog::new(interval, chain.head().height, Instant::now())),
             chain,
             mempool,
             ingress,
+            importer,
+            inbox: Arc::new(Inbox::new(INBOX_MAX)),
             threads: Some(threads),
-            stop,
-            sequencer: Some(sequencer),
-            upkeep: Some(upkeep),
-            failure,
-            health,
-            proposer: address,
+            stop: Arc::new(AtomicBool::new(false)),
+            sequencer: None,
+            workers: Vec::new(),
+            failure: Arc::new(Mutex::new(None)),
+            validator,
             storage_engine: options.stores.engine,
-        })
+        };
+        node.start_sequencer(core, logged, desk, joining.effects)?;
+        node.start_upkeep(clock)?;
+        Ok(node)
+    }
+
+    fn start_sequencer(
+        &mut self,
+        core: SequencerCore<FileSigner, LogWriter>,
+        logged: Option<Logged>,
+        desk: ImportDesk,
+        effects: Option<mpsc::Sender<Effect>>,
+    ) -> Result<(), NodeError> {
+        let answers = desk.answers();
+        let mut outlet: sequencer::Outlet = Box::new(move |effect| match effect {
+            Effect::Imported { id, result } => answers.give(id, result),
+            effect => {
+                if let Some(effects) = &effects {
+                    // The network never waits for the sequencer, so that this wait ends; at a
+                    // stop nobody listens any more.
+                    let _ = effects.blocking_send(effect);
+                }
+            }
+        });
+        let bell = Arc::clone(&self.inbox);
+        self.mempool.on_executable(move || bell.ring());
+        let (inbox, stop) = (Arc::clone(&self.inbox), Arc::clone(&self.stop));
+        let noted = Arc::clone(&self.failure);
+        self.sequencer = Some(spawn("sequencer", move || {
+            let result = sequencer::run(core, logged, &inbox, &stop, &mut outlet);
+            if let Err(error) = &result {
+                tracing::error!(%error, "the sequencer stopped");
+                *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+            }
+            result
+        })?);
+        let (chain, mempool) = (self.chain.clone(), Arc::clone(&self.mempool));
+        let (inbox, stop) = (Arc::clone(&self.inbox), Arc::clone(&self.stop));
+        let work = move || desk.run(&chain, &mempool, &inbox, &stop);
+        self.workers.push(("import", spawn("import", work)?));
+        Ok(())
+    }
+
+    fn start_upkeep(&mut self, clock: &Clock) -> Result<(), NodeError> {
+        let upkeep = Upkeep {
+            chain: self.chain.clone(),
+            mempool: Arc::clone(&self.mempool),
+            stop: Arc::clone(&self.stop),
+            clock: Arc::clone(clock),
+            failure: Arc::clone(&self.failure),
+            health: Arc::clone(&self.health),
+        };
+        self.workers.push(("upkeep", spawn("upkeep", move || upkeep.run())?));
+        Ok(())
     }
 
     /// What a REST server of this node needs.
@@ -272,7 +340,7 @@ impl Node {
             mempool: Arc::clone(&self.mempool),
             ingress: self.ingress.clone(),
             health: Arc::clone(&self.health),
-            proposer: self.proposer,
+            validator: self.validator,
             storage_engine: self.storage_engine,
             clock: Arc::clone(clock),
             metrics,
@@ -297,6 +365,24 @@ impl Node {
     #[must_use]
     pub const fn ingress(&self) -> &Ingress {
         &self.ingress
+    }
+
+    /// Where certified blocks are handed in.
+    #[must_use]
+    pub const fn importer(&self) -> &Importer {
+        &self.importer
+    }
+
+    /// Where the network hands in what validators say.
+    #[must_use]
+    pub const fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
+    }
+
+    /// Whether blocks are made here, and as which validator.
+    #[must_use]
+    pub const fn validator(&self) -> Option<Address> {
+        self.validator
     }
 
     /// Why the node does not make blocks any more, if it failed.
@@ -324,9 +410,9 @@ impl Node {
             Some(thread) => thread.join().map_err(|_| panicked("sequencer"))?,
             None => Ok(()),
         };
-        if let Some(thread) = self.upkeep.take() {
+        for (name, thread) in self.workers.drain(..) {
             thread.thread().unpark();
-            thread.join().map_err(|_| panicked("upkeep"))?;
+            thread.join().map_err(|_| panicked(name))?;
         }
         self.mempool.compact()?;
         self.mempool.flush()?;
@@ -342,6 +428,33 @@ impl Drop for Node {
             tracing::error!(%error, "the node did not stop cleanly");
         }
     }
+}
+
+/// Opens the log and the signer's record of a validator.
+fn open_voter(
+    options: &NodeOptions,
+    writer: &ChainWriter,
+    key: SecretKey,
+) -> Result<(Voter<FileSigner, LogWriter>, Option<Logged>), NodeError> {
+    let (chain_id, address) = (writer.chain().chain_id(), key.public_key().address());
+    let (log, logged) = FileLog::open(&options.data_dir.join("consensus.log"))?;
+    let signer = FileSigner::open(&options.data_dir.join("signer.record"), chain_id, key)?;
+    let head = writer.height();
+    let config = ConsensusConfig::new(chain_id, address);
+    let log = log.into_writer(logged.as_ref());
+    let next = head.next().unwrap_or(head);
+    let is_alone = writer.validators().count() == 1;
+    let is_logged = logged.as_ref().is_some_and(|(height, all)| *height == next && !all.is_empty());
+    let first = match signer.height() {
+        // Nobody else has the blocks that are missing here.
+        Some(signed) if is_alone && signed > next => {
+            return Err(NodeError::SignedAhead { signed, head });
+        }
+        Some(signed) if !is_alone && !is_logged => signed.next().unwrap_or(signed).max(next),
+        _ => next,
+    };
+    let consensus = Consensus::new(config, next, writer.validators(), signer, log);
+    Ok((Voter { consensus, address, first }, logged))
 }
 
 fn spawn<T: Send + 'static>(

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ait_engine::block::Block;
+
 use super::writer::BlockFault;
 use super::{ChainError, ChainWriter, CommitError, CommittedBlock};
 use crate::import::{ImportError, Prepared};
@@ -12,6 +14,14 @@ pub enum ImportFailure {
     /// The block is refused; nothing was changed.
     #[error(transparent)]
     Refused(#[from] ImportError),
+    /// A quorum signed it, but executing it here gives something else.
+    #[error("executing block {} does not give what its header says: {reason}", .block.header.height)]
+    Diverged {
+        /// The block.
+        block: Box<Block>,
+        /// What differs.
+        reason: String,
+    },
     /// This node's storage failed; the node must stop.
     #[error(transparent)]
     Chain(#[from] ChainError),
@@ -56,7 +66,8 @@ impl ChainWriter {
             None => match self.execute(header, transactions)? {
                 Ok(transition) => (transition, false),
                 Err(BlockFault::Invalid { reason } | BlockFault::Diverged { reason }) => {
-                    return Err(ImportError::BadRoot { reason }.into());
+                    let block = Box::new(certified.block().clone());
+                    return Err(ImportFailure::Diverged { block, reason });
                 }
             },
         };

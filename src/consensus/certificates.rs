@@ -1,46 +1,47 @@
-//! Checking the votes of a certificate.
+//! What the library asks about certificates.
 
-use std::collections::BTreeMap;
-
-use ait_engine::crypto::verify;
-use ait_engine::types::{Address, ChainId, VotingPower};
+use ait_engine::message::Message;
+use ait_engine::types::ChainId;
 use ait_engine::validator::ValidatorSet;
-use ait_engine::vote::{SignedVote, VoteKind};
+use malachitebft_core_consensus::{Effect, Resumable, Resume};
 use malachitebft_core_types::CertificateError;
 
 use super::context::Ctx;
+use super::convert::{certificate_from_lib, polka_from_lib, round_from_lib};
 
-/// Checks votes of a certificate: known validators, one each, good signatures, and
-/// enough power: a quorum, or more than a third where one honest vote must be among them.
-#[expect(clippy::result_large_err, reason = "the error is the library's")]
-pub(super) fn verify_votes(
+/// Answers an effect that asks whether a certificate is good. Those in a message that was
+/// verified before it came here are; those of the log are verified again.
+pub(super) fn verify_certificate(
     chain_id: &ChainId,
-    votes: impl Iterator<Item = SignedVote>,
-    set: &ValidatorSet,
-    kind: Option<VoteKind>,
-    needs_quorum: bool,
-) -> Result<(), CertificateError<Ctx>> {
-    let mut voters: BTreeMap<Address, VotingPower> = BTreeMap::new();
-    for SignedVote { vote, signature } in votes {
-        let validator = set.get(&vote.validator).ok_or_else(|| not_enough(set))?;
-        let hash = vote.sign_hash(chain_id);
-        let good = verify(&validator.public_key, hash.as_bytes(), &signature).is_ok();
-        if !good || kind.is_some_and(|kind| kind != vote.kind) {
-            return Err(not_enough(set));
+    is_verified: bool,
+    effect: Effect<Ctx>,
+) -> Resume<Ctx> {
+    let check = |message: Message, set: &ValidatorSet| {
+        let good = is_verified || message.verify(chain_id, set).is_ok();
+        if good { Ok(()) } else { Err(not_enough(set)) }
+    };
+    match effect {
+        Effect::VerifyCommitCertificate(certificate, set, _, r) => {
+            let (height, id) = (certificate.height.0, certificate.value_id);
+            let ours = certificate_from_lib(certificate);
+            let verified = ours.verify(chain_id, height, id, &set.set);
+            r.resume_with(verified.map_err(|_| not_enough(&set.set)))
         }
-        voters.insert(vote.validator, validator.power);
-    }
-    let power = voters.values().try_fold(VotingPower::ZERO, |sum, p| sum.checked_add(*p));
-    let power = power.unwrap_or(VotingPower::ZERO);
-    let honest = u128::from(power.get()) * 3 > u128::from(set.total_power().get());
-    if if needs_quorum { set.is_quorum(power) } else { honest } {
-        Ok(())
-    } else {
-        Err(not_enough(set))
+        Effect::VerifyPolkaCertificate(polka, set, _, r) => {
+            r.resume_with(check(Message::PolkaCertificate(polka_from_lib(&polka)), &set.set))
+        }
+        Effect::VerifyRoundCertificate(round, set, _, r) => {
+            r.resume_with(check(Message::RoundCertificate(round_from_lib(&round)), &set.set))
+        }
+        // Extensions are switched off, so that no certificate carries any.
+        Effect::VerifyExtendedCommitCertificate(_, set, _, _, r) => {
+            r.resume_with(Err(not_enough(&set.set)))
+        }
+        _ => Resume::Continue,
     }
 }
 
-pub(super) fn not_enough(set: &ValidatorSet) -> CertificateError<Ctx> {
+fn not_enough(set: &ValidatorSet) -> CertificateError<Ctx> {
     let total = set.total_power().get();
     CertificateError::NotEnoughVotingPower { signed: 0, total, expected: total }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use ait_engine::crypto::verify;
 use ait_engine::types::{Address, BlockId, ChainId, Height, Round};
 use ait_engine::validator::ValidatorSet;
-use ait_engine::vote::{SignedProposal, VoteKind};
+use ait_engine::vote::SignedProposal;
 use malachitebft_core_consensus::{
     ConsensusMsg, Effect, Input, LivenessMsg, LocallyProposedValue, Params, ProposedValue,
     Resumable, Resume, SignedConsensusMsg, State, ThresholdParams, ValuePayload, process,
@@ -18,7 +18,7 @@ use malachitebft_core_types::{
     self as lib, SignedMessage, Validity, ValueOrigin, VoteExtensionPolicy,
 };
 
-use super::certificates::{not_enough, verify_votes};
+use super::certificates::verify_certificate;
 use super::context::{
     Ctx, CtxAddress, CtxHeight, CtxSet, CtxSignature, CtxValue, from_lib_round, to_lib_round,
 };
@@ -426,41 +426,7 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
                     self.is_verified || verify(&key, hash.as_bytes(), &message.signature.0).is_ok();
                 r.resume_with(good)
             }
-            other => self.handle_certificates(other),
-        }
-    }
-
-    fn handle_certificates(&self, effect: Effect<Ctx>) -> Resume<Ctx> {
-        match effect {
-            Effect::VerifyCommitCertificate(certificate, set, _, r) => {
-                let (height, id) = (certificate.height.0, certificate.value_id);
-                let ours = certificate_from_lib(certificate);
-                let verified = ours.verify(&self.config.chain_id, height, id, &set.set);
-                r.resume_with(verified.map_err(|_| not_enough(&set.set)))
-            }
-            Effect::VerifyPolkaCertificate(_, _, _, r) if self.is_verified => r.resume_with(Ok(())),
-            Effect::VerifyRoundCertificate(_, _, _, r) if self.is_verified => r.resume_with(Ok(())),
-            Effect::VerifyPolkaCertificate(polka, set, _, r) => {
-                let votes = polka.votes(&Ctx).map(|vote| vote_from_lib(&vote));
-                r.resume_with(verify_votes(
-                    &self.config.chain_id,
-                    votes,
-                    &set.set,
-                    Some(VoteKind::Prevote),
-                    true,
-                ))
-            }
-            Effect::VerifyRoundCertificate(round, set, _, r) => {
-                let is_skip = round.cert_type == lib::RoundCertificateType::Skip;
-                let kind = (!is_skip).then_some(VoteKind::Precommit);
-                let votes = round.votes(&Ctx).map(|vote| vote_from_lib(&vote));
-                r.resume_with(verify_votes(&self.config.chain_id, votes, &set.set, kind, !is_skip))
-            }
-            // Extensions are switched off, so that no certificate carries any.
-            Effect::VerifyExtendedCommitCertificate(_, set, _, _, r) => {
-                r.resume_with(Err(not_enough(&set.set)))
-            }
-            _ => Resume::Continue,
+            other => verify_certificate(&self.config.chain_id, self.is_verified, other),
         }
     }
 

@@ -3,8 +3,7 @@
 //! One lock, held for memory work and one write per batch; the disk is waited for
 //! outside of it, but for the rare compaction of the journal. What is decided is decided in `pool`.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ait_engine::execute::Refusal;
 use ait_engine::state::Account;
@@ -20,7 +19,7 @@ use super::{DropReason, Dropped, Journal, JournalError, MempoolError, MempoolLim
 use crate::chain::CommittedBlock;
 
 /// How many accepted transactions a slow subscriber may lag behind.
-const ACCEPTED_BACKLOG: usize = 4_096;
+const ACCEPTED_BACKLOG: usize = 32_768;
 
 /// A transaction that asks to be pending, with its sender's account in the state.
 #[derive(Debug, Clone)]
@@ -55,9 +54,18 @@ pub(super) struct Inner {
 #[derive(Debug)]
 pub struct Mempool {
     inner: Mutex<Inner>,
-    changed: Condvar,
     ready: watch::Sender<bool>,
     accepted: broadcast::Sender<Arc<VerifiedTransaction>>,
+    waker: OnceLock<Waker>,
+}
+
+/// Called when a block could be made.
+struct Waker(Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Waker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Waker")
+    }
 }
 
 impl Mempool {
@@ -72,9 +80,9 @@ impl Mempool {
         };
         Self {
             inner: Mutex::new(inner),
-            changed: Condvar::new(),
             ready: watch::Sender::new(false),
             accepted: broadcast::Sender::new(ACCEPTED_BACKLOG),
+            waker: OnceLock::new(),
         }
     }
 
@@ -243,14 +251,10 @@ impl Mempool {
         self.ready.subscribe()
     }
 
-    /// Waits until a block could be made, at most `timeout`. For a thread of its own.
-    #[must_use]
-    pub fn wait_executable(&self, timeout: Duration) -> bool {
-        let waited = self
-            .changed
-            .wait_timeout_while(self.lock(), timeout, |inner| !inner.pool.has_executable());
-        let (inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        inner.pool.has_executable()
+    /// Has `wake` called whenever a block could be made, often and under the mempool's lock:
+    /// it must return at once. Only the first call counts.
+    pub fn on_executable(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.waker.set(Waker(Box::new(wake)));
     }
 
     /// Every transaction that is accepted from now on.
@@ -263,8 +267,8 @@ impl Mempool {
         let has_executable = inner.pool.has_executable();
         self.ready
             .send_if_modified(|ready| std::mem::replace(ready, has_executable) != has_executable);
-        if has_executable {
-            self.changed.notify_all();
+        if let (true, Some(waker)) = (has_executable, self.waker.get()) {
+            (waker.0)();
         }
         // Both are far below the integers that a float holds exactly.
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]

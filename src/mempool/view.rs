@@ -3,8 +3,11 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use ait_engine::transaction::VerifiedTransaction;
+use ait_engine::transaction::{
+    Transaction, TransactionError, VerifiedTransaction, verify_transactions,
+};
 use ait_engine::types::{Address, Nonce, TimestampMs, TxHash};
+use metrics::counter;
 
 use super::pool::Pool;
 use super::{Dropped, Mempool};
@@ -61,6 +64,40 @@ impl Mempool {
     #[must_use]
     pub fn get(&self, hash: &TxHash) -> Option<Arc<VerifiedTransaction>> {
         self.lock().pool.find(hash).map(|(_, entry)| Arc::clone(&entry.transaction))
+    }
+
+    /// Verifies transactions; those that are pending, with the same signature, were verified
+    /// when they came and are not verified again.
+    #[must_use]
+    pub fn verify(
+        &self,
+        transactions: Vec<Transaction>,
+    ) -> Vec<Result<VerifiedTransaction, TransactionError>> {
+        let hashes: Vec<TxHash> = transactions.iter().map(Transaction::hash).collect();
+        let known: Vec<Option<Arc<VerifiedTransaction>>> = {
+            let inner = self.lock();
+            let find =
+                |hash| inner.pool.find(hash).map(|(_, entry)| Arc::clone(&entry.transaction));
+            hashes.iter().map(find).collect()
+        };
+        let is_same = |known: &Option<Arc<VerifiedTransaction>>, one: &Transaction| {
+            known.as_ref().is_some_and(|known| known.transaction() == one)
+        };
+        let unknown: Vec<Transaction> = transactions
+            .iter()
+            .zip(&known)
+            .filter(|(one, known)| !is_same(known, one))
+            .map(|(one, _)| one.clone())
+            .collect();
+        counter!("transactions_verified_before_total")
+            .increment((transactions.len() - unknown.len()) as u64);
+        let mut verified = verify_transactions(unknown, None).into_iter();
+        let results = transactions.iter().zip(known).map(|(one, known)| match known {
+            Some(known) if known.transaction() == one => Ok((*known).clone()),
+            // As many were verified as are not known.
+            _ => verified.next().unwrap_or(Err(TransactionError::Signature)),
+        });
+        results.collect()
     }
 
     /// Pending transactions in order of arrival, those after the number `after`.

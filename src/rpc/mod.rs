@@ -61,8 +61,8 @@ pub struct Backend {
     pub ingress: Ingress,
     /// How the node does.
     pub health: Arc<Watchdog>,
-    /// The validator that it signs for.
-    pub proposer: Address,
+    /// This node's validator; none if it follows.
+    pub validator: Option<Address>,
     /// Which storage engine holds the chain.
     pub storage_engine: StorageEngine,
     /// The present time.
@@ -81,7 +81,7 @@ struct Api {
     mempool: Arc<Mempool>,
     ingress: Ingress,
     health: Arc<Watchdog>,
-    proposer: Address,
+    validator: Option<Address>,
     storage_engine: StorageEngine,
     clock: Clock,
     metrics: PrometheusHandle,
@@ -165,7 +165,7 @@ pub async fn serve(
     };
     let trusted = options.trusted_proxies.clone();
     let (close, closing) = watch::channel(false);
-    let Backend { chain, mempool, ingress, health, proposer, storage_engine, .. } = backend;
+    let Backend { chain, mempool, ingress, health, validator, storage_engine, .. } = backend;
     let Backend { clock, metrics, admin_token, dev, .. } = backend;
     let api = Arc::new(Api {
         rate: ClientRate::new(options.rate_limit_per_minute, options.rate_limit_burst),
@@ -176,7 +176,7 @@ pub async fn serve(
         mempool,
         ingress,
         health,
-        proposer,
+        validator,
         storage_engine,
         clock,
         metrics,

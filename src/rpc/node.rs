@@ -101,7 +101,7 @@ fn look(api: &Api) -> (Status, Health) {
     let health = Health {
         status: status.name().to_owned(),
         chain_id: api.chain.chain_id().to_string(),
-        proposer_id: api.proposer.to_string(),
+        proposer_id: api.validator.map(|address| address.to_string()).unwrap_or_default(),
         height: api.chain.head().height.get(),
         pending: api.mempool.len() as u64,
         reason: status.reason(),

@@ -107,7 +107,7 @@ pub fn built(took: Duration) {
 }
 
 /// A block was committed; `since` is the time since the one before, if there was one.
-pub fn committed(block: &CommittedBlock, took: Duration, since: Option<Duration>) {
+pub fn committed(block: &CommittedBlock, since: Option<Duration>) {
     let header = &block.block.header;
     let count = u64::from(header.transaction_count);
     let fees = block.outcomes.iter().map(|outcome| outcome.fee.get());
@@ -118,13 +118,22 @@ pub fn committed(block: &CommittedBlock, took: Duration, since: Option<Duration>
     counter!("chain_transactions_total").increment(count);
     counter!("chain_fees_total").increment(fees);
     histogram!("block_transactions").record(float(count));
-    histogram!("block_commit_seconds").record(took.as_secs_f64());
     if let Some(since) = since {
         histogram!("block_interval_seconds").record(since.as_secs_f64());
     }
     if LEGACY.load(Ordering::Relaxed) {
         legacy::committed(header, fees, since);
     }
+}
+
+/// Making a decided block durable took this long.
+pub fn commit_took(took: Duration) {
+    histogram!("block_commit_seconds").record(took.as_secs_f64());
+}
+
+/// Consensus entered a round after the first of a height.
+pub fn round() {
+    counter!("consensus_rounds_total").increment(1);
 }
 
 /// The node opened its chain at this height.
