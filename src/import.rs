@@ -200,18 +200,29 @@ pub struct Importer {
 }
 
 impl Importer {
-    /// Hands a block in and waits until it is committed or refused. Blocks handed in one
-    /// after the other are verified together, so hand in the next before the first answer.
+    /// Hands a block in and waits until it is committed or refused.
     ///
     /// # Errors
     /// [`ImportError`]: why it is not committed.
     pub async fn import(&self, import: ImportBlock) -> Result<Imported, ImportError> {
+        self.hand_in(import)?.await.unwrap_or(Err(ImportError::Stopping))
+    }
+
+    /// Hands a block in; the answer comes later. Blocks that were handed in one after the
+    /// other are verified together.
+    ///
+    /// # Errors
+    /// [`ImportError::Busy`] when too many wait, [`ImportError::Stopping`].
+    pub fn hand_in(
+        &self,
+        import: ImportBlock,
+    ) -> Result<oneshot::Receiver<Result<Imported, ImportError>>, ImportError> {
         let (reply, answer) = oneshot::channel();
         self.queue.try_send(Waiting { import, reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ImportError::Busy,
             mpsc::error::TrySendError::Closed(_) => ImportError::Stopping,
         })?;
-        answer.await.unwrap_or(Err(ImportError::Stopping))
+        Ok(answer)
     }
 }
 

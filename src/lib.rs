@@ -16,6 +16,7 @@ pub mod import;
 pub mod ingress;
 pub mod keystore;
 pub mod mempool;
+pub mod network;
 pub mod node;
 pub mod receipts;
 pub mod replay;

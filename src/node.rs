@@ -346,6 +346,7 @@ impl Node {
             metrics,
             admin_token: None,
             dev: None,
+            network: None,
         }
     }
 

@@ -5,6 +5,11 @@
 
 pub mod gossip;
 pub mod light;
+pub mod limits;
+pub mod message;
 pub mod peer;
+pub mod protocol;
+pub mod quic;
 pub mod rest;
+pub mod sync;
 pub mod wire;

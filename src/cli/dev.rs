@@ -59,6 +59,7 @@ impl DevArgs {
             ("sequencer.block_interval", Value::from("500ms")),
             ("metrics.legacy_names", Value::from(true)),
             ("log.level", Value::from("warn")),
+            ("p2p.enabled", Value::from(false)),
             // Only programs on this machine reach a devnet.
             ("rpc.rate_limit_per_minute", Value::from(0)),
         ];
@@ -115,7 +116,7 @@ pub fn run(args: &DevArgs, log: Option<&str>, output: &Output) -> Result<(), Cli
         coordinator: mock.clone(),
         signing: tokio::sync::Mutex::default(),
     };
-    let served = Served { config: &config, genesis: &text, key: validator, clock };
+    let served = Served { config: &config, genesis: &text, key: Some(validator), clock };
     let temporary = directory == temporary.path();
     served
         .until_stopped(Some((edge, mock)), |served| announce(served, temporary, &accounts, output))

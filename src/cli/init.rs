@@ -74,7 +74,12 @@ pub fn run(args: &InitArgs, output: &Output) -> Result<(), CliError> {
     if let Some(chain_id) = args.new_chain {
         written.extend(new_chain(args, chain_id)?);
     }
-    std::fs::write(&config, default_file()).map_err(io)?;
+    let mut text = default_file();
+    if args.genesis.is_some() {
+        // Who joins a chain has no vote in it, unless its genesis names the key.
+        text = text.replace("# enabled = true\n# Shortest", "enabled = false\n# Shortest");
+    }
+    std::fs::write(&config, text).map_err(io)?;
     let mut lines: Vec<_> =
         written.iter().map(|path| format!("wrote {}", path.display())).collect();
     lines.push(format!("next: ait-node run --data-dir {}", args.data_dir.display()));

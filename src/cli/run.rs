@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ait_engine::crypto::SecretKey;
+use ait_net::peer::PeerAddress;
 use clap::Args;
 use serde_json::json;
 
@@ -16,7 +18,9 @@ use crate::keystore::{self, Passphrase};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   ait-node init --data-dir ./data --new-chain my-chain
-  ait-node run --data-dir ./data --passphrase-file passphrase")]
+  ait-node run --data-dir ./data --passphrase-file passphrase
+  ait-node init --data-dir ./copy --genesis ./data/genesis.json
+  ait-node run --data-dir ./copy --rpc 127.0.0.1:8081 --p2p 127.0.0.1:7071 --peer ID@127.0.0.1:7070")]
 pub struct RunArgs {
     /// Configuration file [default: config.toml in the data directory]
     #[arg(long, value_name = "FILE", env = "AIT_CONFIG")]
@@ -27,6 +31,15 @@ pub struct RunArgs {
     /// Where the REST interface listens
     #[arg(long, value_name = "ADDR:PORT")]
     pub rpc: Option<SocketAddr>,
+    /// Where to listen for other nodes (UDP)
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub p2p: Option<SocketAddr>,
+    /// A node to connect with, as it prints itself; may be given several times
+    #[arg(long, value_name = "ID@HOST:PORT")]
+    pub peer: Vec<PeerAddress>,
+    /// Follow the chain without voting
+    #[arg(long)]
+    pub follow: bool,
     /// Shortest time between two blocks
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub block_interval: Option<Duration>,
@@ -48,6 +61,16 @@ impl RunArgs {
             if let Some(bind) = self.rpc {
                 layers.set_flag("rpc.bind", bind.to_string());
             }
+            if let Some(bind) = self.p2p {
+                layers.set_flag("p2p.bind", bind.to_string());
+            }
+            if !self.peer.is_empty() {
+                let peers = self.peer.iter().map(|peer| peer.to_string().into());
+                layers.set_flag("p2p.peers", peers.collect::<Vec<toml::Value>>());
+            }
+            if self.follow {
+                layers.set_flag("sequencer.enabled", false);
+            }
             if let Some(interval) = self.block_interval {
                 let text = humantime::format_duration(interval).to_string();
                 layers.set_flag("sequencer.block_interval", text);
@@ -61,10 +84,6 @@ impl RunArgs {
 /// # Errors
 /// [`CliError`] if it cannot start or fails while it runs.
 pub fn run(args: &RunArgs, config: &NodeConfig, output: &Output) -> Result<(), CliError> {
-    if !config.sequencer.enabled {
-        let message = "sequencer.enabled is false, but this version has no network to follow";
-        return Err(CliError::usage("sequencer_disabled", message).hint("set it to true"));
-    }
     let path = &config.genesis_file;
     let text = std::fs::read_to_string(path).map_err(|error| {
         let message = format!("genesis {}: {error}", path.display());
@@ -74,11 +93,22 @@ pub fn run(args: &RunArgs, config: &NodeConfig, output: &Output) -> Result<(), C
              --genesis FILE joins one"
         ))
     })?;
-    let passphrase = Passphrase { file: args.passphrase_file.clone() };
-    let key = keystore::resolve(&config.sequencer.key, &passphrase)?;
+    let key = if config.sequencer.enabled { Some(validator_key(args, config)?) } else { None };
     let clock = crate::clock::system();
     let served = Served { config, genesis: &text, key, clock };
     served.until_stopped(None, |serving| announce(serving, config, output))
+}
+
+fn validator_key(args: &RunArgs, config: &NodeConfig) -> Result<SecretKey, CliError> {
+    let passphrase = Passphrase { file: args.passphrase_file.clone() };
+    let key = &config.sequencer.key;
+    if !std::path::Path::new(key).exists() && ait_engine::types::parse_hex32(key).is_err() {
+        let message = format!("the validator's key {key} is missing");
+        return Err(CliError::failed("key_missing", message).hint(
+            "put it there, or set sequencer.enabled to false for a node that only follows the chain",
+        ));
+    }
+    Ok(keystore::resolve(key, &passphrase)?)
 }
 
 fn announce(serving: &Serving<'_>, config: &NodeConfig, output: &Output) -> Result<(), CliError> {
@@ -92,9 +122,18 @@ fn announce(serving: &Serving<'_>, config: &NodeConfig, output: &Output) -> Resu
         "height": chain.head().height,
         "data_dir": directory,
         "admin_token_file": token,
+        "validator": serving.node.validator(),
+        "p2p": serving.peer.as_ref().map(ToString::to_string),
     });
+    let role = match serving.node.validator() {
+        Some(address) => format!("validates as {address}"),
+        None => "follows the chain".to_owned(),
+    };
+    let peer = serving.peer.as_ref().map_or_else(|| "off".to_owned(), ToString::to_string);
     let lines = [
         format!("chain {} at height {}", chain.chain_id(), chain.head().height),
+        format!("  role         {role}"),
+        format!("  network      {peer}"),
         format!("  REST         http://{rpc}/rpc/head"),
         format!("  API page     http://{rpc}/docs"),
         format!("  data         {}", directory.display()),

@@ -8,16 +8,19 @@ use std::time::Duration;
 
 use ait_engine::crypto::SecretKey;
 use ait_engine::genesis::GenesisDocument;
+use ait_net::peer::PeerAddress;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::CliError;
 use crate::chain::{GenesisSource, OpenProgress};
 use crate::config::NodeConfig;
 use crate::coordinator::{self, Coordinator};
 use crate::ingress::Clock;
-use crate::node::{Node, NodeError, NodeOptions};
+use crate::network::{self, EFFECTS_MAX, Network, NetworkError, NetworkOptions, Parts};
+use crate::node::{Joining, Node, NodeError, NodeOptions};
 use crate::rpc::{self, AdminToken, DevEdge};
+use crate::sequencer::Effect;
 use crate::telemetry::metrics;
 
 /// How long servers may take to close.
@@ -30,7 +33,8 @@ pub(super) struct Served<'a> {
     pub config: &'a NodeConfig,
     /// Text of the genesis document; read only where the chain is made, for it may be long.
     pub genesis: &'a str,
-    pub key: SecretKey,
+    /// The validator's key; none for a node that follows.
+    pub key: Option<SecretKey>,
     pub clock: Clock,
 }
 
@@ -39,6 +43,8 @@ pub(super) struct Serving<'a> {
     pub node: &'a Node,
     pub rpc: SocketAddr,
     pub coordinator: Option<SocketAddr>,
+    /// How other nodes reach this one; none without a network.
+    pub peer: Option<PeerAddress>,
     pub data_dir: &'a Path,
     pub admin_token: String,
 }
@@ -61,7 +67,9 @@ impl Served<'_> {
         let fingerprint = GenesisSource::fingerprint(text.as_bytes());
         let source = GenesisSource { fingerprint, build: &build };
         let options = NodeOptions::from_config(config);
-        let node = Node::start(&options, &source, key, &clock, &mut log_progress)?;
+        let (effects, spoken) = config.p2p.enabled.then(|| mpsc::channel(EFFECTS_MAX)).unzip();
+        let joining = Joining { key, effects };
+        let node = Node::join(&options, &source, joining, &clock, &mut log_progress)?;
         let mut backend = node.backend(&clock, page);
         let admin_token = token.reveal().to_owned();
         backend.admin_token = Some(token);
@@ -78,6 +86,12 @@ impl Served<'_> {
                     let _ = stopping.wait_for(|stop| *stop).await;
                 }
             };
+            let network = match spoken {
+                Some(spoken) => Some(connect(config, &node, spoken)?),
+                None => None,
+            };
+            let peer = network.as_ref().and_then(reached_at);
+            backend.network = network.clone();
             let (rpc, rpc_task) = rpc::serve(config.rpc.clone(), backend, until())
                 .await
                 .map_err(|error| CliError::new(&error, error.hint()))?;
@@ -92,18 +106,64 @@ impl Served<'_> {
                 tasks.push(mock.task);
             }
             let data_dir = config.data_dir.as_path();
-            announce(&Serving { node: &node, rpc, coordinator, data_dir, admin_token })?;
+            announce(&Serving { node: &node, rpc, coordinator, peer, data_dir, admin_token })?;
             let result = wait(&node).await;
             let _ = stop.send(true);
             // Connections that are still open then are cut.
             let close = futures_util::future::join_all(tasks);
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
+            if let Some(network) = network {
+                network.close().await;
+            }
             result
         });
         runtime.shutdown_background();
         let stopped = node.stop().map_err(CliError::from);
         served.and(stopped)
     }
+}
+
+/// Starts the network of a node.
+fn connect(
+    config: &NodeConfig,
+    node: &Node,
+    effects: mpsc::Receiver<Effect>,
+) -> Result<Network, CliError> {
+    let p2p = &config.p2p;
+    let options = NetworkOptions {
+        bind: p2p.bind,
+        peers: p2p.peers.clone(),
+        wanted: p2p.peers_wanted,
+        connections_max: p2p.peers_max,
+        exchanges_addresses: p2p.exchange,
+        book: config.data_dir.join("peers"),
+    };
+    let parts = Parts {
+        chain: node.chain().clone(),
+        mempool: Arc::clone(node.mempool()),
+        ingress: node.ingress().clone(),
+        importer: node.importer().clone(),
+        inbox: Arc::clone(node.inbox()),
+        effects,
+    };
+    let started = network::load_key(&p2p.key_file)
+        .map_err(NetworkError::from)
+        .and_then(|key| Network::start(options, key, parts));
+    started.map_err(|error| {
+        CliError::failed("network_failed", error.to_string()).hint(
+            "choose another address with --p2p, or set p2p.enabled to false for a node that is alone",
+        )
+    })
+}
+
+/// How others reach a node, as far as it knows itself.
+fn reached_at(network: &Network) -> Option<PeerAddress> {
+    let address = network.local_addr().ok()?;
+    let ip = match address.ip() {
+        ip if ip.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    Some(PeerAddress { id: network.id(), host: ip.to_string(), port: address.port() })
 }
 
 fn log_progress(progress: OpenProgress) {

@@ -13,8 +13,8 @@ mod typed;
 pub use keys::{KEYS, KeySpec, default_file};
 pub use layers::{ConfigError, Layers, Source};
 pub use typed::{
-    CoordinatorConfig, GenesisConfig, MempoolConfig, NodeConfig, RpcConfig, SequencerConfig,
-    StorageConfig,
+    CoordinatorConfig, GenesisConfig, MempoolConfig, NodeConfig, P2pConfig, RpcConfig,
+    SequencerConfig, StorageConfig,
 };
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub(super) fn read(
     }
     for (path, host, port, default_host, default_port) in [
         ("rpc.bind", "RPC_BIND_HOST", "RPC_BIND_PORT", "127.0.0.1", "8080"),
-        ("p2p.bind", "P2P_BIND_HOST", "P2P_BIND_PORT", "127.0.0.1", "7070"),
+        ("p2p.bind", "P2P_BIND_HOST", "P2P_BIND_PORT", "0.0.0.0", "7070"),
     ] {
         if get(host).is_some() || get(port).is_some() {
             let name = if get(host).is_some() { host } else { port };

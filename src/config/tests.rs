@@ -105,7 +105,7 @@ fn old_names_are_understood_whatever_their_case() {
     assert_eq!(config.chain_id.as_str(), "old-chain");
     assert_eq!(config.data_dir, Path::new("./data/old"));
     assert_eq!(config.rpc.bind.to_string(), "0.0.0.0:8082");
-    assert_eq!(config.p2p_bind.to_string(), "[::1]:7071");
+    assert_eq!(config.p2p.bind.to_string(), "[::1]:7071");
     assert_eq!(config.sequencer.key, "key.json");
     assert_eq!(config.genesis.mint_per_unit, 50);
     assert_eq!(config.genesis.coordinator_ratio_bps, 500);

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ait_engine::types::ChainId;
+use ait_net::peer::PeerAddress;
 use toml::Value;
 
 use super::keys::KEYS;
@@ -114,8 +115,8 @@ pub struct NodeConfig {
     pub storage: StorageConfig,
     /// Mock coordinator.
     pub coordinator: CoordinatorConfig,
-    /// Reserved for connections between nodes.
-    pub p2p_bind: SocketAddr,
+    /// Other nodes.
+    pub p2p: P2pConfig,
     /// Values of a new genesis.
     pub genesis: GenesisConfig,
     /// Whether the old metric names are emitted.
@@ -124,6 +125,25 @@ pub struct NodeConfig {
     pub log_level: String,
     /// Form of the log.
     pub log_format: LogFormat,
+}
+
+/// `p2p`: connections with other nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct P2pConfig {
+    /// Whether there are any.
+    pub enabled: bool,
+    /// Where the node listens (UDP).
+    pub bind: SocketAddr,
+    /// Peers that are always called.
+    pub peers: Vec<PeerAddress>,
+    /// File of the network key.
+    pub key_file: PathBuf,
+    /// Most connections.
+    pub peers_max: usize,
+    /// Connections that are sought among learned addresses.
+    pub peers_wanted: usize,
+    /// Whether addresses are exchanged.
+    pub exchange: bool,
 }
 
 /// A web origin, `scheme://host[:port]` and nothing after it, or `*`.
@@ -255,6 +275,19 @@ impl Fields<'_> {
         }
     }
 
+    fn p2p(&mut self, data_dir: &Path) -> P2pConfig {
+        P2pConfig {
+            enabled: self.flag("p2p.enabled"),
+            bind: self.address("p2p.bind"),
+            peers: self
+                .list("p2p.peers", "a list of peers like \"ID@HOST:PORT\", ID being 64 hex digits"),
+            key_file: self.path_in("p2p.key_file", data_dir, "network.key"),
+            peers_max: self.integer("p2p.peers_max", 1, 10_000),
+            peers_wanted: self.integer("p2p.peers_wanted", 0, 10_000),
+            exchange: self.flag("p2p.exchange"),
+        }
+    }
+
     fn mempool(&mut self) -> MempoolConfig {
         MempoolConfig {
             transactions_max: self.integer("mempool.transactions_max", 1, 10_000_000),
@@ -327,7 +360,7 @@ impl NodeConfig {
             mempool: fields.mempool(),
             storage: fields.storage(),
             coordinator: CoordinatorConfig { bind: fields.address("coordinator.bind") },
-            p2p_bind: fields.address("p2p.bind"),
+            p2p: fields.p2p(&data_dir),
             genesis: GenesisConfig {
                 mint_per_unit: fields.integer("genesis.mint_per_unit", 0, 1_000_000_000_000),
                 coordinator_ratio_bps: fields.integer("genesis.coordinator_ratio_bps", 0, 10_000),

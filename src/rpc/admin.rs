@@ -75,7 +75,7 @@ impl AdminToken {
 }
 
 /// Refuses whoever does not send the token.
-fn authorize(call: &Call) -> Result<(), ApiError> {
+pub(super) fn authorize(call: &Call) -> Result<(), ApiError> {
     let text = |name: &str| call.headers.get(name).and_then(|value| value.to_str().ok());
     let bearer = text(header::AUTHORIZATION.as_str()).and_then(|v| v.strip_prefix("Bearer "));
     let given = bearer.or_else(|| text("x-admin-token")).map(str::trim);

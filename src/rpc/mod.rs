@@ -16,6 +16,7 @@ mod dev;
 mod error;
 mod node;
 mod openapi;
+mod peers;
 mod proofs;
 mod receipts;
 mod route;
@@ -41,6 +42,7 @@ use crate::health::Watchdog;
 use crate::http::{ClientRate, HttpLimits};
 use crate::ingress::{Clock, Ingress};
 use crate::mempool::Mempool;
+use crate::network::Network;
 
 pub use admin::AdminToken;
 pub use dev::DevEdge;
@@ -73,6 +75,8 @@ pub struct Backend {
     pub admin_token: Option<AdminToken>,
     /// A devnet's keys; only ever given to a server on loopback.
     pub dev: Option<DevEdge>,
+    /// Other nodes; none for a node that is alone.
+    pub network: Option<Network>,
 }
 
 /// What the handlers use.
@@ -87,6 +91,7 @@ struct Api {
     metrics: PrometheusHandle,
     admin_token: Option<AdminToken>,
     dev: Option<DevEdge>,
+    network: Option<Network>,
     options: RpcConfig,
     rate: ClientRate,
     faucet_rate: ClientRate,
@@ -166,7 +171,7 @@ pub async fn serve(
     let trusted = options.trusted_proxies.clone();
     let (close, closing) = watch::channel(false);
     let Backend { chain, mempool, ingress, health, validator, storage_engine, .. } = backend;
-    let Backend { clock, metrics, admin_token, dev, .. } = backend;
+    let Backend { clock, metrics, admin_token, dev, network, .. } = backend;
     let api = Arc::new(Api {
         rate: ClientRate::new(options.rate_limit_per_minute, options.rate_limit_burst),
         faucet_rate: ClientRate::new(FAUCET_RATE.0, FAUCET_RATE.1),
@@ -182,6 +187,7 @@ pub async fn serve(
         metrics,
         admin_token,
         dev,
+        network,
         options,
         closing,
     });

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use ait_net::sync::SyncReason;
 use ait_net::wire::{
     Health, Info, ParamsView, SupplyView, SyncStatus, ValidatorJson, ValidatorList, rfc3339,
 };
@@ -73,7 +74,11 @@ pub(super) async fn params(call: Call) -> Answer {
 /// `GET /rpc/syncStatus`
 pub(super) async fn sync_status(call: Call) -> Answer {
     let read = |api: &Api| {
+        let network = api.network.as_ref().map(|network| network.view());
+        let connected = network.as_ref().map_or(0, |view| view.connected() as u64);
+        let sync = network.and_then(|view| view.sync.clone());
         let head = api.chain.head();
+        let target = sync.as_ref().map_or(head.height, |sync| sync.target).max(head.height);
         let set = api.chain.validators()?;
         Ok(SyncStatus {
             chain_id: api.chain.chain_id().to_string(),
@@ -86,6 +91,19 @@ pub(super) async fn sync_status(call: Call) -> Answer {
             validate_signatures: true,
             trusted_proposers: set.iter().map(|v| v.address().to_string()).collect(),
             max_reorg_depth: 0,
+            role: if api.validator.is_some() { "validator" } else { "follower" }.to_owned(),
+            reason: sync.as_ref().map_or("alone", |sync| sync.reason.name()).to_owned(),
+            about: sync
+                .as_ref()
+                .map_or("this node has no network", |sync| sync.reason.about())
+                .to_owned(),
+            target_height: target.get(),
+            blocks_behind: target.get() - head.height.get(),
+            waiting_seconds: sync.as_ref().map_or(0, |sync| sync.waiting_ms / 1_000),
+            asked_peers: sync
+                .map(|sync| sync.from.iter().map(ToString::to_string).collect())
+                .unwrap_or_default(),
+            peers_connected: connected,
         })
     };
     json(&call.read(read).await?)
@@ -123,15 +141,33 @@ pub(super) async fn health(call: Call) -> Answer {
 /// should move and does not.
 pub(super) async fn ready(call: Call) -> Answer {
     let (status, health) = look(&call.api);
-    match status {
-        Status::Ok => json(&health),
-        _ => {
-            let reason = health.reason.unwrap_or_default();
+    let behind = call.read(|api| behind(api)).await?;
+    match (status, behind) {
+        (Status::Ok, None) => json(&health),
+        (_, behind) => {
+            let reason = health.reason.or(behind).unwrap_or_default();
             let hint = "the node's log says more; /metrics shows when the last block was made";
             let unavailable = StatusCode::SERVICE_UNAVAILABLE;
             Err(ApiError::new(unavailable, "not_ready", reason, hint))
         }
     }
+}
+
+/// Blocks that a node may be behind and still count as ready.
+const BEHIND_MAX: u64 = 10;
+
+/// Why a node does not know the newest blocks, if so.
+fn behind(api: &Api) -> Result<Option<String>, ApiError> {
+    let Some(sync) = api.network.as_ref().and_then(|network| network.view().sync.clone()) else {
+        return Ok(None);
+    };
+    let needs_peers = api.validator.is_none() || api.chain.validators()?.count() > 1;
+    let missing = sync.target.get().saturating_sub(sync.height.get());
+    let is_lost = sync.reason == SyncReason::NoPeers && needs_peers;
+    Ok((is_lost || missing > BEHIND_MAX).then(|| {
+        let (height, target, reason) = (sync.height, sync.target, sync.reason);
+        format!("at height {height} of {target}, {}: {}", reason.name(), reason.about())
+    }))
 }
 
 /// `GET /metrics`

@@ -6,7 +6,7 @@ use warp::http::Method;
 
 use super::route::{QueryParam, Route, Shape, schema};
 use super::{
-    accounts, admin, attest, chain, node, proofs, receipts, submit, subscribe, transactions,
+    accounts, admin, attest, chain, node, peers, proofs, receipts, submit, subscribe, transactions,
 };
 
 const LIMIT: QueryParam = ("limit", "Most entries of the page, 1 to 100.");
@@ -114,7 +114,10 @@ pub(super) const ROUTES: &[Route] = &[
     get("/rpc/supply", "get_supply", "Base units that exist.", of!(SupplyView), run!(node::supply)),
     get("/rpc/validators", "get_validators", "Validators of the next height.", of!(ValidatorList), run!(node::validators)),
     get("/rpc/params", "get_params", "On-chain parameters.", of!(ParamsView), run!(node::params)),
-    get("/rpc/syncStatus", "sync_status", "The old node's summary of the chain.", of!(SyncStatus), run!(node::sync_status)),
+    get("/rpc/peers", "get_peers", "Every node that this one knows, and how the connection stands.", of!(PeerList), run!(peers::list)),
+    post("/rpc/admin/peers/add", "add_peer", "Connect with `{peer: \"ID@HOST:PORT\"}`, now and after every restart.", Shape::Object, of!(PeerAdded), run!(peers::add)).admin(),
+    post("/admin/peers/add", "add_peer_alias", "The same as /rpc/admin/peers/add.", Shape::Object, of!(PeerAdded), run!(peers::add)).admin(),
+    get("/rpc/syncStatus", "sync_status", "The chain as this node has it: how far, from whom, and why it does not move if it does not.", of!(SyncStatus), run!(node::sync_status)),
     get("/rpc/test-endpoint", "test_endpoint", "Always the same answer.", Shape::Object, run!(node::test_endpoint)),
     get("/rpc/ws/{topic}", "subscribe", "WebSocket: blocks, transactions or receipts as they come.", Shape::Nothing, run!(subscribe::not_upgraded)),
     get("/rpc/events/{topic}", "events", "Server-sent events: blocks, transactions or receipts as they come.", Shape::Other(EVENTS), run!(subscribe::events)),

@@ -1,8 +1,13 @@
 //! Who other nodes are: network keys, addresses, standing.
 //!
 //! A network key identifies a node on the transport and nothing else; it is not the key
-//! that signs votes.
+//! that signs votes. No clock and no socket here.
 
+mod book;
 mod id;
+mod score;
 
+pub use book::Book;
+pub(crate) use id::ADDRESS_BYTES_MAX;
 pub use id::{PeerAddress, PeerAddressError, PeerId};
+pub use score::{Fault, Scores};

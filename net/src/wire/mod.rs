@@ -24,8 +24,8 @@ pub use lists::{
     ReceiptList, TransactionList,
 };
 pub use node::{
-    FeeEstimate, Health, Info, MintResponse, ParamsView, PendingTransaction, SupplyView,
-    SyncStatus, TxStatusView, ValidatorList,
+    FeeEstimate, Health, Info, MintResponse, ParamsView, PeerAdded, PeerJson, PeerList,
+    PendingTransaction, SupplyView, SyncStatus, TxStatusView, ValidatorList,
 };
 pub use proof::{AccountProof, Anchor, ListProofJson, ReceiptProof, TransactionProof};
 pub use time::rfc3339;

@@ -126,6 +126,73 @@ pub struct SyncStatus {
     pub trusted_proposers: Vec<String>,
     /// Always 0: what is committed is final.
     pub max_reorg_depth: u64,
+    /// `validator` or `follower`.
+    pub role: String,
+    /// Why the node is where it is: `in_sync`, `fetching`, `no_peers`, `peers_silent`,
+    /// `applying`, `bad_blocks`, or `alone` for a node without a network.
+    pub reason: String,
+    /// What that means.
+    pub about: String,
+    /// Height of the newest block that a connected peer has, or of the newest here.
+    pub target_height: u64,
+    /// Blocks that are missing here.
+    pub blocks_behind: u64,
+    /// Seconds since the last block while blocks are missing; 0 if none is.
+    pub waiting_seconds: u64,
+    /// Peers that were asked for blocks and have not answered yet.
+    pub asked_peers: Vec<String>,
+    /// Peers that are connected.
+    pub peers_connected: u64,
+}
+
+/// A node that this one knows: an item of `GET /rpc/peers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PeerJson {
+    /// Its network key in hex.
+    pub id: String,
+    /// Where it is.
+    pub address: String,
+    /// Whether a connection is up.
+    pub connected: bool,
+    /// Whether this node called.
+    pub outbound: bool,
+    /// Whether the operator named it.
+    #[serde(rename = "static")]
+    pub is_static: bool,
+    /// Height of its newest block, as it says.
+    pub height: Option<u64>,
+    /// Its program.
+    pub agent: String,
+    /// Seconds since it is connected.
+    pub connected_seconds: u64,
+    /// Round-trip time in milliseconds.
+    pub rtt_ms: Option<u64>,
+    /// Points against it, of 100 that lead to a ban.
+    pub fault_points: u32,
+    /// Seconds until its ban ends.
+    pub banned_seconds: Option<u64>,
+}
+
+/// Answer of `GET /rpc/peers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PeerList {
+    /// This node's own id; none if it has no network.
+    pub id: Option<String>,
+    /// How many are known.
+    pub total: u64,
+    /// How many are connected.
+    pub connected: u64,
+    /// Each.
+    pub peers: Vec<PeerJson>,
+}
+
+/// Answer of `POST /rpc/admin/peers/add`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PeerAdded {
+    /// Always `added`.
+    pub status: String,
+    /// The peer.
+    pub peer: String,
 }
 
 /// A pending transaction: an item of `GET /rpc/mempool`.

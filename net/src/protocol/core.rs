@@ -1,0 +1,488 @@
+//! The state machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ait_engine::codec::Canonical;
+use ait_engine::message::Message;
+use ait_engine::transaction::Transaction;
+use ait_engine::types::{Height, TxHash};
+
+use super::gossip::{Aging, Link, SeenTransactions, Wants, remember};
+use super::port::{Delivery, Frame, Input, Local, Output, PeerView};
+use crate::gossip::TransactionBatch;
+use crate::limits::{ADDRESSES_MAX, NEIGHBOURS_MAX};
+use crate::message::{Body, Control, Hello, Request, Status};
+use crate::peer::{Book, Fault, PeerAddress, PeerId, Scores};
+use crate::sync::{BlockSync, Step, SyncState};
+
+/// Consensus messages are forgotten before they are said again on purpose.
+const MESSAGE_TURN_MS: u64 = 1_500;
+const MESSAGES_MAX: usize = 65_536;
+/// Transactions are forgotten before pending ones are shared again.
+const TRANSACTION_TURN_MS: u64 = 10_000;
+const TRANSACTIONS_MAX: usize = 500_000;
+/// Control messages that a peer may send a second, and at once.
+const CONTROL_PER_SECOND: u32 = 2_000;
+const CONTROL_BURST: u32 = 8_000;
+/// How often a status is sent though nothing changed.
+const STATUS_MS: u64 = 10_000;
+/// Least time between two statuses that tell of changed neighbours.
+const STATUS_MS_MIN: u64 = 250;
+
+/// How the protocol behaves.
+#[derive(Debug, Clone)]
+pub struct ProtocolOptions {
+    /// This node.
+    pub us: PeerId,
+    /// Peers that the operator named.
+    pub peers: Vec<PeerAddress>,
+    /// Connections that are sought by calling learned addresses.
+    pub wanted: usize,
+    /// Connections at most.
+    pub connections_max: usize,
+    /// Whether addresses are exchanged with peers.
+    pub exchanges_addresses: bool,
+    /// Any number; spreads calls.
+    pub seed: u64,
+}
+
+/// What a node says to which peer.
+#[derive(Debug)]
+pub struct Protocol {
+    options: ProtocolOptions,
+    book: Book,
+    scores: Scores,
+    links: BTreeMap<PeerId, Link>,
+    sync: BlockSync,
+    height: Height,
+    messages: Aging<[u8; 32], ()>,
+    transactions: SeenTransactions,
+    bodies: Aging<[u8; 32], ()>,
+    wants: Wants,
+    next_id: u64,
+    allowed_ms: u64,
+    status_ms: u64,
+    is_status_due: bool,
+    out: Vec<Output>,
+}
+
+impl Protocol {
+    /// For a chain of this height.
+    #[must_use]
+    pub fn new(options: ProtocolOptions, height: Height, now_ms: u64) -> Self {
+        let peers = options.peers.clone();
+        Self {
+            book: Book::new(options.us, peers, options.wanted, options.seed),
+            scores: Scores::default(),
+            links: BTreeMap::new(),
+            sync: BlockSync::new(height, now_ms),
+            height,
+            messages: Aging::new(MESSAGE_TURN_MS, MESSAGES_MAX),
+            transactions: Aging::new(TRANSACTION_TURN_MS, TRANSACTIONS_MAX),
+            bodies: Aging::new(TRANSACTION_TURN_MS, 1_024),
+            wants: Wants::default(),
+            next_id: 0,
+            allowed_ms: now_ms,
+            status_ms: now_ms,
+            is_status_due: false,
+            out: Vec::new(),
+            options,
+        }
+    }
+
+    /// Whether a peer may connect: it is not banned, and there is room.
+    ///
+    /// # Errors
+    /// Why not, for its log.
+    pub fn admit(&self, peer: &PeerId, now_ms: u64) -> Result<(), String> {
+        if *peer == self.options.us {
+            return Err("this is the node itself".to_owned());
+        }
+        if let Some(until) = self.scores.banned_until(peer, now_ms) {
+            return Err(format!("banned for another {} s", (until - now_ms).div_ceil(1_000)));
+        }
+        let is_known = self.book.iter().any(|(a, is_static)| is_static && a.id == *peer);
+        if !is_known && self.links.len() >= self.options.connections_max {
+            return Err("as many peers are connected as there may be".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Takes an input and gives what is to be done, in order.
+    pub fn handle(&mut self, now_ms: u64, input: Input) -> Vec<Output> {
+        match input {
+            Input::Tick => self.tick(now_ms),
+            Input::Connected { peer, is_outbound, host, hello } => {
+                self.connected(peer, is_outbound, host, &hello, now_ms);
+            }
+            Input::Disconnected { peer } => self.disconnected(&peer, now_ms),
+            Input::DialFailed { peer } => self.book.failed(&peer, 0, now_ms),
+            Input::Control { peer, control } => self.on_control(peer, control, now_ms),
+            Input::Transactions { peer, transactions } => self.on_transactions(peer, transactions),
+            Input::Body { peer, body } => self.on_body(peer, body),
+            Input::Blocks { id, blocks } => {
+                let steps = self.sync.answered(id >> 1, blocks.map(|blocks| blocks.0));
+                self.do_steps(steps, now_ms);
+            }
+            Input::NoBody { peer, block_id } => {
+                if let Some(link) = self.links.get_mut(&peer) {
+                    link.offered.retain(|id| *id != block_id);
+                }
+                self.wants.failed(&block_id);
+            }
+            Input::Fault { peer, fault, reason } => self.fault(peer, fault, &reason, now_ms),
+            Input::Local(local) => self.on_local(local, now_ms),
+        }
+        let steps = self.sync.steps(now_ms);
+        self.do_steps(steps, now_ms);
+        for (peer, height, block_id) in self.wants.due(&self.links, now_ms) {
+            self.next_id += 1;
+            let (id, request) = (self.next_id << 1 | 1, Request::Body { height, block_id });
+            self.out.push(Output::Ask { id, peer, request });
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    fn tick(&mut self, now_ms: u64) {
+        self.messages.age(now_ms);
+        self.transactions.age(now_ms);
+        self.bodies.age(now_ms);
+        let seconds = now_ms.saturating_sub(self.allowed_ms) / 1_000;
+        if seconds > 0 {
+            self.allowed_ms = now_ms;
+            let more = CONTROL_PER_SECOND.saturating_mul(u32::try_from(seconds).unwrap_or(1));
+            for link in self.links.values_mut() {
+                link.allowance = link.allowance.saturating_add(more).min(CONTROL_BURST);
+            }
+        }
+        for link in self.links.values_mut() {
+            link.sent.age(now_ms);
+        }
+        let connected = self.links.keys().copied().collect();
+        let scores = &self.scores;
+        let banned = |peer: &PeerId| scores.banned_until(peer, now_ms).is_some();
+        let due = self.book.due(&connected, banned, now_ms);
+        self.out.extend(due.into_iter().map(Output::Dial));
+        let since = now_ms.saturating_sub(self.status_ms);
+        if since >= STATUS_MS || (self.is_status_due && since >= STATUS_MS_MIN) {
+            (self.status_ms, self.is_status_due) = (now_ms, false);
+            let all = self.links.keys().copied().collect();
+            self.send(all, &Control::Status(self.status()));
+        }
+    }
+
+    fn status(&self) -> Status {
+        let neighbours = self.links.keys().take(NEIGHBOURS_MAX).copied().collect();
+        Status { height: self.height, neighbours }
+    }
+
+    fn connected(
+        &mut self,
+        peer: PeerId,
+        is_outbound: bool,
+        host: String,
+        hello: &Hello,
+        now_ms: u64,
+    ) {
+        self.book.connected(&peer);
+        if !is_outbound && self.options.exchanges_addresses && hello.port != 0 {
+            let (host, port) = (host.clone(), hello.port);
+            self.book.learn(PeerAddress { id: peer, host, port }, now_ms);
+        }
+        let link = Link {
+            is_outbound,
+            host,
+            agent: hello.agent.clone(),
+            since_ms: now_ms,
+            neighbours: BTreeSet::new(),
+            bodies: Default::default(),
+            offered: Default::default(),
+            sent: Aging::new(MESSAGE_TURN_MS, MESSAGES_MAX),
+            allowance: CONTROL_BURST,
+            has_asked_addresses: false,
+        };
+        self.links.insert(peer, link);
+        self.sync.peer_height(peer, hello.height);
+        self.is_status_due = true;
+        if self.options.exchanges_addresses && self.links.len() < self.options.wanted {
+            self.send(vec![peer], &Control::AskAddresses);
+        }
+        self.out.push(Output::Deliver(Delivery::Connected { peer }));
+    }
+
+    fn disconnected(&mut self, peer: &PeerId, now_ms: u64) {
+        if let Some(link) = self.links.remove(peer) {
+            self.book.failed(peer, now_ms.saturating_sub(link.since_ms), now_ms);
+            self.sync.peer_gone(peer);
+            self.is_status_due = true;
+        }
+    }
+
+    fn on_control(&mut self, peer: PeerId, control: Control, now_ms: u64) {
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        if link.allowance == 0 {
+            link.allowance = CONTROL_PER_SECOND;
+            return self.fault(peer, Fault::Flood, "too many messages", now_ms);
+        }
+        link.allowance -= 1;
+        match control {
+            Control::Consensus(message) => {
+                let id = *blake3::hash(&message.encode()).as_bytes();
+                link.sent.insert(id, ());
+                if let Message::Proposal(signed) = &message {
+                    // Whoever passes a proposal on has its body, or has it soon.
+                    remember(&mut link.bodies, signed.proposal.block_id);
+                }
+                if self.messages.insert(id, ()) {
+                    let from = peer;
+                    self.out.push(Output::Deliver(Delivery::Message { from, message }));
+                }
+            }
+            Control::Offer(proposal) => {
+                remember(&mut link.bodies, proposal.proposal.block_id);
+                if remember(&mut link.offered, proposal.proposal.block_id) {
+                    let message = Message::Proposal(proposal);
+                    self.out.push(Output::Deliver(Delivery::Message { from: peer, message }));
+                }
+            }
+            Control::Final(certificate) => {
+                self.sync.peer_height(peer, certificate.height);
+                if certificate.height > self.height {
+                    self.out.push(Output::Deliver(Delivery::Final { from: peer, certificate }));
+                }
+            }
+            Control::Status(status) => {
+                link.neighbours = status.neighbours.into_iter().collect();
+                self.sync.peer_height(peer, status.height);
+            }
+            Control::AskAddresses if link.has_asked_addresses => {}
+            Control::AskAddresses => {
+                link.has_asked_addresses = true;
+                if self.options.exchanges_addresses {
+                    let addresses = self.book.share(ADDRESSES_MAX, &peer);
+                    self.send(vec![peer], &Control::Addresses(addresses));
+                }
+            }
+            Control::Addresses(addresses) => {
+                if self.options.exchanges_addresses {
+                    for address in addresses {
+                        self.book.learn(address, now_ms);
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_transactions(&mut self, peer: PeerId, transactions: Vec<(TxHash, Transaction)>) {
+        let is_new =
+            |(hash, _): &(TxHash, Transaction)| self.transactions.insert(*hash, Some(peer));
+        let transactions: Vec<_> = transactions.into_iter().filter(is_new).collect();
+        if !transactions.is_empty() {
+            let delivery = Delivery::Transactions { from: peer, transactions };
+            self.out.push(Output::Deliver(delivery));
+        }
+    }
+
+    fn on_body(&mut self, peer: PeerId, body: Box<Body>) {
+        let id = body.proposal.proposal.block_id;
+        if let Some(link) = self.links.get_mut(&peer) {
+            remember(&mut link.bodies, id);
+        }
+        self.wants.remove(&id);
+        let key = *blake3::hash(&body.proposal.encode()).as_bytes();
+        if self.bodies.insert(key, ()) {
+            self.out.push(Output::Deliver(Delivery::Body { from: peer, body }));
+        }
+    }
+
+    fn fault(&mut self, peer: PeerId, fault: Fault, reason: &str, now_ms: u64) {
+        metrics::counter!("peer_faults_total", "fault" => fault.name()).increment(1);
+        let banned = self.scores.fault(peer, fault, now_ms);
+        tracing::warn!(peer = %peer.short(), fault = fault.name(), reason, "a peer is at fault");
+        if let Some(until) = banned {
+            let seconds = (until - now_ms) / 1_000;
+            tracing::warn!(peer = %peer.short(), seconds, "the peer is banned");
+            let reason = format!("banned for {seconds} s: {} ({reason})", fault.name());
+            self.out.push(Output::Disconnect { peer, reason });
+            self.disconnected(&peer, now_ms);
+        }
+    }
+
+    fn on_local(&mut self, local: Local, now_ms: u64) {
+        match local {
+            Local::Publish(message) => {
+                let all = self.links.keys().copied().collect();
+                self.messages.insert(*blake3::hash(&message.encode()).as_bytes(), ());
+                self.send(all, &Control::Consensus(message));
+            }
+            Local::Send { peer, message } => self.send(vec![peer], &Control::Consensus(message)),
+            Local::Forward { from, message } => {
+                let id = *blake3::hash(&message.encode()).as_bytes();
+                let mut to = self.not_reached_by(Some(from));
+                to.retain(|peer| self.links.get(peer).is_none_or(|l| l.sent.get(&id).is_none()));
+                self.send(to, &Control::Consensus(message));
+            }
+            Local::PublishBody { proposal, block } => {
+                let mut bytes = proposal.encode();
+                block.encode_to(&mut bytes);
+                let lacking = |(_, link): &(&PeerId, &mut Link)| {
+                    !link.bodies.contains(&proposal.proposal.block_id)
+                };
+                let links = self.links.iter_mut().filter(lacking);
+                let peers = links.map(|(peer, link)| {
+                    remember(&mut link.bodies, proposal.proposal.block_id);
+                    *peer
+                });
+                let (peers, frame) = (peers.collect(), Frame::Body(Arc::new(bytes)));
+                self.out.push(Output::Send { peers, frame });
+            }
+            Local::BodyAccepted { from, proposal } => {
+                let id = proposal.proposal.block_id;
+                let mut to = self.not_reached_by(Some(from));
+                to.retain(|peer| self.links.get(peer).is_none_or(|l| !l.bodies.contains(&id)));
+                self.send(to, &Control::Offer(proposal));
+            }
+            Local::OfferBody { peer, proposal } => self.send(vec![peer], &Control::Offer(proposal)),
+            Local::WantBody { height, block_id, .. } => self.wants.add(block_id, height, now_ms),
+            Local::Committed { height, certificate } => {
+                self.height = self.height.max(height);
+                self.sync.committed(height, now_ms);
+                self.wants.committed(height);
+                if let Some(certificate) = certificate {
+                    let behind = |peer: &&PeerId| self.sync.height_of(peer) < Some(height);
+                    let to = self.links.keys().filter(behind).copied().collect();
+                    self.send(to, &Control::Final(certificate));
+                }
+            }
+            Local::Refused { peer, is_senders_fault } => {
+                self.sync.refused(peer, is_senders_fault, now_ms);
+            }
+            Local::Accepted(transactions) => self.spread(transactions),
+            Local::Share { peer, transactions } => {
+                let to = peer.map_or_else(|| self.links.keys().copied().collect(), |p| vec![p]);
+                self.send_transactions(&to, transactions.iter().map(|one| &**one));
+            }
+            Local::NotTaken(hashes) => {
+                for hash in hashes {
+                    self.transactions.remove(&hash);
+                }
+            }
+            Local::AddPeer(address) => {
+                if self.book.add(address, now_ms) {
+                    self.out.push(Output::BookChanged);
+                }
+                self.tick(now_ms);
+            }
+            Local::Drop(peer) => {
+                let reason = "the operator ended the connection".to_owned();
+                self.out.push(Output::Disconnect { peer, reason });
+            }
+        }
+    }
+
+    /// Sends accepted transactions on, those of one sender together.
+    fn spread(&mut self, transactions: Vec<(TxHash, Arc<Transaction>)>) {
+        let mut groups: BTreeMap<Option<PeerId>, Vec<Arc<Transaction>>> = BTreeMap::new();
+        for (hash, transaction) in transactions {
+            let from = self.transactions.get(&hash).flatten();
+            self.transactions.insert(hash, None);
+            groups.entry(from).or_default().push(transaction);
+        }
+        for (from, group) in groups {
+            let to = self.not_reached_by(from);
+            self.send_transactions(&to, group.iter().map(|one| &**one));
+        }
+    }
+
+    fn send_transactions<'a>(
+        &mut self,
+        to: &[PeerId],
+        transactions: impl Iterator<Item = &'a Transaction>,
+    ) {
+        if to.is_empty() {
+            return;
+        }
+        for batch in TransactionBatch::split(transactions) {
+            let (peers, frame) = (to.to_vec(), Frame::Transactions(Arc::new(batch)));
+            self.out.push(Output::Send { peers, frame });
+        }
+    }
+
+    /// Peers that `from` did not reach by itself.
+    fn not_reached_by(&self, from: Option<PeerId>) -> Vec<PeerId> {
+        let reached = from.and_then(|from| self.links.get(&from)).map(|link| &link.neighbours);
+        let lacks = |peer: &&PeerId| {
+            Some(**peer) != from && !reached.is_some_and(|reached| reached.contains(*peer))
+        };
+        self.links.keys().filter(lacks).copied().collect()
+    }
+
+    fn send(&mut self, peers: Vec<PeerId>, control: &Control) {
+        if !peers.is_empty() {
+            let frame = Frame::Control(Arc::new(control.encode()));
+            self.out.push(Output::Send { peers, frame });
+        }
+    }
+
+    fn do_steps(&mut self, steps: Vec<Step>, now_ms: u64) {
+        for step in steps {
+            match step {
+                Step::Ask { id, peer, from, count } => {
+                    let request = Request::Blocks { from, count };
+                    self.out.push(Output::Ask { id: id << 1, peer, request });
+                }
+                Step::Apply { peer, block, certificate } => {
+                    let delivery = Delivery::Import { from: peer, block, certificate };
+                    self.out.push(Output::Deliver(delivery));
+                }
+                Step::BadAnswer { peer } => {
+                    self.fault(peer, Fault::BadAnswer, "no answer, or not what was asked", now_ms);
+                }
+            }
+        }
+    }
+
+    /// How sync stands.
+    #[must_use]
+    pub fn sync_state(&self, now_ms: u64) -> SyncState {
+        self.sync.state(now_ms)
+    }
+
+    /// Static peers, to be remembered.
+    #[must_use]
+    pub fn static_peers(&self) -> Vec<PeerAddress> {
+        self.book.iter().filter(|(_, is_static)| *is_static).map(|(a, _)| a.clone()).collect()
+    }
+
+    /// Every known peer.
+    #[must_use]
+    pub fn peers(&self, now_ms: u64) -> Vec<PeerView> {
+        let mut views: BTreeMap<PeerId, PeerView> = BTreeMap::new();
+        for (address, is_static) in self.book.iter() {
+            let view = self.view(address.id, address.to_string(), is_static, now_ms);
+            views.insert(address.id, view);
+        }
+        for (id, link) in &self.links {
+            let host = || self.view(*id, link.host.clone(), false, now_ms);
+            views.entry(*id).or_insert_with(host);
+        }
+        views.into_values().collect()
+    }
+
+    fn view(&self, id: PeerId, address: String, is_static: bool, now_ms: u64) -> PeerView {
+        let link = self.links.get(&id);
+        PeerView {
+            id,
+            address,
+            is_connected: link.is_some(),
+            is_outbound: link.is_some_and(|link| link.is_outbound),
+            is_static,
+            height: self.sync.height_of(&id),
+            agent: link.map(|link| link.agent.clone()).unwrap_or_default(),
+            connected_ms: link.map_or(0, |link| now_ms.saturating_sub(link.since_ms)),
+            points: self.scores.points(&id),
+            banned_ms: self.scores.banned_until(&id, now_ms).map(|until| until - now_ms),
+        }
+    }
+}

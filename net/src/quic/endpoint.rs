@@ -1,0 +1,357 @@
+//! The UDP socket with all its connections.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use metrics::gauge;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{Connection, Endpoint, EndpointConfig, TransportConfig, VarInt};
+use tokio::sync::mpsc;
+
+use super::hello::{Greeted, greet};
+use super::link::{Event, Link, Sinks};
+use super::tls::PeerKey;
+use crate::message::{Hello, Request};
+use crate::peer::{PeerAddress, PeerId};
+use crate::protocol::Frame;
+
+/// Buffers of the socket: with the kernel's own, bursts are lost (measured in DESIGN).
+const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Without a packet for this long a connection is dead.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// Bytes that a peer may send ahead of what is read, in all and on one stream.
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+const STREAMS_MAX: u32 = 32;
+/// How long a call may take.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Events that wait for the node.
+const URGENT_MAX: usize = 4_096;
+const BULK_MAX: usize = 256;
+/// Connections whose handshakes are under way.
+const GREETING_MAX: usize = 64;
+/// Codes of a close.
+const REFUSED: u32 = 1;
+const ENDED: u32 = 2;
+
+/// What an endpoint needs.
+#[derive(Debug)]
+pub struct QuicOptions {
+    /// Where it listens.
+    pub bind: SocketAddr,
+    /// This node's key.
+    pub key: PeerKey,
+    /// What it says first.
+    pub hello: Hello,
+}
+
+/// Why there is no endpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum QuicError {
+    /// The socket cannot be had.
+    #[error("UDP {bind}: {source}")]
+    Bind {
+        /// Where.
+        bind: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// TLS cannot be set up.
+    #[error("TLS: {0}")]
+    Tls(String),
+}
+
+/// What comes out of the transport.
+#[derive(Debug)]
+pub struct Events {
+    /// What votes depend on; to be read first.
+    pub urgent: mpsc::Receiver<Event>,
+    /// The rest.
+    pub bulk: mpsc::Receiver<Event>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    endpoint: Endpoint,
+    key: PeerKey,
+    hello: Mutex<Hello>,
+    links: Mutex<BTreeMap<PeerId, Link>>,
+    generation: AtomicU64,
+    sinks: Sinks,
+}
+
+/// The transport; clones share one socket.
+#[derive(Debug, Clone)]
+pub struct Transport(Arc<Shared>);
+
+fn transport_config() -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .max_idle_timeout(IDLE_TIMEOUT.try_into().ok())
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
+        .datagram_receive_buffer_size(None);
+    config
+}
+
+fn socket(bind: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
+    let domain = socket2::Domain::for_address(bind);
+    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
+    if bind.ip() == IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED) {
+        // One socket for both families.
+        socket.set_only_v6(false)?;
+    }
+    // Less is granted where the system allows less; it works all the same.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
+    socket.bind(&bind.into())?;
+    Ok(socket.into())
+}
+
+impl Transport {
+    /// Binds the socket and accepts connections. To be called inside a runtime.
+    ///
+    /// # Errors
+    /// [`QuicError`] when the socket or the keys cannot be used.
+    pub fn bind(options: QuicOptions) -> Result<(Self, Events), QuicError> {
+        let QuicOptions { bind, key, mut hello } = options;
+        let tls = |error: &dyn std::fmt::Display| QuicError::Tls(error.to_string());
+        let crypto = key.server_config(&hello.genesis).map_err(|error| tls(&error))?;
+        let crypto = QuicServerConfig::try_from(crypto).map_err(|error| tls(&error))?;
+        let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        server.transport_config(Arc::new(transport_config()));
+        server.migration(true);
+        let failed = |source| QuicError::Bind { bind, source };
+        let socket = socket(bind).map_err(failed)?;
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let config = EndpointConfig::default();
+        let endpoint = Endpoint::new(config, Some(server), socket, runtime).map_err(failed)?;
+        hello.port = endpoint.local_addr().map_err(failed)?.port();
+        let (urgent, urgent_out) = mpsc::channel(URGENT_MAX);
+        let (bulk, bulk_out) = mpsc::channel(BULK_MAX);
+        let transport = Self(Arc::new(Shared {
+            endpoint,
+            key,
+            hello: Mutex::new(hello),
+            links: Mutex::default(),
+            generation: AtomicU64::new(0),
+            sinks: Sinks { urgent, bulk },
+        }));
+        tokio::spawn(transport.clone().accept());
+        Ok((transport, Events { urgent: urgent_out, bulk: bulk_out }))
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the socket is gone.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.0.endpoint.local_addr()
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn id(&self) -> PeerId {
+        self.0.key.id()
+    }
+
+    /// What later connections are told of this node's height.
+    pub fn set_height(&self, height: ait_engine::types::Height) {
+        self.0.hello.lock().unwrap_or_else(PoisonError::into_inner).height = height;
+    }
+
+    fn links(&self) -> MutexGuard<'_, BTreeMap<PeerId, Link>> {
+        self.0.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hello(&self) -> Hello {
+        self.0.hello.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes to peers; those that are not connected are passed over.
+    pub fn send(&self, peers: &[PeerId], frame: &Frame) {
+        let links = self.links();
+        for link in peers.iter().filter_map(|peer| links.get(peer)) {
+            link.send(frame);
+        }
+    }
+
+    /// Asks a peer; an event follows in any case.
+    pub fn ask(&self, id: u64, peer: PeerId, request: Request) {
+        let link = self.links().get(&peer).cloned();
+        match link {
+            Some(link) => link.ask(id, request, &self.0.sinks),
+            None => {
+                let event = match request {
+                    Request::Blocks { .. } => Event::Blocks { id, blocks: None },
+                    Request::Body { block_id, .. } => Event::NoBody { peer, block_id },
+                };
+                let bulk = self.0.sinks.bulk.clone();
+                tokio::spawn(async move { bulk.send(event).await });
+            }
+        }
+    }
+
+    /// Ends the connection with a peer.
+    pub fn disconnect(&self, peer: &PeerId, reason: &str) {
+        if let Some(link) = self.links().get(peer) {
+            link.connection.close(ENDED.into(), reason.as_bytes());
+        }
+    }
+
+    /// Ends all connections, and waits a moment for the peers to hear of it.
+    pub async fn close(&self) {
+        self.0.endpoint.close(ENDED.into(), b"the node stops");
+        let _ = tokio::time::timeout(Duration::from_millis(200), self.0.endpoint.wait_idle()).await;
+    }
+
+    /// Round-trip time to a connected peer, as measured by its packets.
+    #[must_use]
+    pub fn rtt(&self, peer: &PeerId) -> Option<Duration> {
+        self.links().get(peer).map(|link| link.connection.rtt())
+    }
+
+    /// Calls a peer; [`Event::Connected`] or [`Event::DialFailed`] follows.
+    pub fn dial(&self, address: PeerAddress) {
+        let transport = self.clone();
+        tokio::spawn(async move {
+            let peer = address.id;
+            let called = tokio::time::timeout(DIAL_TIMEOUT, transport.call(&address)).await;
+            let result = match called {
+                Ok(Ok(connection)) => transport.welcome(connection, true).await,
+                Ok(Err(reason)) => Err(reason),
+                Err(_) => Err("no answer".to_owned()),
+            };
+            if let Err(reason) = result {
+                tracing::debug!(%address, reason, "a call led to nothing");
+                let _ = transport.0.sinks.urgent.send(Event::DialFailed { peer, reason }).await;
+            }
+        });
+    }
+
+    async fn call(&self, address: &PeerAddress) -> Result<Connection, String> {
+        let config = self.0.key.client_config(&self.hello().genesis, address.id);
+        let config = config.map_err(|error| error.to_string())?;
+        let config = QuicClientConfig::try_from(config).map_err(|error| error.to_string())?;
+        let mut config = quinn::ClientConfig::new(Arc::new(config));
+        config.transport_config(Arc::new(transport_config()));
+        let resolved = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
+        let resolved = resolved.map_err(|error| format!("{}: {error}", address.host))?;
+        let mut reason = format!("{} has no address", address.host);
+        for socket in resolved {
+            // The name means nothing: the key is the identity.
+            let connecting = self.0.endpoint.connect_with(config.clone(), socket, "ait");
+            match connecting.map_err(|error| error.to_string()) {
+                Ok(connecting) => match connecting.await {
+                    Ok(connection) => return Ok(connection),
+                    Err(error) => reason = error.to_string(),
+                },
+                Err(error) => reason = error,
+            }
+        }
+        Err(reason)
+    }
+
+    async fn accept(self) {
+        let greeting = Arc::new(tokio::sync::Semaphore::new(GREETING_MAX));
+        while let Some(incoming) = self.0.endpoint.accept().await {
+            let Ok(permit) = Arc::clone(&greeting).try_acquire_owned() else {
+                // A flood: each must show that its address is its own.
+                if incoming.remote_address_validated() {
+                    incoming.refuse();
+                } else {
+                    let _ = incoming.retry();
+                }
+                continue;
+            };
+            let transport = self.clone();
+            tokio::spawn(async move {
+                let _permit = permit;
+                let Ok(connecting) = incoming.accept() else { return };
+                let Ok(Ok(connection)) = tokio::time::timeout(DIAL_TIMEOUT, connecting).await
+                else {
+                    return;
+                };
+                let host = connection.remote_address().ip();
+                if let Err(reason) = transport.welcome(connection, false).await {
+                    tracing::info!(%host, reason, "a connection was refused");
+                }
+            });
+        }
+    }
+
+    /// Exchanges hellos and takes the connection up.
+    async fn welcome(&self, connection: Connection, is_outbound: bool) -> Result<(), String> {
+        let greeted = match greet(&connection, &self.hello()).await {
+            Ok(greeted) => greeted,
+            Err(reason) => {
+                connection.close(REFUSED.into(), reason.as_bytes());
+                return Err(reason);
+            }
+        };
+        let Greeted { peer, hello, control_out, control_in } = greeted;
+        let host = connection.remote_address().ip().to_canonical().to_string();
+        let generation = self.0.generation.fetch_add(1, Ordering::Relaxed);
+        let sinks = &self.0.sinks;
+        let replaced = {
+            let mut links = self.links();
+            if let Some(old) = links.get(&peer)
+                && !self.prefers(peer, is_outbound, old)
+            {
+                connection.close(ENDED.into(), b"there is a connection already");
+                return Ok(());
+            }
+            let streams = (control_out, control_in);
+            let link =
+                Link::start(connection.clone(), generation, is_outbound, peer, streams, sinks);
+            let replaced = links.insert(peer, link);
+            gauge!("peers_connected").set(u32::try_from(links.len()).unwrap_or(u32::MAX));
+            replaced
+        };
+        if let Some(old) = replaced {
+            old.connection.close(ENDED.into(), b"there is a newer connection");
+            let reason = "replaced by another connection".to_owned();
+            let _ = sinks.urgent.send(Event::Disconnected { peer, reason }).await;
+        }
+        let connected = Event::Connected { peer, is_outbound, host, hello };
+        let _ = sinks.urgent.send(connected).await;
+        let transport = self.clone();
+        tokio::spawn(async move {
+            let reason = connection.closed().await.to_string();
+            transport.ended(peer, generation, reason).await;
+        });
+        Ok(())
+    }
+
+    /// Whether a second connection with a peer replaces the first. When both called at once
+    /// both keep the call of the smaller key.
+    fn prefers(&self, peer: PeerId, is_outbound: bool, old: &Link) -> bool {
+        if old.is_outbound == is_outbound || old.since.elapsed() > DIAL_TIMEOUT {
+            // The other side started anew, and the first is dead.
+            return true;
+        }
+        is_outbound == (self.0.key.id() < peer)
+    }
+
+    async fn ended(&self, peer: PeerId, generation: u64, reason: String) {
+        let was_current = {
+            let mut links = self.links();
+            let is_current = links.get(&peer).is_some_and(|link| link.generation == generation);
+            if is_current {
+                links.remove(&peer);
+            }
+            gauge!("peers_connected").set(u32::try_from(links.len()).unwrap_or(u32::MAX));
+            is_current
+        };
+        if was_current {
+            let _ = self.0.sinks.urgent.send(Event::Disconnected { peer, reason }).await;
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Length-prefixed frames on streams. A length is checked before anything is allocated.
+
+use quinn::{ReadExactError, RecvStream, SendStream};
+
+/// Why a frame was not read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FrameError {
+    /// The stream or the connection ended.
+    #[error("the stream ended")]
+    Ended,
+    /// It is longer than any frame of its kind.
+    #[error("a frame of {bytes} bytes, at most {max} are allowed")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+        /// The bound.
+        max: usize,
+    },
+}
+
+impl From<ReadExactError> for FrameError {
+    fn from(_: ReadExactError) -> Self {
+        Self::Ended
+    }
+}
+
+pub(super) async fn read(stream: &mut RecvStream, max: usize) -> Result<Vec<u8>, FrameError> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).await?;
+    let bytes = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
+    if bytes > max {
+        return Err(FrameError::TooLong { bytes, max });
+    }
+    // Grows with what arrives: a length is only a claim.
+    let mut frame = Vec::with_capacity(bytes.min(64 * 1024));
+    while frame.len() < bytes {
+        let want = (bytes - frame.len()).min(64 * 1024);
+        let at = frame.len();
+        frame.resize(at + want, 0);
+        stream.read_exact(&mut frame[at..]).await?;
+    }
+    Ok(frame)
+}
+
+pub(super) async fn write(stream: &mut SendStream, frame: &[u8]) -> Result<(), quinn::WriteError> {
+    let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+    if frame.len() < 1_024 {
+        // One write, so that a small frame is one packet.
+        let mut bytes = Vec::with_capacity(4 + frame.len());
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(frame);
+        return stream.write_all(&bytes).await;
+    }
+    stream.write_all(&length.to_le_bytes()).await?;
+    stream.write_all(frame).await
+}

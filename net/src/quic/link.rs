@@ -1,0 +1,425 @@
+//! A connection at work: tasks that write what is queued and read what comes.
+//!
+//! Every queue is bounded. A peer that does not read its control messages is cut off;
+//! transactions that do not fit are dropped and counted. What is read waits for the node,
+//! so that a busy node slows its peers down instead of piling up their data.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ait_engine::codec::Canonical;
+use ait_engine::transaction::Transaction;
+use ait_engine::types::{BlockId, TxHash};
+use metrics::counter;
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::frames::{self, FrameError};
+use crate::gossip::{BATCH_BYTES_MAX, TransactionBatch};
+use crate::limits::{
+    ANSWER_BYTES_MAX, BODY_FRAME_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, REQUEST_BYTES_MAX,
+};
+use crate::message::{Blocks, Body, Control, Hello, Request};
+use crate::peer::{Fault, PeerId};
+use crate::protocol::Frame;
+
+/// Kinds of streams, as their first byte says.
+pub(super) const CONTROL: u8 = 1;
+const TRANSACTIONS: u8 = 2;
+const BODY: u8 = 3;
+
+/// Control messages and batches of transactions that wait to be written.
+const CONTROL_QUEUE_MAX: usize = 4_096;
+const BATCH_QUEUE_MAX: usize = 64;
+/// Bodies that are written at once, and read at once.
+const BODIES_OUT_MAX: usize = 4;
+const BODIES_IN_MAX: usize = 2;
+/// Requests of a peer that are answered at once.
+const REQUESTS_MAX: usize = 4;
+/// How long an answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(14);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where an answer goes; none: there is none.
+pub type Reply = oneshot::Sender<Option<Vec<u8>>>;
+
+/// What the transport has to tell.
+#[derive(Debug)]
+pub enum Event {
+    /// A connection is up.
+    Connected {
+        /// With whom.
+        peer: PeerId,
+        /// Whether we called.
+        is_outbound: bool,
+        /// Where its packets come from.
+        host: String,
+        /// What it said first.
+        hello: Hello,
+    },
+    /// A connection ended.
+    Disconnected {
+        /// With whom.
+        peer: PeerId,
+        /// Why.
+        reason: String,
+    },
+    /// A call led to nothing.
+    DialFailed {
+        /// Whom we called.
+        peer: PeerId,
+        /// Why.
+        reason: String,
+    },
+    /// A control message.
+    Control {
+        /// From whom.
+        peer: PeerId,
+        /// What.
+        control: Control,
+    },
+    /// A batch of transactions, with their hashes.
+    Transactions {
+        /// From whom.
+        peer: PeerId,
+        /// The transactions.
+        transactions: Vec<(TxHash, Transaction)>,
+    },
+    /// A proposed block.
+    Body {
+        /// From whom.
+        peer: PeerId,
+        /// What.
+        body: Box<Body>,
+    },
+    /// An answer to a request for blocks.
+    Blocks {
+        /// Number of the request.
+        id: u64,
+        /// The blocks, if they came.
+        blocks: Option<Blocks>,
+    },
+    /// A body that was asked for did not come.
+    NoBody {
+        /// From whom.
+        peer: PeerId,
+        /// Which.
+        block_id: BlockId,
+    },
+    /// A peer asks.
+    Request {
+        /// Who.
+        peer: PeerId,
+        /// What.
+        request: Request,
+        /// Where the answer goes.
+        reply: Reply,
+    },
+    /// A peer sent what no correct node sends.
+    Fault {
+        /// Who.
+        peer: PeerId,
+        /// What.
+        fault: Fault,
+        /// For the log.
+        reason: String,
+    },
+}
+
+/// Where events go: those that votes depend on apart from the rest.
+#[derive(Debug, Clone)]
+pub(super) struct Sinks {
+    pub(super) urgent: mpsc::Sender<Event>,
+    pub(super) bulk: mpsc::Sender<Event>,
+}
+
+/// A connection that can be written to.
+#[derive(Debug, Clone)]
+pub(super) struct Link {
+    pub(super) connection: Connection,
+    pub(super) generation: u64,
+    pub(super) is_outbound: bool,
+    pub(super) since: std::time::Instant,
+    peer: PeerId,
+    control: mpsc::Sender<Arc<Vec<u8>>>,
+    batches: mpsc::Sender<Arc<TransactionBatch>>,
+    bodies: Arc<Semaphore>,
+}
+
+impl Link {
+    /// Starts the tasks of a connection. They end with it.
+    pub(super) fn start(
+        connection: Connection,
+        generation: u64,
+        is_outbound: bool,
+        peer: PeerId,
+        streams: (SendStream, RecvStream),
+        sinks: &Sinks,
+    ) -> Self {
+        let (control, to_write) = mpsc::channel(CONTROL_QUEUE_MAX);
+        let (batches, to_send) = mpsc::channel(BATCH_QUEUE_MAX);
+        let (control_out, control_in) = streams;
+        tokio::spawn(write_control(control_out, to_write));
+        tokio::spawn(write_batches(connection.clone(), to_send));
+        let reader = Reader { connection: connection.clone(), peer, sinks: sinks.clone() };
+        tokio::spawn(reader.clone().read_control(control_in));
+        tokio::spawn(reader.clone().accept_streams());
+        tokio::spawn(reader.answer_requests());
+        let bodies = Arc::new(Semaphore::new(BODIES_OUT_MAX));
+        let since = std::time::Instant::now();
+        Self { connection, generation, is_outbound, since, peer, control, batches, bodies }
+    }
+
+    pub(super) fn send(&self, frame: &Frame) {
+        match frame {
+            Frame::Control(bytes) => {
+                counter!("peer_sent_bytes_total", "kind" => "control")
+                    .increment(bytes.len() as u64);
+                if self.control.try_send(Arc::clone(bytes)).is_err() {
+                    self.connection.close(SLOW.into(), b"too slow: control messages pile up");
+                }
+            }
+            Frame::Transactions(batch) => {
+                if self.batches.try_send(Arc::clone(batch)).is_err() {
+                    counter!("gossip_dropped_total", "backend" => "quic", "reason" => "queue_full")
+                        .increment(batch.count() as u64);
+                }
+            }
+            Frame::Body(bytes) => {
+                let Ok(permit) = Arc::clone(&self.bodies).try_acquire_owned() else {
+                    // The peer asks for it when it learns of it.
+                    counter!("peer_bodies_dropped_total").increment(1);
+                    return;
+                };
+                counter!("peer_sent_bytes_total", "kind" => "body").increment(bytes.len() as u64);
+                let (connection, bytes) = (self.connection.clone(), Arc::clone(bytes));
+                tokio::spawn(async move {
+                    let _permit = permit;
+                    // A connection that broke is told of by its readers.
+                    let _ = write_body(&connection, &bytes).await;
+                });
+            }
+        }
+    }
+
+    /// Asks; the answer, or that there is none, becomes an event.
+    pub(super) fn ask(&self, id: u64, request: Request, sinks: &Sinks) {
+        let (connection, peer, bulk) = (self.connection.clone(), self.peer, sinks.bulk.clone());
+        tokio::spawn(async move {
+            let answered = tokio::time::timeout(ANSWER_TIMEOUT, ask(&connection, request)).await;
+            let bytes = answered.ok().flatten();
+            counter!("peer_received_bytes_total", "kind" => "sync")
+                .increment(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64));
+            let event = match request {
+                Request::Blocks { .. } => {
+                    let blocks = bytes.and_then(|bytes| Blocks::decode(&bytes).ok());
+                    Event::Blocks { id, blocks }
+                }
+                Request::Body { block_id, .. } => {
+                    match bytes.and_then(|bytes| Body::decode(&bytes).ok()) {
+                        Some(body) if body.proposal.proposal.block_id == block_id => {
+                            Event::Body { peer, body: Box::new(body) }
+                        }
+                        _ => Event::NoBody { peer, block_id },
+                    }
+                }
+            };
+            let _ = bulk.send(event).await;
+        });
+    }
+}
+
+/// Code of a close because the peer does not keep up.
+const SLOW: u32 = 3;
+
+async fn ask(connection: &Connection, request: Request) -> Option<Vec<u8>> {
+    let (mut out, mut answer) = connection.open_bi().await.ok()?;
+    out.write_all(&request.encode()).await.ok()?;
+    out.finish().ok()?;
+    let mut bytes = answer.read_to_end(ANSWER_BYTES_MAX + 1).await.ok()?;
+    // The first byte says whether there is an answer.
+    if bytes.first() != Some(&1) {
+        return None;
+    }
+    bytes.remove(0);
+    Some(bytes)
+}
+
+async fn write_control(mut out: SendStream, mut queue: mpsc::Receiver<Arc<Vec<u8>>>) {
+    while let Some(bytes) = queue.recv().await {
+        if frames::write(&mut out, &bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn write_batches(connection: Connection, mut queue: mpsc::Receiver<Arc<TransactionBatch>>) {
+    // Opened when there is something to say: an idle node has no such stream.
+    let Some(mut next) = queue.recv().await else { return };
+    let Ok(mut out) = connection.open_uni().await else { return };
+    let _ = out.set_priority(0);
+    if out.write_all(&[TRANSACTIONS]).await.is_err() {
+        return;
+    }
+    loop {
+        counter!("peer_sent_bytes_total", "kind" => "transactions")
+            .increment(next.bytes().len() as u64);
+        if frames::write(&mut out, next.bytes()).await.is_err() {
+            return;
+        }
+        match queue.recv().await {
+            Some(batch) => next = batch,
+            None => return,
+        }
+    }
+}
+
+async fn write_body(connection: &Connection, bytes: &[u8]) -> Option<()> {
+    let mut out = connection.open_uni().await.ok()?;
+    let _ = out.set_priority(1);
+    out.write_all(&[BODY]).await.ok()?;
+    out.write_all(bytes).await.ok()?;
+    out.finish().ok()?;
+    // Holds the permit until the peer has it, or is gone.
+    let _ = out.stopped().await;
+    Some(())
+}
+
+#[derive(Clone)]
+struct Reader {
+    connection: Connection,
+    peer: PeerId,
+    sinks: Sinks,
+}
+
+impl Reader {
+    async fn fault(&self, fault: Fault, reason: String) {
+        let _ = self.sinks.urgent.send(Event::Fault { peer: self.peer, fault, reason }).await;
+    }
+
+    async fn read_control(self, mut stream: RecvStream) {
+        loop {
+            let bytes = match frames::read(&mut stream, CONTROL_FRAME_BYTES_MAX).await {
+                Ok(bytes) => bytes,
+                Err(FrameError::Ended) => return,
+                Err(error) => return self.fault(Fault::Malformed, error.to_string()).await,
+            };
+            counter!("peer_received_bytes_total", "kind" => "control")
+                .increment(bytes.len() as u64);
+            let event = match Control::decode(&bytes) {
+                Ok(control) => Event::Control { peer: self.peer, control },
+                Err(error) => return self.fault(Fault::Malformed, error.to_string()).await,
+            };
+            if self.sinks.urgent.send(event).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn accept_streams(self) {
+        let bodies = Arc::new(Semaphore::new(BODIES_IN_MAX));
+        while let Ok(mut stream) = self.connection.accept_uni().await {
+            let mut kind = [0];
+            if stream.read_exact(&mut kind).await.is_err() {
+                continue;
+            }
+            match kind[0] {
+                TRANSACTIONS => {
+                    tokio::spawn(self.clone().read_batches(stream));
+                }
+                BODY => {
+                    let Ok(permit) = Arc::clone(&bodies).acquire_owned().await else { return };
+                    let reader = self.clone();
+                    tokio::spawn(async move {
+                        let _permit = permit;
+                        reader.read_body(stream).await;
+                    });
+                }
+                other => {
+                    let reason = format!("a stream of the unknown kind {other}");
+                    return self.fault(Fault::Malformed, reason).await;
+                }
+            }
+        }
+    }
+
+    async fn read_batches(self, mut stream: RecvStream) {
+        loop {
+            let bytes = match frames::read(&mut stream, BATCH_BYTES_MAX).await {
+                Ok(bytes) => bytes,
+                Err(FrameError::Ended) => return,
+                Err(error) => return self.fault(Fault::Malformed, error.to_string()).await,
+            };
+            counter!("peer_received_bytes_total", "kind" => "transactions")
+                .increment(bytes.len() as u64);
+            let transactions = match TransactionBatch::decode(&bytes) {
+                Ok((_, transactions)) => transactions,
+                Err(error) => return self.fault(Fault::Malformed, error.to_string()).await,
+            };
+            let hashed = transactions.into_iter().map(|one| (one.hash(), one)).collect();
+            let event = Event::Transactions { peer: self.peer, transactions: hashed };
+            if self.sinks.bulk.send(event).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn read_body(self, mut stream: RecvStream) {
+        let bytes = match stream.read_to_end(BODY_FRAME_BYTES_MAX).await {
+            Ok(bytes) => bytes,
+            Err(quinn::ReadToEndError::TooLong) => {
+                return self.fault(Fault::Malformed, "a body without end".to_owned()).await;
+            }
+            Err(_) => return,
+        };
+        counter!("peer_received_bytes_total", "kind" => "body").increment(bytes.len() as u64);
+        match Body::decode(&bytes) {
+            Ok(body) => {
+                let event = Event::Body { peer: self.peer, body: Box::new(body) };
+                let _ = self.sinks.urgent.send(event).await;
+            }
+            Err(error) => self.fault(Fault::Malformed, format!("a body: {error}")).await,
+        }
+    }
+
+    async fn answer_requests(self) {
+        let slots = Arc::new(Semaphore::new(REQUESTS_MAX));
+        while let Ok((out, stream)) = self.connection.accept_bi().await {
+            let Ok(permit) = Arc::clone(&slots).acquire_owned().await else { return };
+            let reader = self.clone();
+            tokio::spawn(async move {
+                let _permit = permit;
+                reader.answer(out, stream).await;
+            });
+        }
+    }
+
+    async fn answer(self, mut out: SendStream, mut stream: RecvStream) {
+        let _ = out.set_priority(-1);
+        let read = stream.read_to_end(REQUEST_BYTES_MAX);
+        let Ok(Ok(bytes)) = tokio::time::timeout(REQUEST_TIMEOUT, read).await else { return };
+        let Ok(request) = Request::decode(&bytes) else {
+            return self.fault(Fault::Malformed, "a request that is none".to_owned()).await;
+        };
+        let (reply, answer) = oneshot::channel();
+        let event = Event::Request { peer: self.peer, request, reply };
+        if self.sinks.bulk.send(event).await.is_err() {
+            return;
+        }
+        let write = async {
+            match answer.await.ok().flatten() {
+                Some(bytes) => {
+                    counter!("peer_sent_bytes_total", "kind" => "sync")
+                        .increment(bytes.len() as u64);
+                    out.write_all(&[1]).await?;
+                    out.write_all(&bytes).await?;
+                }
+                None => out.write_all(&[0]).await?,
+            }
+            Ok::<_, quinn::WriteError>(())
+        };
+        if write.await.is_ok() {
+            let _ = out.finish();
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! The state machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ait_engine::block::Block;
+use ait_engine::certificate::Certificate;
+use ait_engine::types::Height;
+
+use super::{SyncReason, SyncState};
+use crate::limits::ANSWER_BLOCKS_MAX;
+use crate::peer::PeerId;
+
+/// A peer this little ahead is given a moment: consensus most likely brings the block.
+const AHEAD: u64 = 2;
+const GRACE_MS: u64 = 400;
+/// How long a peer has to answer.
+const ANSWER_MS_MAX: u64 = 15_000;
+/// Requests under way at once, of all and of one peer.
+const REQUESTS_MAX: usize = 8;
+const PER_PEER_MAX: usize = 2;
+/// Bytes of blocks that were received and not yet applied.
+const WAITING_BYTES_MAX: u64 = 64 << 20;
+/// Blocks that are handed over and not yet applied, and blocks that wait, at most.
+const APPLYING_MAX: usize = 512;
+const WAITING_MAX: usize = 4_096;
+/// After this long without a block the state says so.
+const SILENT_MS: u64 = 10_000;
+/// How long a peer that sent bad blocks is not asked.
+const REFUSED_MS: u64 = 60_000;
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Ask a peer for blocks.
+    Ask {
+        /// Number of the request.
+        id: u64,
+        /// Whom.
+        peer: PeerId,
+        /// First height.
+        from: Height,
+        /// Blocks at most.
+        count: u32,
+    },
+    /// Apply a block; they come in order, each once.
+    Apply {
+        /// Who sent it.
+        peer: PeerId,
+        /// The block.
+        block: Box<Block>,
+        /// Its certificate.
+        certificate: Certificate,
+    },
+    /// A peer did not answer in time, or not what was asked.
+    BadAnswer {
+        /// Which.
+        peer: PeerId,
+    },
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    height: u64,
+    asked: usize,
+    refused_until_ms: u64,
+    silent_until_ms: u64,
+}
+
+#[derive(Debug)]
+struct Asked {
+    peer: PeerId,
+    from: u64,
+    count: u64,
+    at_ms: u64,
+}
+
+/// Fetches what is missing.
+#[derive(Debug)]
+pub struct BlockSync {
+    /// Newest block here.
+    height: u64,
+    /// Everything up to here was handed over to be applied.
+    handed: u64,
+    peers: BTreeMap<PeerId, Peer>,
+    asked: BTreeMap<u64, Asked>,
+    /// Received blocks above `handed`, by height.
+    waiting: BTreeMap<u64, (PeerId, Box<Block>, Certificate)>,
+    waiting_bytes: u64,
+    /// Bytes of handed over blocks that were not yet applied, by height.
+    applying: BTreeMap<u64, u64>,
+    next_id: u64,
+    /// Since when there is something to fetch, and when the height last changed.
+    behind_since_ms: Option<u64>,
+    moved_ms: u64,
+}
+
+impl BlockSync {
+    /// For a chain of this height.
+    #[must_use]
+    pub const fn new(height: Height, now_ms: u64) -> Self {
+        Self {
+            height: height.get(),
+            handed: height.get(),
+            peers: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            waiting_bytes: 0,
+            applying: BTreeMap::new(),
+            next_id: 0,
+            behind_since_ms: None,
+            moved_ms: now_ms,
+        }
+    }
+
+    /// A peer is connected, or says how far it is.
+    pub fn peer_height(&mut self, peer: PeerId, height: Height) {
+        let peer = self.peers.entry(peer).or_default();
+        peer.height = peer.height.max(height.get());
+    }
+
+    /// How far a peer is.
+    #[must_use]
+    pub fn height_of(&self, peer: &PeerId) -> Option<Height> {
+        self.peers.get(peer).map(|peer| Height::saturating(peer.height))
+    }
+
+    /// A peer is gone.
+    pub fn peer_gone(&mut self, peer: &PeerId) {
+        self.peers.remove(peer);
+        self.asked.retain(|_, asked| asked.peer != *peer);
+    }
+
+    /// A block was committed here, from wherever it came.
+    pub fn committed(&mut self, height: Height, now_ms: u64) {
+        self.height = self.height.max(height.get());
+        self.handed = self.handed.max(self.height);
+        self.moved_ms = now_ms;
+        self.applying = self.applying.split_off(&(self.height + 1));
+        let later = self.waiting.split_off(&(self.handed + 1));
+        for (_, block, _) in std::mem::replace(&mut self.waiting, later).values() {
+            self.waiting_bytes -= bytes_of(block);
+        }
+    }
+
+    /// A block that was handed over was refused; whether its sender is at fault.
+    pub fn refused(&mut self, peer: PeerId, is_senders_fault: bool, now_ms: u64) {
+        self.handed = self.height;
+        self.applying.clear();
+        if is_senders_fault && let Some(peer) = self.peers.get_mut(&peer) {
+            peer.refused_until_ms = now_ms + REFUSED_MS;
+        }
+        if is_senders_fault {
+            let foreign = self.waiting.extract_if(.., |_, (from, ..)| *from == peer);
+            let bytes: u64 = foreign.map(|(_, (_, block, _))| bytes_of(&block)).sum();
+            self.waiting_bytes -= bytes;
+        }
+    }
+
+    /// An answer came, or none.
+    pub fn answered(&mut self, id: u64, blocks: Option<Vec<(Block, Certificate)>>) -> Vec<Step> {
+        let Some(asked) = self.asked.remove(&id) else { return Vec::new() };
+        if let Some(peer) = self.peers.get_mut(&asked.peer) {
+            peer.asked = peer.asked.saturating_sub(1);
+        }
+        let in_order = |blocks: &[(Block, Certificate)]| {
+            let heights = blocks.iter().map(|(block, _)| block.header.height.get());
+            heights.eq(asked.from..asked.from + blocks.len() as u64)
+        };
+        let blocks = match blocks {
+            Some(blocks) if in_order(&blocks) && blocks.len() as u64 <= asked.count => blocks,
+            _ => return vec![Step::BadAnswer { peer: asked.peer }],
+        };
+        if blocks.is_empty() {
+            // It said that it has them. Its next status puts that right, if it has.
+            if let Some(peer) = self.peers.get_mut(&asked.peer) {
+                peer.height = peer.height.min(asked.from.saturating_sub(1));
+            }
+            return vec![Step::BadAnswer { peer: asked.peer }];
+        }
+        for (block, certificate) in blocks {
+            let height = block.header.height.get();
+            if height > self.handed && !self.waiting.contains_key(&height) {
+                self.waiting_bytes += bytes_of(&block);
+                self.waiting.insert(height, (asked.peer, Box::new(block), certificate));
+            }
+        }
+        Vec::new()
+    }
+
+    /// What to do now. To be called after every other call, and every 100 ms or so.
+    pub fn steps(&mut self, now_ms: u64) -> Vec<Step> {
+        let mut steps = self.overdue(now_ms);
+        while self.applying.len() < APPLYING_MAX
+            && let Some((peer, block, certificate)) = self.waiting.remove(&(self.handed + 1))
+        {
+            let bytes = bytes_of(&block);
+            self.waiting_bytes -= bytes;
+            self.handed += 1;
+            self.applying.insert(self.handed, bytes);
+            steps.push(Step::Apply { peer, block, certificate });
+        }
+        if self.target() <= self.height {
+            self.behind_since_ms = None;
+            return steps;
+        }
+        let since = *self.behind_since_ms.get_or_insert(now_ms);
+        if self.target() > self.height + AHEAD || now_ms.saturating_sub(since) >= GRACE_MS {
+            self.ask(now_ms, &mut steps);
+        }
+        steps
+    }
+
+    fn overdue(&mut self, now_ms: u64) -> Vec<Step> {
+        let late = self.asked.extract_if(.., |_, a| now_ms.saturating_sub(a.at_ms) > ANSWER_MS_MAX);
+        let late: Vec<Asked> = late.map(|(_, asked)| asked).collect();
+        for asked in &late {
+            if let Some(peer) = self.peers.get_mut(&asked.peer) {
+                peer.asked = peer.asked.saturating_sub(1);
+                // Others are asked first.
+                peer.silent_until_ms = now_ms + ANSWER_MS_MAX;
+            }
+        }
+        late.into_iter().map(|asked| Step::BadAnswer { peer: asked.peer }).collect()
+    }
+
+    fn ask(&mut self, now_ms: u64, steps: &mut Vec<Step>) {
+        while self.asked.len() < REQUESTS_MAX
+            && self.waiting.len() < WAITING_MAX
+            && self.held_bytes() < WAITING_BYTES_MAX
+        {
+            let Some((from, count)) = self.gap() else { break };
+            let can = |peer: &Peer| {
+                peer.height >= from
+                    && peer.asked < PER_PEER_MAX
+                    && peer.refused_until_ms.max(peer.silent_until_ms) <= now_ms
+            };
+            // The least busy; among them the ids spread the load.
+            let best = self.peers.iter_mut().filter(|(_, peer)| can(peer));
+            let Some((id, peer)) = best.min_by_key(|(id, peer)| (peer.asked, spread(id, from)))
+            else {
+                break;
+            };
+            let count = count.min(peer.height - from + 1).min(u64::from(ANSWER_BLOCKS_MAX));
+            peer.asked += 1;
+            self.next_id += 1;
+            let asked = Asked { peer: *id, from, count, at_ms: now_ms };
+            steps.push(Step::Ask {
+                id: self.next_id,
+                peer: *id,
+                from: Height::saturating(from),
+                count: u32::try_from(count).unwrap_or(u32::MAX),
+            });
+            self.asked.insert(self.next_id, asked);
+        }
+    }
+
+    /// The first heights that nobody was asked for and that are not here: first and count.
+    fn gap(&self) -> Option<(u64, u64)> {
+        let target = self.target();
+        let mut covered: BTreeSet<(u64, u64)> =
+            self.asked.values().map(|asked| (asked.from, asked.from + asked.count)).collect();
+        covered.extend(self.waiting.keys().map(|height| (*height, height + 1)));
+        let mut from = self.handed + 1;
+        for (begin, end) in covered {
+            if begin > from {
+                return Some((from, begin - from));
+            }
+            from = from.max(end);
+        }
+        (from <= target).then(|| (from, target - from + 1))
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.waiting_bytes + self.applying.values().sum::<u64>()
+    }
+
+    fn target(&self) -> u64 {
+        self.peers.values().map(|peer| peer.height).max().unwrap_or(0)
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn state(&self, now_ms: u64) -> SyncState {
+        let target = self.target();
+        let behind_since = self.behind_since_ms.unwrap_or(now_ms).max(self.moved_ms);
+        let waiting_ms = if target > self.height { now_ms.saturating_sub(behind_since) } else { 0 };
+        let ahead: Vec<&Peer> = self.peers.values().filter(|p| p.height > self.height).collect();
+        let reason = if self.peers.is_empty() {
+            SyncReason::NoPeers
+        } else if target <= self.height {
+            SyncReason::InSync
+        } else if waiting_ms < SILENT_MS {
+            SyncReason::Fetching
+        } else if self.handed > self.height {
+            SyncReason::Applying
+        } else if ahead.iter().all(|peer| peer.refused_until_ms > now_ms) {
+            SyncReason::BadBlocks
+        } else {
+            SyncReason::PeersSilent
+        };
+        let from: BTreeSet<PeerId> = self.asked.values().map(|asked| asked.peer).collect();
+        SyncState {
+            reason,
+            height: Height::saturating(self.height),
+            target: Height::saturating(target.max(self.height)),
+            from: from.into_iter().collect(),
+            waiting_ms,
+        }
+    }
+}
+
+fn bytes_of(block: &Block) -> u64 {
+    u64::from(block.header.body_bytes) + 1_024
+}
+
+fn spread(peer: &PeerId, from: u64) -> u64 {
+    let mut key = [0; 8];
+    key.copy_from_slice(&peer.0[..8]);
+    u64::from_le_bytes(key) ^ from.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}

@@ -1,0 +1,168 @@
+//! The node's place among others: joins the transport, the protocol and the node.
+//!
+//! What to say to whom is decided in `ait_net::protocol`, what is valid in the sequencer;
+//! here they are only connected. Votes go before everything else.
+
+mod key;
+mod serve;
+mod service;
+mod view;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ait_engine::codec::Writer;
+use ait_engine::types::Hash;
+use ait_net::peer::{PeerAddress, PeerId};
+use ait_net::quic::{PeerKey, QuicError, QuicOptions, Transport};
+use ait_net::{limits, message};
+use tokio::sync::{mpsc, watch};
+
+use crate::chain::Chain;
+use crate::import::Importer;
+use crate::ingress::Ingress;
+use crate::mempool::Mempool;
+use crate::sequencer::{Effect, Inbox};
+
+pub use key::{NetworkKeyError, load_or_create as load_key};
+pub use view::{NetworkView, PeerLine};
+
+/// Effects of the sequencer that wait to be sent.
+pub const EFFECTS_MAX: usize = 8_192;
+/// Commands of operators that wait.
+const COMMANDS_MAX: usize = 64;
+
+/// How a node is connected with others.
+#[derive(Debug, Clone)]
+pub struct NetworkOptions {
+    /// Where it listens (UDP).
+    pub bind: SocketAddr,
+    /// Peers that are always called.
+    pub peers: Vec<PeerAddress>,
+    /// Connections that are sought by calling learned addresses.
+    pub wanted: usize,
+    /// Connections at most.
+    pub connections_max: usize,
+    /// Whether addresses are exchanged with peers.
+    pub exchanges_addresses: bool,
+    /// Where peers that an operator adds are remembered.
+    pub book: PathBuf,
+}
+
+/// The parts of the node that the network needs.
+#[derive(Debug)]
+pub struct Parts {
+    /// To read from.
+    pub chain: Chain,
+    /// Pending transactions.
+    pub mempool: Arc<Mempool>,
+    /// The way in for transactions.
+    pub ingress: Ingress,
+    /// The way in for blocks.
+    pub importer: Importer,
+    /// The way in for what validators say.
+    pub inbox: Arc<Inbox>,
+    /// What the sequencer says.
+    pub effects: mpsc::Receiver<Effect>,
+}
+
+/// Why the network does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The network key cannot be had.
+    #[error(transparent)]
+    Key(#[from] NetworkKeyError),
+    /// The transport cannot be had.
+    #[error(transparent)]
+    Quic(#[from] QuicError),
+}
+
+/// What an operator wants.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Add(PeerAddress),
+    Drop(PeerId),
+    /// Of a task of the network itself.
+    Input(Box<ait_net::protocol::Input>),
+}
+
+/// A running network; clones share it.
+#[derive(Debug, Clone)]
+pub struct Network {
+    transport: Transport,
+    commands: mpsc::Sender<Command>,
+    view: watch::Receiver<Arc<NetworkView>>,
+}
+
+impl Network {
+    /// Starts it. To be called inside a runtime.
+    ///
+    /// # Errors
+    /// [`NetworkError`] when the socket or the key cannot be used.
+    pub fn start(
+        options: NetworkOptions,
+        key: PeerKey,
+        parts: Parts,
+    ) -> Result<Self, NetworkError> {
+        let (chain_id, genesis) = (parts.chain.chain_id(), parts.chain.genesis_id());
+        let mut hello = message::hello(chain_id, genesis, consensus_hash());
+        hello.height = parts.chain.head().height;
+        let (transport, events) = Transport::bind(QuicOptions { bind: options.bind, key, hello })?;
+        let (commands, to_do) = mpsc::channel(COMMANDS_MAX);
+        let (shown, view) = watch::channel(Arc::default());
+        let network = Self { transport: transport.clone(), commands: commands.clone(), view };
+        let service = service::Service::new(options, transport, parts, shown, commands);
+        tokio::spawn(service.run(events, to_do));
+        Ok(network)
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the socket is gone.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.transport.local_addr()
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn id(&self) -> PeerId {
+        self.transport.id()
+    }
+
+    /// How things stand; at most some 200 ms old.
+    #[must_use]
+    pub fn view(&self) -> Arc<NetworkView> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// Remembers a peer and calls it.
+    pub async fn add_peer(&self, address: PeerAddress) {
+        // The service outlives every handle but at a stop.
+        let _ = self.commands.send(Command::Add(address)).await;
+    }
+
+    /// Ends the connection with a peer.
+    pub async fn drop_peer(&self, peer: PeerId) {
+        let _ = self.commands.send(Command::Drop(peer)).await;
+    }
+
+    /// Ends all connections.
+    pub async fn close(&self) {
+        self.transport.close().await;
+    }
+}
+
+/// Hash of what validators must agree on besides the genesis: the rules that this program
+/// was built with.
+fn consensus_hash() -> Hash {
+    let mut rules = Vec::new();
+    rules.put_u16(ait_engine::block::PROTOCOL_VERSION);
+    rules.put_u64(ait_engine::limits::BLOCK_TIME_DRIFT_MS_MAX);
+    rules.put_u32(ait_engine::limits::BLOCK_TRANSACTION_COUNT_MAX);
+    rules.put_u32(ait_engine::limits::BLOCK_BODY_BYTES_MAX);
+    rules.put_u64(ait_engine::limits::STATE_ENTRY_COUNT_MAX);
+    rules.put_u8(limits::PROTOCOL_VERSION);
+    Hash(*blake3::hash(&rules).as_bytes())
+}

@@ -1,0 +1,425 @@
+//! The task that joins transport, protocol and node.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ait_engine::block::Block;
+use ait_engine::certificate::Certificate;
+use ait_engine::transaction::{Transaction, VerifiedTransaction};
+use ait_engine::types::TxHash;
+use ait_net::message::Request;
+use ait_net::peer::{Fault, PeerAddress, PeerId};
+use ait_net::protocol::{Delivery, Input, Local, Output, Protocol, ProtocolOptions};
+use ait_net::quic::{Event, Events, Transport};
+use ait_net::sync::SyncReason;
+use metrics::{counter, gauge};
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+
+use super::serve::{self, Bodies};
+use super::view::{NetworkView, PeerLine};
+use super::{Command, NetworkOptions, Parts};
+use crate::import::{ImportBlock, ImportError};
+use crate::ingress::SubmitError;
+use crate::sequencer::{self, Effect, Offence};
+
+const TICK: Duration = Duration::from_millis(100);
+/// Accepted transactions that are sent on together, and how long the first waits.
+const TOGETHER_MAX: usize = 512;
+const LINGER: Duration = Duration::from_millis(2);
+/// Batches of peers that are verified at once.
+const BATCHES_MAX: usize = 8;
+/// Requests of peers that are answered at once.
+const ANSWERS_MAX: usize = 8;
+/// Pending transactions that a new peer is told of.
+const SHARED_MAX: usize = 20_000;
+/// Transactions that wait this long are told of again.
+const SHARE_AGAIN: Duration = Duration::from_secs(30);
+const SHARE_AGAIN_MAX: usize = 2_000;
+/// How often progress is logged while behind, and how far behind that counts.
+const PROGRESS: Duration = Duration::from_secs(5);
+const PROGRESS_BLOCKS: u64 = 20;
+
+pub(super) struct Service {
+    protocol: Protocol,
+    transport: Transport,
+    parts: Parts,
+    bodies: Bodies,
+    book: std::path::PathBuf,
+    shown: watch::Sender<Arc<NetworkView>>,
+    commands: mpsc::Sender<Command>,
+    verifying: Arc<Semaphore>,
+    answering: Arc<Semaphore>,
+    began: Instant,
+    shared_at: Instant,
+    progress_at: Instant,
+    progress_height: u64,
+}
+
+impl Service {
+    pub(super) fn new(
+        mut options: NetworkOptions,
+        transport: Transport,
+        parts: Parts,
+        shown: watch::Sender<Arc<NetworkView>>,
+        commands: mpsc::Sender<Command>,
+    ) -> Self {
+        options.peers.extend(read_book(&options.book));
+        let head = parts.chain.head().height;
+        let mut seed = [0; 8];
+        seed.copy_from_slice(&transport.id().0[..8]);
+        let protocol = ProtocolOptions {
+            us: transport.id(),
+            peers: options.peers,
+            wanted: options.wanted,
+            connections_max: options.connections_max,
+            exchanges_addresses: options.exchanges_addresses,
+            seed: u64::from_le_bytes(seed) | 1,
+        };
+        let now = Instant::now();
+        Self {
+            protocol: Protocol::new(protocol, head, 0),
+            transport,
+            parts,
+            bodies: Bodies::default(),
+            book: options.book,
+            shown,
+            commands,
+            verifying: Arc::new(Semaphore::new(BATCHES_MAX)),
+            answering: Arc::new(Semaphore::new(ANSWERS_MAX)),
+            began: now,
+            shared_at: now,
+            progress_at: now,
+            progress_height: head.get(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut events: Events, mut commands: mpsc::Receiver<Command>) {
+        let mut accepted = self.parts.mempool.subscribe_accepted();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.feed(Input::Tick);
+        loop {
+            let has_room = self.verifying.available_permits() > 0;
+            tokio::select! {
+                biased;
+                effect = self.parts.effects.recv() => match effect {
+                    Some(effect) => self.on_effect(effect),
+                    // The sequencer ended, and with it the node.
+                    None => return,
+                },
+                Some(event) = events.urgent.recv() => self.on_event(event),
+                Some(command) = commands.recv() => self.on_command(command),
+                _ = ticks.tick() => self.tick(),
+                first = accepted.recv() => self.on_accepted(first, &mut accepted).await,
+                Some(event) = events.bulk.recv(), if has_room => self.on_event(event),
+            }
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn feed(&mut self, input: Input) {
+        for output in self.protocol.handle(self.now_ms(), input) {
+            self.perform(output);
+        }
+    }
+
+    fn local(&mut self, local: Local) {
+        self.feed(Input::Local(local));
+    }
+
+    fn tick(&mut self) {
+        self.feed(Input::Tick);
+        let now_ms = self.now_ms();
+        let sync = self.protocol.sync_state(now_ms);
+        let peers = self.protocol.peers(now_ms).into_iter();
+        let with_rtt = |peer: ait_net::protocol::PeerView| PeerLine {
+            rtt: self.transport.rtt(&peer.id),
+            peer,
+        };
+        let view = NetworkView { peers: peers.map(with_rtt).collect(), sync: Some(sync.clone()) };
+        for line in view.peers.iter().filter(|line| line.peer.is_connected) {
+            let peer = line.peer.id.short();
+            if let Some(rtt) = line.rtt {
+                gauge!("peer_rtt_seconds", "peer" => peer.clone()).set(rtt.as_secs_f64());
+            }
+            let height = line.peer.height.map_or(0, |height| height.get());
+            #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+            gauge!("peer_height", "peer" => peer).set(height as f64);
+        }
+        self.shown.send_replace(Arc::new(view));
+        let behind = sync.target.get().saturating_sub(sync.height.get());
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        gauge!("sync_blocks_behind").set(behind as f64);
+        if behind >= PROGRESS_BLOCKS && self.progress_at.elapsed() >= PROGRESS {
+            let done = sync.height.get().saturating_sub(self.progress_height);
+            let per_second = done / self.progress_at.elapsed().as_secs().max(1);
+            let left_seconds = behind.checked_div(per_second);
+            let (height, target, reason) = (sync.height, sync.target, sync.reason.name());
+            tracing::info!(%height, %target, per_second, left_seconds, reason, "syncing");
+            (self.progress_at, self.progress_height) = (Instant::now(), sync.height.get());
+        } else if behind < PROGRESS_BLOCKS && sync.reason == SyncReason::InSync {
+            self.progress_height = sync.height.get();
+        }
+        if self.shared_at.elapsed() >= SHARE_AGAIN {
+            self.shared_at = Instant::now();
+            self.share(None, SHARE_AGAIN_MAX);
+        }
+    }
+
+    /// Tells a peer, or all, of pending transactions.
+    fn share(&mut self, peer: Option<PeerId>, count_max: usize) {
+        let listed = self.parts.mempool.list(count_max, None);
+        if listed.is_empty() {
+            return;
+        }
+        let transactions =
+            listed.into_iter().map(|one| Arc::new(one.transaction.transaction().clone())).collect();
+        self.local(Local::Share { peer, transactions });
+    }
+
+    async fn on_accepted(
+        &mut self,
+        first: Result<Arc<VerifiedTransaction>, RecvError>,
+        accepted: &mut broadcast::Receiver<Arc<VerifiedTransaction>>,
+    ) {
+        let mut together = Vec::new();
+        let take =
+            |one: Arc<VerifiedTransaction>| (one.hash(), Arc::new(one.transaction().clone()));
+        match first {
+            Ok(one) => together.push(take(one)),
+            Err(RecvError::Lagged(missed)) => {
+                // They are pending, and are shared again later.
+                counter!("gossip_dropped_total", "backend" => "quic", "reason" => "lagged")
+                    .increment(missed);
+            }
+            Err(RecvError::Closed) => return,
+        }
+        if accepted.is_empty() {
+            tokio::time::sleep(LINGER).await;
+        }
+        while together.len() < TOGETHER_MAX {
+            match accepted.try_recv() {
+                Ok(one) => together.push(take(one)),
+                Err(TryRecvError::Lagged(_)) => {}
+                Err(_) => break,
+            }
+        }
+        self.local(Local::Accepted(together));
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Add(address) => self.local(Local::AddPeer(address)),
+            Command::Drop(peer) => self.local(Local::Drop(peer)),
+            Command::Input(input) => self.feed(*input),
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Connected { peer, is_outbound, host, hello } => {
+                if let Err(reason) = self.protocol.admit(&peer, self.now_ms()) {
+                    tracing::info!(peer = %peer.short(), reason, "a peer was turned away");
+                    self.transport.disconnect(&peer, &reason);
+                    return;
+                }
+                let (agent, height) = (hello.agent.clone(), hello.height);
+                tracing::info!(peer = %peer.short(), host, agent, %height, "peer connected");
+                self.feed(Input::Connected { peer, is_outbound, host, hello });
+            }
+            Event::Disconnected { peer, reason } => {
+                tracing::info!(peer = %peer.short(), reason, "peer disconnected");
+                self.feed(Input::Disconnected { peer });
+            }
+            Event::DialFailed { peer, reason } => {
+                tracing::info!(peer = %peer.short(), reason, "a peer cannot be reached");
+                self.feed(Input::DialFailed { peer });
+            }
+            Event::Control { peer, control } => self.feed(Input::Control { peer, control }),
+            Event::Transactions { peer, transactions } => {
+                self.feed(Input::Transactions { peer, transactions });
+            }
+            Event::Body { peer, body } => self.feed(Input::Body { peer, body }),
+            Event::Blocks { id, blocks } => self.feed(Input::Blocks { id, blocks }),
+            Event::NoBody { peer, block_id } => self.feed(Input::NoBody { peer, block_id }),
+            Event::Fault { peer, fault, reason } => {
+                self.feed(Input::Fault { peer, fault, reason });
+            }
+            Event::Request { request, reply, .. } => self.answer(request, reply),
+        }
+    }
+
+    fn answer(&self, request: Request, reply: ait_net::quic::Reply) {
+        match request {
+            Request::Body { block_id, .. } => {
+                // Whoever asked may be gone.
+                let _ = reply.send(self.bodies.frame(&block_id));
+            }
+            Request::Blocks { from, count } => {
+                let Ok(permit) = Arc::clone(&self.answering).try_acquire_owned() else {
+                    let _ = reply.send(None);
+                    return;
+                };
+                let chain = self.parts.chain.clone();
+                tokio::task::spawn_blocking(move || {
+                    let _permit = permit;
+                    let _ = reply.send(serve::blocks(&chain, from, count));
+                });
+            }
+        }
+    }
+
+    fn on_effect(&mut self, effect: Effect) {
+        let local = match effect {
+            Effect::Publish(message) => Local::Publish(message),
+            Effect::Send { peer, message } => Local::Send { peer, message },
+            Effect::Forward { from, message } => {
+                Local::Forward { from, message: message.into_inner() }
+            }
+            Effect::PublishBody { proposal, block } => {
+                self.bodies.put(proposal, Arc::clone(&block));
+                Local::PublishBody { proposal, block }
+            }
+            Effect::BodyAccepted { from, proposal } => Local::BodyAccepted { from, proposal },
+            Effect::OfferBody { peer, proposal } => Local::OfferBody { peer, proposal },
+            Effect::WantBody { from, height, block_id, .. } => {
+                Local::WantBody { from, height, block_id }
+            }
+            Effect::Misbehaved { peer, offence } => {
+                let (fault, reason) = match offence {
+                    Offence::BadMessage { reason } => (Fault::BadMessage, reason),
+                    Offence::BadBlock { reason } => (Fault::BadBlock, reason),
+                    Offence::BadCertificate { reason } => (Fault::BadCertificate, reason),
+                };
+                return self.feed(Input::Fault { peer, fault, reason });
+            }
+            Effect::Equivocated(equivocation) => {
+                counter!("consensus_equivocations_total").increment(1);
+                tracing::error!(
+                    ?equivocation,
+                    "a validator signed two things where one is allowed"
+                );
+                return;
+            }
+            Effect::Committed(block) => {
+                self.transport.set_height(block.height());
+                Local::Committed { height: block.height(), certificate: block.certificate.clone() }
+            }
+            // Both are handled where the sequencer is started.
+            Effect::Diverged { .. } | Effect::Imported { .. } => return,
+        };
+        self.local(local);
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Dial(address) => self.transport.dial(address),
+            Output::Send { peers, frame } => self.transport.send(&peers, &frame),
+            Output::Ask { id, peer, request } => self.transport.ask(id, peer, request),
+            Output::Disconnect { peer, reason } => self.transport.disconnect(&peer, &reason),
+            Output::Deliver(delivery) => self.deliver(delivery),
+            Output::BookChanged => write_book(&self.book, &self.protocol.static_peers()),
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        let input = match delivery {
+            Delivery::Message { from, message } => sequencer::Input::Message { from, message },
+            Delivery::Final { from, certificate } => sequencer::Input::Final { from, certificate },
+            Delivery::Body { from, body } => {
+                let block = Arc::new(body.block);
+                self.bodies.put(body.proposal, Arc::clone(&block));
+                let block = Arc::unwrap_or_clone(block);
+                sequencer::Input::Body { from, proposal: body.proposal, block }
+            }
+            Delivery::Connected { peer } => {
+                self.share(Some(peer), SHARED_MAX);
+                sequencer::Input::Connected { peer }
+            }
+            Delivery::Transactions { from, transactions } => {
+                return self.submit(from, transactions);
+            }
+            Delivery::Import { from, block, certificate } => {
+                return self.import(from, *block, certificate);
+            }
+        };
+        if self.parts.inbox.push(input).is_err() {
+            counter!("sequencer_inputs_dropped_total").increment(1);
+        }
+    }
+
+    fn submit(&self, from: PeerId, transactions: Vec<(TxHash, Transaction)>) {
+        let (ingress, commands) = (self.parts.ingress.clone(), self.commands.clone());
+        let verifying = Arc::clone(&self.verifying);
+        tokio::spawn(async move {
+            let Ok(_permit) = verifying.acquire_owned().await else { return };
+            let (hashes, transactions): (Vec<_>, Vec<_>) = transactions.into_iter().unzip();
+            let results = ingress.submit_many(transactions).await;
+            let mut not_taken = Vec::new();
+            let mut invalid = None;
+            for (hash, result) in hashes.into_iter().zip(results) {
+                match result {
+                    Err(SubmitError::Invalid(error)) => invalid = Some(error.to_string()),
+                    Err(error) if error.is_temporary() => not_taken.push(hash),
+                    _ => {}
+                }
+            }
+            if let Some(reason) = invalid {
+                let (peer, fault) = (from, Fault::BadTransaction);
+                let input = Box::new(Input::Fault { peer, fault, reason });
+                let _ = commands.send(Command::Input(input)).await;
+            }
+            if !not_taken.is_empty() {
+                let input = Box::new(Input::Local(Local::NotTaken(not_taken)));
+                let _ = commands.send(Command::Input(input)).await;
+            }
+        });
+    }
+
+    /// Hands a block in; the order of calls is the order of the chain.
+    fn import(&mut self, from: PeerId, block: Block, certificate: Certificate) {
+        let height = block.header.height;
+        let handed = self.parts.importer.hand_in(ImportBlock { block, certificate });
+        let commands = self.commands.clone();
+        tokio::spawn(async move {
+            let result = match handed {
+                Ok(answer) => answer.await.unwrap_or(Err(ImportError::Stopping)),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = result {
+                let is_senders_fault = error.is_senders_fault();
+                if !matches!(error, ImportError::UnknownParent { .. } | ImportError::Stopping) {
+                    let peer = from.short();
+                    tracing::warn!(%height, peer, %error, "a block of a peer was not imported");
+                }
+                let refused = Local::Refused { peer: from, is_senders_fault };
+                let _ = commands.send(Command::Input(Box::new(Input::Local(refused)))).await;
+                if is_senders_fault {
+                    let (peer, fault) = (from, Fault::BadBlock);
+                    let input = Input::Fault { peer, fault, reason: error.to_string() };
+                    let _ = commands.send(Command::Input(Box::new(input))).await;
+                }
+            }
+        });
+    }
+}
+
+/// Peers that operators added, one a line.
+fn read_book(path: &Path) -> Vec<PeerAddress> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().filter_map(|line| line.trim().parse().ok()).collect()
+}
+
+fn write_book(path: &Path, peers: &[PeerAddress]) {
+    let text: String = peers.iter().map(|address| format!("{address}\n")).collect();
+    let temporary = path.with_extension("new");
+    let written = std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path));
+    if let Err(error) = written {
+        tracing::warn!(path = %path.display(), %error, "added peers cannot be remembered");
+    }
+}
