@@ -23,3 +23,4 @@ pub mod replay;
 pub mod rpc;
 pub mod sequencer;
 pub mod telemetry;
+pub mod testnet;

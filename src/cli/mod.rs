@@ -18,6 +18,7 @@ pub mod receipt;
 pub mod replay;
 pub mod run;
 mod serve;
+pub mod testnet;
 pub mod tx;
 
 use std::process::ExitCode;
@@ -59,6 +60,8 @@ pub enum Command {
     Dev(dev::DevArgs),
     /// Run a node by its configuration, genesis and validator key
     Run(run::RunArgs),
+    /// Run a network of several nodes on this machine
+    Testnet(testnet::TestnetArgs),
     /// Write a commented configuration file, and a new chain if asked
     Init(init::InitArgs),
     /// Make, show, import and export keys
@@ -129,6 +132,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<(), CliError> {
     match cli.command {
         // Both done above, because their configuration says how to log.
         Command::Run(_) | Command::Dev(_) => Ok(()),
+        Command::Testnet(args) => block_on(testnet::run(args, output)),
         Command::Init(args) => init::run(&args, output),
         Command::Key(command) => key::run(command, output),
         Command::Genesis(command) => genesis::run(command, output),

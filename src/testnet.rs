@@ -1,0 +1,186 @@
+//! A set of data directories for a network of several nodes on one or more machines.
+//!
+//! Every key follows from one seed or is made here; whoever has the directory owns the
+//! chain. For trials and tests.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ait_engine::crypto::SecretKey;
+use ait_engine::genesis::{Allocation, Authority, GenesisDocument, GenesisError};
+use ait_engine::types::{Address, ChainId, VotingPower};
+use ait_net::peer::{PeerAddress, PeerId};
+
+use crate::devnet::{DevAccounts, FUNDED_BALANCE, FUNDED_NAMES};
+use crate::keystore::{self, KeyFile, KeystoreError};
+
+/// What a testnet is to be like.
+#[derive(Debug, Clone)]
+pub struct TestnetOptions {
+    /// Where the nodes' directories are made.
+    pub directory: PathBuf,
+    /// Name of the chain.
+    pub chain_id: ChainId,
+    /// Voting power of each validator.
+    pub weights: Vec<u64>,
+    /// Nodes that follow.
+    pub followers: usize,
+    /// Accounts `account-0`, `account-1`, .. with funds, besides alice, bob and the others.
+    pub accounts: usize,
+    /// Shortest time between two blocks.
+    pub block_interval: Duration,
+    /// Where each node listens: REST and other nodes.
+    pub places: Vec<(SocketAddr, SocketAddr)>,
+}
+
+/// One node of a testnet.
+#[derive(Debug, Clone)]
+pub struct TestnetNode {
+    /// `node-0`, `node-1`, ..
+    pub name: String,
+    /// Its data directory.
+    pub data_dir: PathBuf,
+    /// Its REST interface.
+    pub rpc: SocketAddr,
+    /// How other nodes reach it.
+    pub peer: PeerAddress,
+    /// Its validator; none if it follows.
+    pub validator: Option<Address>,
+}
+
+/// Why no testnet was made.
+#[derive(Debug, thiserror::Error)]
+pub enum TestnetError {
+    /// A file cannot be written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A key cannot be made or written.
+    #[error(transparent)]
+    Key(#[from] KeystoreError),
+    /// The genesis is not valid.
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
+    /// A weight is 0 or too large.
+    #[error("{0} is no voting power")]
+    Weight(u64),
+}
+
+/// Name of the file with the seed from which accounts follow.
+pub const SEED_FILE: &str = "testnet.seed";
+
+/// Makes the directories.
+///
+/// # Errors
+/// [`TestnetError`]; what was written until then stays.
+pub fn prepare(options: &TestnetOptions) -> Result<Vec<TestnetNode>, TestnetError> {
+    let seed = keystore::random::<32>()?;
+    let accounts = DevAccounts::from_seed(seed);
+    write(&options.directory.join(SEED_FILE), &format!("0x{}\n", hex::encode(seed)), true)?;
+    let keys = options.directory.join("accounts");
+    create(&keys)?;
+    for name in FUNDED_NAMES {
+        KeyFile::plain(&accounts.secret_key(name))
+            .write(&keys.join(format!("{name}.key")), true)?;
+    }
+    let validators: Vec<SecretKey> =
+        options.weights.iter().map(|_| keystore::generate()).collect::<Result<_, _>>()?;
+    let document = genesis(options, &validators, &accounts)?;
+    let text = serde_json::to_string_pretty(&document).unwrap_or_default();
+    let mut nodes = Vec::new();
+    for (at, (rpc, p2p)) in options.places.iter().enumerate() {
+        let name = format!("node-{at}");
+        let data_dir = options.directory.join(&name);
+        create(&data_dir)?;
+        write(&data_dir.join("genesis.json"), &text, false)?;
+        let network = keystore::generate()?;
+        KeyFile::plain(&network).write(&data_dir.join("network.key"), true)?;
+        let validator = validators.get(at);
+        if let Some(key) = validator {
+            KeyFile::plain(key).write(&data_dir.join("validator.key"), true)?;
+        }
+        let id = PeerId::from(network.public_key());
+        let peer = PeerAddress { id, host: p2p.ip().to_string(), port: p2p.port() };
+        let validator = validator.map(|key| key.public_key().address());
+        nodes.push(TestnetNode { name, data_dir, rpc: *rpc, peer, validator });
+    }
+    for node in &nodes {
+        let config = config(options, node, &nodes);
+        write(&node.data_dir.join("config.toml"), &config, false)?;
+    }
+    Ok(nodes)
+}
+
+fn genesis(
+    options: &TestnetOptions,
+    validators: &[SecretKey],
+    accounts: &DevAccounts,
+) -> Result<GenesisDocument, TestnetError> {
+    let names = FUNDED_NAMES.iter().map(|name| (*name).to_owned());
+    let names = names.chain((0..options.accounts).map(|n| format!("account-{n}")));
+    let allocate = |name: String| Allocation {
+        address: accounts.secret_key(&name).public_key().address(),
+        balance: FUNDED_BALANCE,
+        nonce: 0,
+    };
+    let authorities = validators.iter().zip(&options.weights).map(|(key, weight)| {
+        let power = VotingPower::new(*weight).filter(|power| power.get() > 0);
+        let weight = power.ok_or(TestnetError::Weight(*weight))?;
+        Ok(Authority { public_key: key.public_key(), weight, payout: None })
+    });
+    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    let document = GenesisDocument {
+        chain_id: options.chain_id,
+        timestamp: now.map(|since| since.as_secs()).unwrap_or_default(),
+        params: Default::default(),
+        accounts: names.map(allocate).collect(),
+        authorities: authorities.collect::<Result<_, TestnetError>>()?,
+        coordinators: Vec::new(),
+        governor: Some(accounts.secret_key(FUNDED_NAMES[0]).public_key().address()),
+        minter: None,
+    };
+    document.build()?;
+    Ok(document)
+}
+
+fn config(options: &TestnetOptions, node: &TestnetNode, all: &[TestnetNode]) -> String {
+    let listen = |ip: &str, port: u16| match ip.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, port).to_string(),
+        Err(_) => format!("{ip}:{port}"),
+    };
+    let peers: Vec<String> = all
+        .iter()
+        .filter(|other| other.peer.id != node.peer.id)
+        .map(|other| format!("\"{}\"", other.peer))
+        .collect();
+    format!(
+        "# Written by ait-node testnet.\nchain_id = \"{}\"\ndata_dir = {:?}\n\n\
+         [rpc]\nbind = \"{}\"\nrate_limit_per_minute = 0\n\n\
+         [sequencer]\nenabled = {}\nblock_interval = \"{}\"\n\n\
+         [p2p]\nbind = \"{}\"\nexchange = false\npeers = [\n  {},\n]\n\n\
+         [storage]\ncache_bytes = 67108864\n",
+        options.chain_id,
+        node.data_dir,
+        node.rpc,
+        node.validator.is_some(),
+        humantime::format_duration(options.block_interval),
+        listen(&node.peer.host, node.peer.port),
+        peers.join(",\n  "),
+    )
+}
+
+fn create(path: &Path) -> Result<(), TestnetError> {
+    std::fs::create_dir_all(path)
+        .map_err(|source| TestnetError::Io { path: path.to_owned(), source })
+}
+
+fn write(path: &Path, text: &str, is_secret: bool) -> Result<(), TestnetError> {
+    let written =
+        if is_secret { keystore::write_private(path, text) } else { std::fs::write(path, text) };
+    written.map_err(|source| TestnetError::Io { path: path.to_owned(), source })
+}
