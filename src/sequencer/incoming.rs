@@ -146,7 +146,8 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
                 tracing::warn!(height = %next, block_id = %id, %fault, "a proposed block is refused");
                 self.effects.push(match fault {
                     BlockFault::Diverged { reason } => {
-                        Effect::Diverged { block: Arc::new(block), reason }
+                        let divergence = Box::new(self.writer.divergence(&block, &reason)?);
+                        Effect::Diverged { divergence }
                     }
                     BlockFault::Invalid { reason } => bad(&reason),
                 });
@@ -202,8 +203,8 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
             Err(ImportFailure::Chain(error)) => return Err(error.into()),
             Err(ImportFailure::Refused(error)) => Err(error),
             Err(ImportFailure::Diverged { block, reason }) => {
-                let block = Arc::new(*block);
-                self.effects.push(Effect::Diverged { block, reason: reason.clone() });
+                let divergence = Box::new(self.writer.divergence(&block, &reason)?);
+                self.effects.push(Effect::Diverged { divergence });
                 Err(ImportError::BadRoot { reason })
             }
         };
