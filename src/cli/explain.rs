@@ -162,7 +162,7 @@ fn text(divergence: &Divergence, examined: &Examined) -> Vec<String> {
         format!("  block     {}", examined.block_id),
         format!("  parent    {}", divergence.parent.id()),
         format!("  proposer  {}", header.proposer),
-        format!("  made by   {}: {}", divergence.made_by, divergence.reason),
+        format!("  made by   {}: {}", shown(&divergence.made_by), shown(&divergence.reason)),
         format!("  run by    {}", divergence::made_by()),
     ];
     lines.push(match &examined.proof {
@@ -177,7 +177,7 @@ fn text(divergence: &Divergence, examined: &Examined) -> Vec<String> {
     });
     let refusals = [("here", &examined.here), ("when the file was made", &divergence.executed)];
     for (place, executed) in refusals {
-        lines.extend(refusal(executed).map(|reason| format!("refused {place}: {reason}")));
+        lines.extend(refusal(executed).map(|reason| format!("refused {place}: {}", shown(reason))));
     }
     for field in &examined.fields {
         let none = "the block is refused";
@@ -192,6 +192,18 @@ fn text(divergence: &Divergence, examined: &Examined) -> Vec<String> {
     let entries = examined.entries.iter().map(|entry| entry_line(entry, is_as_made));
     list(&mut lines, "entries changed", entries.collect());
     lines
+}
+
+/// A text from the file, without what would steer a terminal.
+fn shown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\'' | '\\' => out.push(c),
+            _ => out.extend(c.escape_debug()),
+        }
+    }
+    out
 }
 
 fn list(lines: &mut Vec<String>, what: &str, all: Vec<String>) {
