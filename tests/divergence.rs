@@ -241,6 +241,7 @@ fn a_validator_executes_before_it_prevotes_and_prevotes_nil() {
         for effect in effects {
             match effect {
                 Effect::Publish(Message::Vote(signed)) if signed.vote.kind == VoteKind::Prevote => {
+                    assert!(diverged.is_empty(), "the file delays the prevote");
                     prevotes.push(signed.vote.block_id);
                 }
                 Effect::Diverged { divergence } => diverged.push(divergence),

@@ -7,15 +7,13 @@ use ait_engine::state::{Account, EntryKind, Key, Supply, Value};
 use ait_engine::transaction::Transaction;
 use ait_engine::types::{Address, Hash};
 use clap::Args;
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::{CliError, Output};
 use crate::divergence::{self, Divergence, Examined, Executed, Field, Touched, Verdict};
 
 /// Transactions and entries that are shown as text.
 const SHOWN_MAX: usize = 50;
-/// Bytes of a value without a form of its own that are shown as text.
-const VALUE_BYTES_SHOWN: usize = 32;
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
@@ -229,15 +227,29 @@ fn transaction_line((transaction, outcome): (&Transaction, Option<&Outcome>)) ->
 /// `before -> after`, and what it was elsewhere where that is something else.
 fn entry_line(entry: &Touched, is_as_made: bool) -> String {
     let (kind, id) = name(entry);
-    let show = |value: &Option<Value>| value.as_ref().map_or("none".to_owned(), value_text);
-    let after = |value: &Option<Value>| {
-        if value.is_some() { show(value) } else { "unchanged".to_owned() }
-    };
-    let line = format!("  {kind} {id}: {} -> {}", show(&entry.before), after(&entry.here));
+    let before = entry.before.as_ref();
+    let line = format!("  {kind} {id}: {}", change_text(before, entry.here.as_ref()));
     if is_as_made || entry.here == entry.maker {
         return line;
     }
-    format!("{line} (when file was made: {})", after(&entry.maker))
+    format!("{line} (when file was made: {})", change_text(before, entry.maker.as_ref()))
+}
+
+/// Each part of a value with what it was and what it is, if that is something else.
+fn change_text(before: Option<&Value>, after: Option<&Value>) -> String {
+    let Some(after) = after else { return "unchanged".to_owned() };
+    let Some(before) = before.map(value_parts) else {
+        let parts = value_parts(after).into_iter().map(|(name, part)| format!("{name} {part}"));
+        return format!("new, {}", parts.collect::<Vec<_>>().join(", "));
+    };
+    let parts = value_parts(after).into_iter().map(|(name, part)| {
+        let old = before.iter().find(|(other, _)| *other == name).map(|(_, old)| old);
+        match old.filter(|old| **old != part) {
+            Some(old) => format!("{name} {old} -> {part}"),
+            None => format!("{name} {part}"),
+        }
+    });
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 /// What an entry is, and its address or key.
@@ -262,35 +274,25 @@ fn name(entry: &Touched) -> (&'static str, String) {
     (kind, Hash(key).to_string())
 }
 
-/// A value by its parts, or its bytes.
-fn value_object(value: &Value) -> serde_json::Value {
-    let mut object = Map::new();
-    let mut put = |name: &str, part: serde_json::Value| drop(object.insert(name.to_owned(), part));
-    if let Ok(account) = Account::try_from(value) {
-        put("balance", json!(account.balance));
-        put("nonce", json!(account.nonce));
-    } else if let Ok(supply) = Supply::try_from(value) {
-        put("total", json!(supply.total));
-        put("minted", json!(supply.minted));
-    } else if let Ok((height, minted)) = value.as_receipt() {
-        put("height", json!(height));
-        put("minted", json!(minted));
-    } else {
-        put("bytes", json!(hex::encode(value.as_bytes())));
+/// A value by its parts, or its bytes in hex.
+fn value_parts(value: &Value) -> Vec<(&'static str, String)> {
+    if let Ok(Account { balance, nonce }) = Account::try_from(value) {
+        return vec![("balance", balance.to_string()), ("nonce", nonce.to_string())];
     }
-    object.into()
+    if let Ok(Supply { total, minted }) = Supply::try_from(value) {
+        return vec![("total", total.to_string()), ("minted", minted.to_string())];
+    }
+    if let Ok((height, minted)) = value.as_receipt() {
+        return vec![("height", height.to_string()), ("minted", minted.to_string())];
+    }
+    vec![("bytes", hex::encode(value.as_bytes()))]
 }
 
-fn value_text(value: &Value) -> String {
-    if let serde_json::Value::Object(parts) = value_object(value)
-        && !parts.contains_key("bytes")
-    {
-        let parts = parts.iter().map(|(name, part)| {
-            part.as_str().map_or_else(|| format!("{name} {part}"), |part| format!("{name} {part}"))
-        });
-        return parts.collect::<Vec<_>>().join(", ");
-    }
-    let bytes = value.as_bytes();
-    let shown = hex::encode(&bytes[..bytes.len().min(VALUE_BYTES_SHOWN)]);
-    if bytes.len() > VALUE_BYTES_SHOWN { format!("{shown}..") } else { shown }
+/// The parts as JSON: all are numbers but the bytes.
+fn value_object(value: &Value) -> serde_json::Map<String, serde_json::Value> {
+    let part = |(name, part): (&'static str, String)| match part.parse::<u64>() {
+        Ok(number) if name != "bytes" => (name.to_owned(), json!(number)),
+        _ => (name.to_owned(), json!(part)),
+    };
+    value_parts(value).into_iter().map(part).collect()
 }

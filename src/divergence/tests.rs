@@ -2,7 +2,7 @@
 
 use ait_engine::block::Header;
 use ait_engine::execute::BlockBuilder;
-use ait_engine::state::{MemoryState, Unproven};
+use ait_engine::state::{Account, Key, MemoryState, Unproven};
 use ait_engine::transaction::Payload;
 use ait_engine::types::{Amount, Hash, Nonce, StateRoot, TimestampMs};
 
@@ -111,6 +111,24 @@ fn tells_machines_that_disagree_and_states_that_are_not_the_parents() {
 }
 
 #[test]
+fn a_node_with_a_damaged_state_is_told_from_a_wrong_block() {
+    let mut world = World::new();
+    let plan = DevnetPlan::new([42; 32], 1_700_000_000).unwrap();
+    let key = Key::account(&plan.names.resolve("alice").unwrap());
+    let number = world.state.number_of(&key).unwrap().unwrap();
+    let mut leaf = world.state.leaf(number).unwrap();
+    leaf.value = Account { balance: Amount::saturating(77), ..Account::default() }.into();
+    let mut writes = plan.document.build().unwrap().state;
+    writes.leaves.insert(number, leaf);
+    world.state.apply(&writes);
+    let divergence = world.record(|_| ());
+    let made = &divergence.executed.rebuilt().unwrap().header;
+    assert_ne!(made.state_root, world.block.header.state_root);
+    let examined = examine(&divergence).unwrap();
+    assert_eq!((examined.verdict(), examined.is_as_made), (Verdict::Unproven, true));
+}
+
+#[test]
 fn refuses_every_cut_and_every_changed_bit_of_a_file() {
     let directory = tempfile::tempdir().unwrap();
     let divergence = World::new().record(wrong_root);
@@ -132,6 +150,17 @@ fn refuses_every_cut_and_every_changed_bit_of_a_file() {
     let over = [&b"AITDIVRG\x01"[..], &u32::MAX.to_le_bytes()].concat();
     assert!(matches!(file::decode(&over[..]), Err(BundleError::TooLong { .. })));
     assert!(matches!(file::decode(&b"AITDIVRG\x02...."[..]), Err(BundleError::Version { .. })));
+}
+
+#[test]
+fn the_layout_is_frozen() {
+    let mut divergence = World::new().record(wrong_root);
+    divergence.made_by = "a program on a machine".to_owned();
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = std::fs::read(write(directory.path(), &divergence).unwrap()).unwrap();
+    let digest = blake3::hash(&bytes).to_hex()[..16].to_owned();
+    let what = "the layout changed: raise the version of the file, and record the new digest";
+    assert_eq!((bytes.len(), digest.as_str()), (3_926, "15b924385e64a918"), "{what}");
 }
 
 /// As with a checksum made anew by whoever changed it.
