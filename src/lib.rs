@@ -10,6 +10,7 @@ pub mod config;
 pub mod consensus;
 pub mod coordinator;
 pub mod devnet;
+pub mod divergence;
 pub mod health;
 pub mod http;
 pub mod import;

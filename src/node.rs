@@ -19,6 +19,7 @@ use crate::config::NodeConfig;
 use crate::consensus::{
     Consensus, ConsensusConfig, FileLog, FileSigner, LogError, LogWriter, Logged, SignerError,
 };
+use crate::divergence;
 use crate::health::Watchdog;
 use crate::import::{ImportDesk, Importer};
 use crate::ingress::{self, Clock, Ingress, IngressOptions, IngressThreads, SubmitError};
@@ -277,7 +278,7 @@ impl Node {
             validator,
             storage_engine: options.stores.engine,
         };
-        node.start_sequencer(core, logged, desk, joining.effects)?;
+        node.start_sequencer(core, logged, desk, joining.effects, options.data_dir.clone())?;
         node.start_upkeep(clock)?;
         Ok(node)
     }
@@ -288,10 +289,12 @@ impl Node {
         logged: Option<Logged>,
         desk: ImportDesk,
         effects: Option<mpsc::Sender<Effect>>,
+        data_dir: PathBuf,
     ) -> Result<(), NodeError> {
         let answers = desk.answers();
         let mut outlet: sequencer::Outlet = Box::new(move |effect| match effect {
             Effect::Imported { id, result } => answers.give(id, result),
+            Effect::Diverged { divergence } => divergence::report(&data_dir, &divergence),
             effect => {
                 if let Some(effects) = &effects {
                     // The network never waits for the sequencer, so that this wait ends; at a

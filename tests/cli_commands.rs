@@ -42,9 +42,18 @@ fn help_names_every_command_and_the_exit_codes() {
     let directory = tempfile::tempdir().unwrap();
     let output = ait(directory.path(), &["--help"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    for command in
-        ["dev", "init", "key", "genesis", "tx", "receipt", "query", "coordinator", "completions"]
-    {
+    for command in [
+        "dev",
+        "init",
+        "key",
+        "genesis",
+        "tx",
+        "receipt",
+        "query",
+        "explain",
+        "coordinator",
+        "completions",
+    ] {
         assert!(text.contains(&format!("\n  {command} ")), "{command} is not in the help");
     }
     assert!(text.contains("Exit codes: 0 success"));

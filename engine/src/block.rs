@@ -53,6 +53,52 @@ impl Header {
     pub fn id(&self) -> BlockId {
         BlockId(Domain::Block.hash(&[&self.encode()]).0)
     }
+
+    /// The fields in which `found` is not this header, in their order.
+    #[must_use]
+    pub fn differences(&self, found: &Self) -> Vec<FieldDifference> {
+        let mut differences = Vec::new();
+        macro_rules! fields {
+            ($($field:ident),*) => {
+                // Names every field, so that a new one cannot be forgotten.
+                let Self { $($field),* } = self;
+                $(if *$field != found.$field {
+                    differences.push(FieldDifference {
+                        field: stringify!($field),
+                        expected: $field.to_string(),
+                        found: found.$field.to_string(),
+                    });
+                })*
+            };
+        }
+        fields!(
+            version,
+            chain_id,
+            height,
+            parent,
+            time,
+            proposer,
+            transactions_root,
+            outcomes_root,
+            state_root,
+            validators_hash,
+            next_validators_hash,
+            transaction_count,
+            body_bytes
+        );
+        differences
+    }
+}
+
+/// A header field with two values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldDifference {
+    /// The field.
+    pub field: &'static str,
+    /// What it should be.
+    pub expected: String,
+    /// What it is.
+    pub found: String,
 }
 
 impl Canonical for Header {

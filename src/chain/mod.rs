@@ -12,6 +12,7 @@
 
 mod background;
 mod blocks;
+mod divergence;
 mod error;
 mod import;
 mod index;

@@ -6,6 +6,7 @@ pub mod coordinator;
 pub mod db;
 pub mod dev;
 pub mod error;
+pub mod explain;
 pub mod export;
 pub mod genesis;
 pub mod init;
@@ -83,6 +84,8 @@ pub enum Command {
     Export(export::ExportArgs),
     /// Execute an exported chain again and compare every root
     Replay(replay::ReplayArgs),
+    /// Execute the block of a divergence file again and say who is right
+    Explain(explain::ExplainArgs),
     /// Check, measure or delete the databases of a stopped node
     #[command(subcommand)]
     Db(db::DbCommand),
@@ -146,6 +149,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<(), CliError> {
         }
         Command::Export(args) => export::run(&args, output),
         Command::Replay(args) => replay::run(&args, output),
+        Command::Explain(args) => explain::run(&args, output),
         Command::Db(command) => db::run(&command, output),
         Command::Coordinator(args) => coordinator::run(&args, output),
     }

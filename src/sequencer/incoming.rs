@@ -140,21 +140,26 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
             self.writer.receive(block.clone(), &mut |all| mempool.verify(all))?
         };
         let is_valid = received.is_ok();
+        let mut diverged = None;
         match received {
             Ok(_) => self.effects.push(Effect::BodyAccepted { from, proposal: signed }),
             Err(fault) => {
                 tracing::warn!(height = %next, block_id = %id, %fault, "a proposed block is refused");
-                self.effects.push(match fault {
+                match fault {
                     BlockFault::Diverged { reason } => {
-                        Effect::Diverged { block: Arc::new(block), reason }
+                        let divergence = Box::new(self.writer.divergence(&block, &reason)?);
+                        diverged = Some(Effect::Diverged { divergence });
                     }
-                    BlockFault::Invalid { reason } => bad(&reason),
-                });
+                    BlockFault::Invalid { reason } => self.effects.push(bad(&reason)),
+                }
             }
         }
         let (height, round, proposer) = (proposal.height, proposal.round, proposal.proposer);
         let event = Event::BlockReceived { height, round, proposer, block_id: id, is_valid };
-        self.feed(event, now)
+        self.feed(event, now)?;
+        // The prevote goes out before anybody writes a file.
+        self.effects.extend(diverged);
+        Ok(())
     }
 
     /// A peer's newest block: committed here at once if it was executed already.
@@ -202,8 +207,8 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
             Err(ImportFailure::Chain(error)) => return Err(error.into()),
             Err(ImportFailure::Refused(error)) => Err(error),
             Err(ImportFailure::Diverged { block, reason }) => {
-                let block = Arc::new(*block);
-                self.effects.push(Effect::Diverged { block, reason: reason.clone() });
+                let divergence = Box::new(self.writer.divergence(&block, &reason)?);
+                self.effects.push(Effect::Diverged { divergence });
                 Err(ImportError::BadRoot { reason })
             }
         };

@@ -12,6 +12,7 @@ use ait_net::peer::PeerId;
 
 use crate::chain::{ChainError, CommitError, CommittedBlock};
 use crate::consensus::ConsensusFailure;
+use crate::divergence::Divergence;
 use crate::import::{ImportError, Imported, Prepared};
 
 /// Why the sequencer stopped.
@@ -182,10 +183,8 @@ pub enum Effect {
     Equivocated(Equivocation),
     /// Executing a block gave something else than its header says.
     Diverged {
-        /// The block.
-        block: Arc<Block>,
-        /// What differs.
-        reason: String,
+        /// The block, and everything needed to execute it again.
+        divergence: Box<Divergence>,
     },
     /// A block is final and durable here.
     Committed(Arc<CommittedBlock>),

@@ -1,7 +1,7 @@
 //! Building a block from transactions, and checking a received one by building it again.
 
 use super::{Context, Draft, Fault, Refusal, StateFault, apply, credit};
-use crate::block::{Block, Header, PROTOCOL_VERSION, transaction_leaves};
+use crate::block::{Block, FieldDifference, Header, PROTOCOL_VERSION, transaction_leaves};
 use crate::list;
 use crate::outcome::Outcome;
 use crate::params::Settings;
@@ -261,6 +261,26 @@ pub fn execute_block<V: StateView>(
     header: &Header,
     transactions: Vec<VerifiedTransaction>,
 ) -> Result<Transition, BlockError<V::Error>> {
+    let (rebuilt, transition) = rebuild_block(view, parent, header, transactions)?;
+    match rebuilt.header.differences(header).into_iter().next() {
+        Some(FieldDifference { field, expected, found }) => {
+            Err(BlockError::Header { field, expected, found })
+        }
+        None => Ok(transition),
+    }
+}
+
+/// Builds a received block again over the state of `parent`: the block as it should be, of
+/// which only time, proposer and transactions are taken from what was received.
+///
+/// # Errors
+/// [`BlockError`] if there is no such block.
+pub fn rebuild_block<V: StateView>(
+    view: V,
+    parent: &Header,
+    header: &Header,
+    transactions: Vec<VerifiedTransaction>,
+) -> Result<(Block, Transition), BlockError<V::Error>> {
     let mut builder = BlockBuilder::new(view, parent, header.time, header.proposer)?;
     for (index, transaction) in transactions.into_iter().enumerate() {
         let tx_hash = transaction.hash();
@@ -270,37 +290,5 @@ pub fn execute_block<V: StateView>(
             Fault::State(fault) => BlockError::State(fault),
         })?;
     }
-    let (rebuilt, transition) = builder.finish()?;
-    compare(&rebuilt.header, header)?;
-    Ok(transition)
-}
-
-fn compare<E>(expected: &Header, found: &Header) -> Result<(), BlockError<E>> {
-    macro_rules! fields {
-        ($($field:ident),*) => {
-            $(if expected.$field != found.$field {
-                return Err(BlockError::Header {
-                    field: stringify!($field),
-                    expected: expected.$field.to_string(),
-                    found: found.$field.to_string(),
-                });
-            })*
-        };
-    }
-    fields!(
-        version,
-        chain_id,
-        height,
-        parent,
-        time,
-        proposer,
-        transactions_root,
-        outcomes_root,
-        state_root,
-        validators_hash,
-        next_validators_hash,
-        transaction_count,
-        body_bytes
-    );
-    Ok(())
+    builder.finish()
 }

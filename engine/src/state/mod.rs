@@ -16,11 +16,15 @@
 mod entry;
 mod layer;
 mod proof;
+mod recorded;
 mod tree;
 
 pub use entry::{Account, Coordinator, EntryKind, Key, Leaf, Provider, Supply, Value};
 pub use layer::{Layer, MemoryState, Missing};
 pub use proof::{Claim, LeafPath, ProofError, StateProof};
+pub use recorded::{
+    NotRecorded, Question, RecordedState, Recording, Unproven, decode_leaves, encode_leaves,
+};
 pub use tree::{
     GROUP_LEAVES, GROUP_LEVEL, GenesisTree, WriteSet, node_count, root, top_level, update,
 };
