@@ -347,6 +347,7 @@ impl Node {
             admin_token: None,
             dev: None,
             network: None,
+            importer: Some(self.importer.clone()),
         }
     }
 

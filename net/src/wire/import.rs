@@ -188,6 +188,10 @@ impl<'a> ImportForm<'a> {
     /// [`ImportFormError`] if it does not say it, or is no canonical block.
     pub fn parse(body: &'a [u8]) -> Result<Self, ImportFormError> {
         let json = |error: serde_json::Error| ImportFormError::Json { reason: error.to_string() };
+        // A list would count as an object's values in order.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(ImportFormError::Json { reason: "it begins with no {".to_owned() });
+        }
         let parts: Parts<'a> = serde_json::from_slice(body).map_err(json)?;
         let stated = parts.hash.map(|raw| short("hash", raw)).transpose()?;
         let height = parts.height.map(|raw| integer("height", raw)).transpose()?;
