@@ -19,6 +19,7 @@ use crate::config::NodeConfig;
 use crate::consensus::{
     Consensus, ConsensusConfig, FileLog, FileSigner, LogError, LogWriter, Logged, SignerError,
 };
+use crate::cross_site::CrossSiteView;
 use crate::health::Watchdog;
 use crate::import::{ImportDesk, Importer};
 use crate::ingress::{self, Clock, Ingress, IngressOptions, IngressThreads, SubmitError};
@@ -348,6 +349,7 @@ impl Node {
             dev: None,
             network: None,
             importer: Some(self.importer.clone()),
+            cross_site: CrossSiteView::default(),
         }
     }
 

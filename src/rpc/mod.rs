@@ -20,6 +20,7 @@ mod openapi;
 mod peers;
 mod proofs;
 mod receipts;
+mod remotes;
 mod route;
 mod routes;
 mod server;
@@ -39,6 +40,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::chain::{Chain, StorageEngine};
 use crate::config::RpcConfig;
+use crate::cross_site::CrossSiteView;
 use crate::health::Watchdog;
 use crate::http::{ClientRate, HttpLimits};
 use crate::import::Importer;
@@ -83,6 +85,8 @@ pub struct Backend {
     pub network: Option<Network>,
     /// The way in for certified blocks; none for a server that takes none.
     pub importer: Option<Importer>,
+    /// How remotes of other sites stand.
+    pub cross_site: CrossSiteView,
 }
 
 /// What the handlers use.
@@ -99,6 +103,7 @@ struct Api {
     dev: Option<DevEdge>,
     network: Option<Network>,
     importer: Option<Importer>,
+    cross_site: CrossSiteView,
     options: RpcConfig,
     rate: ClientRate,
     faucet_rate: ClientRate,
@@ -180,7 +185,7 @@ pub async fn serve(
     let trusted = options.trusted_proxies.clone();
     let (close, closing) = watch::channel(false);
     let Backend { chain, mempool, ingress, health, validator, storage_engine, .. } = backend;
-    let Backend { clock, metrics, admin_token, dev, network, importer, .. } = backend;
+    let Backend { clock, metrics, admin_token, dev, network, importer, cross_site, .. } = backend;
     let api = Arc::new(Api {
         rate: ClientRate::new(options.rate_limit_per_minute, options.rate_limit_burst),
         faucet_rate: ClientRate::new(FAUCET_RATE.0, FAUCET_RATE.1),
@@ -199,6 +204,7 @@ pub async fn serve(
         dev,
         network,
         importer,
+        cross_site,
         options,
         closing,
     });

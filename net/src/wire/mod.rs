@@ -30,7 +30,7 @@ pub use lists::{
 };
 pub use node::{
     FeeEstimate, Health, Info, MintResponse, ParamsView, PeerAdded, PeerJson, PeerList,
-    PendingTransaction, SupplyView, SyncStatus, TxStatusView, ValidatorList,
+    PendingTransaction, RemoteJson, SupplyView, SyncStatus, TxStatusView, ValidatorList,
 };
 pub use proof::{AccountProof, Anchor, ListProofJson, ReceiptProof, TransactionProof};
 pub use time::rfc3339;
