@@ -57,6 +57,11 @@ impl Follower {
         self.runtime.block_on(self.node.importer().import(import))
     }
 
+    /// Runs it in the node's runtime.
+    pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
     pub fn height(&self) -> u64 {
         self.node.chain().head().height.get()
     }
