@@ -154,6 +154,34 @@ fn a_site_catches_up_through_nginx_and_shares_its_transactions() {
     assert!(metrics.contains("result=\"unreachable\""));
 }
 
+/// GET from one node and POST to another: all that the old sync client did.
+#[test]
+fn an_old_relay_carries_every_block_of_a_devnet() {
+    let folder = tempfile::tempdir().unwrap();
+    let a = Devnet::start(folder.path());
+    a.fill();
+    let (status, minted) = a.post("/rpc/admin/mintFaucet", &json!({"address": "zoe", "amount": 5}));
+    assert_eq!(status, 200, "{minted}");
+    let node = Follower::start(&std::fs::read_to_string(genesis_of(folder.path())).unwrap());
+    let mut named = 0;
+    for height in 1..=head(&a).0.as_u64().unwrap() {
+        let (_, view) = a.get(&format!("/rpc/blocks/{height}"));
+        named += usize::from(view["transactions"][0]["sender"] == "alice");
+        let (status, answer) = node.post("/rpc/blocks/import", &view);
+        assert_eq!((status, &answer["status"]), (200, &json!("imported")), "{answer}");
+    }
+    assert!(named > 0, "no name stood where an address is");
+    assert_eq!(json!(node.root()), head(&a).2);
+    // The devnet makes its blocks itself, and knows those that it made.
+    let whole = a.get("/rpc/blocks/1?canonical=1").1;
+    let (_, answer) = a.post("/rpc/importBlock", &json!({ "canonical": whole["canonical"] }));
+    assert_eq!(answer["reason"], "Block already exists");
+    let metrics = a.exchange("GET", "/metrics", &[], "").unwrap().2;
+    for name in ["rpc_imports_total{result=\"exists\"} 1", "rpc_import_block_exists_total 1"] {
+        assert!(metrics.contains(name), "{name} is missing");
+    }
+}
+
 fn send_many_signed(a: &Devnet, nonces: std::ops::Range<u64>) {
     for nonce in nonces {
         assert_eq!(a.post("/rpc/sendTx", &signed(a, nonce)).0, 200);

@@ -224,6 +224,23 @@ fn forged_and_foreign_blocks_are_refused_and_nothing_is_applied() {
 }
 
 #[test]
+fn who_sends_a_good_block_is_not_blamed_for_a_forged_one_before_it() {
+    let (genesis, blocks) = golden();
+    let node = Follower::start(&genesis);
+    let mut forged = blocks[0].clone();
+    forged.block.header.state_root = StateRoot([1; 32]);
+    let importer = node.node.importer();
+    // In one line, so that they are verified together.
+    let bad: Vec<_> = (0..20).map(|_| importer.hand_in(forged.clone()).unwrap()).collect();
+    let good = importer.hand_in(blocks[0].clone()).unwrap();
+    let first = node.block_on(async { bad.into_iter().next().unwrap().await.unwrap() });
+    assert!(first.unwrap_err().is_senders_fault());
+    let good = node.block_on(async { good.await.unwrap() });
+    // Either it is here, or it is to come again.
+    assert!(good.is_ok() || good.is_err_and(|error| !error.is_senders_fault()));
+}
+
+#[test]
 fn says_when_it_cannot_import() {
     let (genesis, blocks) = golden();
     let node = Follower::start(&genesis);

@@ -14,6 +14,7 @@ use warp::hyper::body::Bytes;
 use super::call::{Answer, Call, json};
 use super::{Api, ApiError};
 use crate::import::{ImportBlock, ImportError, Imported};
+use crate::telemetry::metrics;
 
 /// JSON of a block is at most so many times its canonical body, and this on top.
 const JSON_FACTOR: u64 = 8;
@@ -64,7 +65,7 @@ enum Looked {
 
 /// `POST /rpc/blocks/import`
 pub(super) async fn block(call: Call) -> Answer {
-    let done = import(&call).await.map_err(|refused| refused.error)?;
+    let done = counted(&call).await.map_err(|refused| refused.error)?;
     let Stated { height, hash } = done.stated;
     let (status, tx_count) = match done.imported {
         Imported::Committed => ("imported", Some(done.tx_count)),
@@ -76,7 +77,7 @@ pub(super) async fn block(call: Call) -> Answer {
 
 /// `POST /rpc/importBlock`: always 200.
 pub(super) async fn outcome(call: Call) -> Answer {
-    let (stated, accepted, reason, code) = match import(&call).await {
+    let (stated, accepted, reason, code) = match counted(&call).await {
         Ok(done) => {
             let reason = match done.imported {
                 Imported::Committed => "Appended to chain",
@@ -98,6 +99,16 @@ pub(super) async fn outcome(call: Call) -> Answer {
         reorged: false,
         reorg_depth: 0,
     })
+}
+
+async fn counted(call: &Call) -> Result<Done, Box<Refused>> {
+    let result = import(call).await;
+    metrics::import(match &result {
+        Ok(Done { imported: Imported::Committed, .. }) => "imported",
+        Ok(_) => "exists",
+        Err(refused) => refused.error.code,
+    });
+    result
 }
 
 async fn import(call: &Call) -> Result<Done, Box<Refused>> {
