@@ -289,11 +289,13 @@ impl ImportDesk {
                         waiting.into_iter().map(|one| (one.import, one.reply)).unzip();
                     let verify = &mut |all| mempool.verify(all);
                     let (prepared, error) = prepare(blocks, &validators, verify);
-                    let error = error.unwrap_or(ImportError::Stopping);
+                    let mut error = error;
                     let mut prepared = prepared.into_iter();
                     for reply in replies {
                         let Some(prepared) = prepared.next() else {
-                            let _ = reply.send(Err(error.clone()));
+                            // The first is at fault; those behind it may be others' good ones.
+                            let error = error.take().unwrap_or(ImportError::Busy);
+                            let _ = reply.send(Err(error));
                             continue;
                         };
                         next_id += 1;

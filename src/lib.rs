@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod consensus;
 pub mod coordinator;
+pub mod cross_site;
 pub mod devnet;
 pub mod divergence;
 pub mod health;

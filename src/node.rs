@@ -19,6 +19,7 @@ use crate::config::NodeConfig;
 use crate::consensus::{
     Consensus, ConsensusConfig, FileLog, FileSigner, LogError, LogWriter, Logged, SignerError,
 };
+use crate::cross_site::CrossSiteView;
 use crate::divergence;
 use crate::health::Watchdog;
 use crate::import::{ImportDesk, Importer};
@@ -350,6 +351,8 @@ impl Node {
             admin_token: None,
             dev: None,
             network: None,
+            importer: Some(self.importer.clone()),
+            cross_site: CrossSiteView::default(),
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! No execution rule lives here.
 
+pub mod cross_site;
 pub mod gossip;
 pub mod light;
 pub mod limits;

@@ -186,7 +186,7 @@ impl RestClient {
 }
 
 /// What a refusal says, also in the old node's shapes and those of a proxy.
-fn error_body(bytes: &[u8]) -> ErrorBody {
+pub(crate) fn error_body(bytes: &[u8]) -> ErrorBody {
     if let Ok(body) = serde_json::from_slice::<ErrorBody>(bytes) {
         return body;
     }
@@ -198,7 +198,7 @@ fn error_body(bytes: &[u8]) -> ErrorBody {
 }
 
 /// The cause behind the causes: "connection refused" rather than "error sending request".
-fn innermost(error: &dyn std::error::Error) -> String {
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;

@@ -16,6 +16,7 @@ use super::CliError;
 use crate::chain::{GenesisSource, OpenProgress};
 use crate::config::NodeConfig;
 use crate::coordinator::{self, Coordinator};
+use crate::cross_site::{self, CrossSiteError};
 use crate::ingress::Clock;
 use crate::network::{self, EFFECTS_MAX, Network, NetworkError, NetworkOptions, Parts};
 use crate::node::{Joining, Node, NodeError, NodeOptions};
@@ -92,6 +93,7 @@ impl Served<'_> {
             };
             let peer = network.as_ref().and_then(reached_at);
             backend.network = network.clone();
+            backend.cross_site = cross_site::start(&config.cross_site, &node, until())?;
             let (rpc, rpc_task) = rpc::serve(config.rpc.clone(), backend, until())
                 .await
                 .map_err(|error| CliError::new(&error, error.hint()))?;
@@ -176,6 +178,12 @@ fn log_progress(progress: OpenProgress) {
 impl From<NodeError> for CliError {
     fn from(error: NodeError) -> Self {
         Self::failed(error.code(), error.to_string()).hint(error.hint())
+    }
+}
+
+impl From<CrossSiteError> for CliError {
+    fn from(error: CrossSiteError) -> Self {
+        Self::failed("cross_site_failed", error.to_string()).hint("check cross_site.ca_file")
     }
 }
 

@@ -71,6 +71,18 @@ pub const KEYS: &[KeySpec] = &[
     key("p2p.peers_max", "128", "Most connections with other nodes."),
     key("p2p.peers_wanted", "8", "Connections that are sought among addresses that peers tell of."),
     key("p2p.exchange", "true", "Whether addresses are exchanged with peers."),
+    key(
+        "cross_site.remotes",
+        "[]",
+        "REST interfaces of other sites to sync with over HTTP: \"https://site/rpc\".",
+    ),
+    key("cross_site.poll_interval", "\"10s\"", "Time between two polls of a remote."),
+    key(
+        "cross_site.ca_file",
+        "\"\"",
+        "Certificates (PEM) of authorities to trust beside the machine's own.",
+    ),
+    key("cross_site.mempool", "true", "Whether pending transactions are shared with remotes."),
     key("genesis.mint_per_unit", "1000", "Reward for one compute unit in a newly made genesis."),
     key(
         "genesis.coordinator_ratio_bps",

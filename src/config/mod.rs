@@ -5,11 +5,13 @@
 //! names of environment variables and the suggestions for misspelled ones follow.
 //! All problems are reported together; nothing is guessed.
 
+mod cross_site;
 mod keys;
 mod layers;
 mod old_names;
 mod typed;
 
+pub use cross_site::CrossSiteConfig;
 pub use keys::{KEYS, KeySpec, default_file};
 pub use layers::{ConfigError, Layers, Source};
 pub use typed::{

@@ -60,6 +60,30 @@ pub(super) fn read(
             )),
         }
     }
+    read.extend(cross_site(get));
+    read
+}
+
+/// Sync with other sites.
+fn cross_site<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Vec<(&'static str, Value, String)> {
+    let mut read = Vec::new();
+    let is_off = get("CROSS_SITE_SYNC_ENABLED")
+        .is_some_and(|value| ["false", "0", "no", "off"].contains(&&*value.to_lowercase()));
+    let name = "CROSS_SITE_REMOTE_ENDPOINTS";
+    if let Some(value) = get(name).filter(|_| !is_off) {
+        // A JSON list, or names between commas.
+        let listed = serde_json::from_str::<Vec<String>>(value).unwrap_or_else(|_| {
+            let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
+            items.map(str::to_owned).collect()
+        });
+        let urls = listed.into_iter().map(Value::String).collect();
+        read.push(("cross_site.remotes", Value::Array(urls), name.to_owned()));
+    }
+    let name = "CROSS_SITE_POLL_INTERVAL";
+    if let Some(value) = get(name) {
+        let value = Value::String(format!("{value}s"));
+        read.push(("cross_site.poll_interval", value, name.to_owned()));
+    }
     read
 }
 

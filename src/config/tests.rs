@@ -145,3 +145,34 @@ fn origins_are_checked_before_they_reach_the_server() {
         assert!(problems(bad).is_some(), "{bad} was taken");
     }
 }
+
+#[test]
+fn remotes_of_other_sites_are_urls_and_the_old_names_mean_the_same() {
+    let shown = |config: &NodeConfig| -> Vec<String> {
+        config.cross_site.remotes.iter().map(ToString::to_string).collect()
+    };
+    let urls = ["https://a.example/rpc", "http://b.example:8081/rpc2"];
+    for listed in [
+        r#"["https://a.example/rpc/", "http://b.example:8081/rpc2"]"#,
+        "https://a.example/rpc,http://b.example:8081/rpc2,",
+    ] {
+        let old = [("CROSS_SITE_REMOTE_ENDPOINTS", listed), ("CROSS_SITE_POLL_INTERVAL", "7")];
+        let config = load("", &old).unwrap();
+        assert_eq!(shown(&config), urls);
+        assert_eq!(config.cross_site.poll_interval, Duration::from_secs(7));
+        let off = [old[0], ("CROSS_SITE_SYNC_ENABLED", "False")];
+        assert!(shown(&load("", &off).unwrap()).is_empty());
+    }
+    let file = "[cross_site]\nremotes = [\"https://a.example/rpc\"]\nca_file = \"ca.pem\"\n";
+    let config = load(file, &[]).unwrap();
+    assert_eq!(config.cross_site.ca_file.as_deref(), Some(Path::new("ca.pem")));
+    assert!(config.cross_site.mempool);
+    assert_eq!(load("", &[]).unwrap().cross_site.ca_file, None);
+    for bad in ["ftp://a/rpc", "a.example/rpc", "https://a.example/rpc?x=1"] {
+        let found = problems("", &[("AIT_CROSS_SITE_REMOTES", bad)]);
+        assert!(
+            found.contains("cross_site.remotes") && found.contains("https://site/rpc"),
+            "{found}"
+        );
+    }
+}

@@ -9,6 +9,7 @@ use ait_engine::types::ChainId;
 use ait_net::peer::PeerAddress;
 use toml::Value;
 
+use super::cross_site::CrossSiteConfig;
 use super::keys::KEYS;
 use super::layers::{ConfigError, Layers, Source, read_env_file};
 use crate::chain::StorageEngine;
@@ -117,6 +118,8 @@ pub struct NodeConfig {
     pub coordinator: CoordinatorConfig,
     /// Other nodes.
     pub p2p: P2pConfig,
+    /// Other sites over HTTP.
+    pub cross_site: CrossSiteConfig,
     /// Values of a new genesis.
     pub genesis: GenesisConfig,
     /// Whether the old metric names are emitted.
@@ -173,14 +176,14 @@ impl FromStr for Origin {
     }
 }
 
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     layers: &'a Layers,
     problems: Vec<String>,
 }
 
 impl Fields<'_> {
     /// The strongest value of a key, read; a problem and the default if it cannot be.
-    fn read<T>(
+    pub(super) fn read<T>(
         &mut self,
         path: &str,
         expected: &str,
@@ -213,11 +216,11 @@ impl Fields<'_> {
         self.read(path, expected, |value| value.as_str()?.parse().ok())
     }
 
-    fn text(&mut self, path: &str) -> String {
+    pub(super) fn text(&mut self, path: &str) -> String {
         self.parsed(path, "a text").unwrap_or_default()
     }
 
-    fn flag(&mut self, path: &str) -> bool {
+    pub(super) fn flag(&mut self, path: &str) -> bool {
         self.read(path, "true or false", Value::as_bool).unwrap_or_default()
     }
 
@@ -226,7 +229,7 @@ impl Fields<'_> {
         self.parsed(path, expected).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
-    fn duration(&mut self, path: &str, max: Duration) -> Duration {
+    pub(super) fn duration(&mut self, path: &str, max: Duration) -> Duration {
         let expected =
             format!("a time like 500ms, 2s or 1h, at most {}", humantime::format_duration(max));
         self.read(path, &expected, |value| {
@@ -361,6 +364,7 @@ impl NodeConfig {
             storage: fields.storage(),
             coordinator: CoordinatorConfig { bind: fields.address("coordinator.bind") },
             p2p: fields.p2p(&data_dir),
+            cross_site: CrossSiteConfig::read(&mut fields),
             genesis: GenesisConfig {
                 mint_per_unit: fields.integer("genesis.mint_per_unit", 0, 1_000_000_000_000),
                 coordinator_ratio_bps: fields.integer("genesis.coordinator_ratio_bps", 0, 10_000),

@@ -1,16 +1,21 @@
 //! Blocks: the head, one block, lists and ranges.
 
 use ait_engine::types::{BlockId, Height};
-use ait_net::wire::{BlockList, BlockRange, BlockSummary, Head};
+use ait_net::wire::{BlockList, BlockRange, BlockSummary, Head, canonical_block};
 use serde_json::json as object;
 
 use super::call::{Answer, Call, bad_cursor, bad_hash, json};
 use super::{Api, ApiError, views};
+use crate::chain::CommittedBlock;
 
 /// Most blocks of a range in the newer dialect.
 const RANGE_MAX: u64 = 1_000;
 /// Most blocks of a range in the older dialect.
 const OLD_RANGE_MAX: u64 = 10_000;
+/// Most blocks of a range with their canonical bytes.
+const CANONICAL_RANGE_MAX: u64 = 100;
+/// Length of canonical bytes in base64 after which such a range ends.
+const CANONICAL_BYTES_MAX: usize = 8 << 20;
 
 /// `GET /rpc/head`
 pub(super) async fn head(call: Call) -> Answer {
@@ -47,11 +52,39 @@ fn height_of(api: &Api, at: &str) -> Result<Height, ApiError> {
 /// `GET /rpc/blocks/{height or hash}`
 pub(super) async fn block(call: Call) -> Answer {
     let at = call.param(0).to_owned();
+    let with_canonical = call.query.flag("canonical");
     let read = move |api: &Api| {
         let block = api.chain.block(height_of(api, &at)?)?.ok_or_else(missing)?;
-        Ok(views::block(api, &block))
+        let mut view = views::block(api, &block);
+        if with_canonical {
+            view.summary.canonical = canonical(&block);
+        }
+        Ok(view)
     };
     json(&call.read_index(read).await?)
+}
+
+/// Canonical bytes of a certified block.
+fn canonical(block: &CommittedBlock) -> Option<String> {
+    block.certificate.as_ref().map(|certificate| canonical_block(&block.block, certificate))
+}
+
+/// The blocks of these heights with their canonical bytes, oldest first; fewer if they
+/// pass the bound.
+fn with_canonical(api: &Api, first: u64, last: u64) -> Result<Vec<BlockSummary>, ApiError> {
+    let mut blocks = Vec::new();
+    let mut bytes = 0;
+    for height in (first..=last).map_while(Height::new) {
+        let Some(block) = api.chain.block(height)? else { break };
+        let mut summary = BlockSummary::from(&block.block.header);
+        summary.canonical = canonical(&block);
+        bytes += summary.canonical.as_ref().map_or(0, String::len);
+        if bytes > CANONICAL_BYTES_MAX && !blocks.is_empty() {
+            break;
+        }
+        blocks.push(summary);
+    }
+    Ok(blocks)
 }
 
 /// The blocks of these heights, oldest first.
@@ -109,10 +142,13 @@ pub(super) async fn range(call: Call) -> Answer {
     let start = u64::try_from(start).map_err(|_| ApiError::page("start must be non-negative"))?;
     let end = u64::try_from(end).ok().filter(|end| *end >= start);
     let end = end.ok_or_else(|| ApiError::page("end must be greater than or equal to start"))?;
-    if end - start >= RANGE_MAX {
-        return Err(ApiError::page(format!("range cannot exceed {RANGE_MAX} blocks")));
+    let is_canonical = call.query.flag("canonical");
+    let max = if is_canonical { CANONICAL_RANGE_MAX } else { RANGE_MAX };
+    if end - start >= max {
+        return Err(ApiError::page(format!("range cannot exceed {max} blocks")));
     }
-    let blocks = call.read(move |api| summaries(api, start, end)).await?;
+    let read = if is_canonical { with_canonical } else { summaries };
+    let blocks = call.read(move |api| read(api, start, end)).await?;
     let count = u64::try_from(blocks.len()).unwrap_or(u64::MAX);
     json(&BlockRange { blocks, start, end, count })
 }

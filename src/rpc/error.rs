@@ -54,6 +54,14 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, code, detail, hint)
     }
 
+    /// As many large things are under way as the node has room for.
+    pub(super) fn crowded() -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let detail = "as much is under way as this node does at once";
+        let error = Self::new(status, "busy", detail, "try again in a moment");
+        Self { retry_after: Some(Duration::from_secs(1)), ..error }
+    }
+
     pub(super) fn rate_limited(wait: Duration) -> Self {
         let hint = "wait as long as the header Retry-After says";
         let status = StatusCode::TOO_MANY_REQUESTS;

@@ -14,11 +14,13 @@ mod call;
 mod chain;
 mod dev;
 mod error;
+mod import;
 mod node;
 mod openapi;
 mod peers;
 mod proofs;
 mod receipts;
+mod remotes;
 mod route;
 mod routes;
 mod server;
@@ -38,8 +40,10 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::chain::{Chain, StorageEngine};
 use crate::config::RpcConfig;
+use crate::cross_site::CrossSiteView;
 use crate::health::Watchdog;
 use crate::http::{ClientRate, HttpLimits};
+use crate::import::Importer;
 use crate::ingress::{Clock, Ingress};
 use crate::mempool::Mempool;
 use crate::network::Network;
@@ -50,6 +54,8 @@ pub use error::ApiError;
 
 /// Reads of storage at once; each may hold a block of the largest size.
 const READ_COUNT_MAX: usize = 32;
+/// Bodies over `rpc.body_bytes_max` at once, on the routes that take them.
+const LARGE_BODY_COUNT_MAX: usize = 2;
 /// Mints a minute that one client may ask a faucet for, and at once.
 const FAUCET_RATE: (u32, u32) = (600, 200);
 
@@ -77,6 +83,10 @@ pub struct Backend {
     pub dev: Option<DevEdge>,
     /// Other nodes; none for a node that is alone.
     pub network: Option<Network>,
+    /// The way in for certified blocks; none for a server that takes none.
+    pub importer: Option<Importer>,
+    /// How remotes of other sites stand.
+    pub cross_site: CrossSiteView,
 }
 
 /// What the handlers use.
@@ -92,12 +102,16 @@ struct Api {
     admin_token: Option<AdminToken>,
     dev: Option<DevEdge>,
     network: Option<Network>,
+    importer: Option<Importer>,
+    cross_site: CrossSiteView,
     options: RpcConfig,
     rate: ClientRate,
     faucet_rate: ClientRate,
     subscribers: Arc<Semaphore>,
     /// Reads of storage at once.
     reads: Arc<Semaphore>,
+    /// Large bodies at once.
+    large_bodies: Arc<Semaphore>,
     closing: watch::Receiver<bool>,
 }
 
@@ -171,12 +185,13 @@ pub async fn serve(
     let trusted = options.trusted_proxies.clone();
     let (close, closing) = watch::channel(false);
     let Backend { chain, mempool, ingress, health, validator, storage_engine, .. } = backend;
-    let Backend { clock, metrics, admin_token, dev, network, .. } = backend;
+    let Backend { clock, metrics, admin_token, dev, network, importer, cross_site, .. } = backend;
     let api = Arc::new(Api {
         rate: ClientRate::new(options.rate_limit_per_minute, options.rate_limit_burst),
         faucet_rate: ClientRate::new(FAUCET_RATE.0, FAUCET_RATE.1),
         subscribers: Arc::new(Semaphore::new(options.websocket_subscribers_max)),
         reads: Arc::new(Semaphore::new(READ_COUNT_MAX)),
+        large_bodies: Arc::new(Semaphore::new(LARGE_BODY_COUNT_MAX)),
         chain,
         mempool,
         ingress,
@@ -188,6 +203,8 @@ pub async fn serve(
         admin_token,
         dev,
         network,
+        importer,
+        cross_site,
         options,
         closing,
     });

@@ -11,7 +11,7 @@ use warp::Reply;
 use warp::http::{StatusCode, header};
 
 use super::call::{Answer, Call, json};
-use super::{Api, ApiError, openapi};
+use super::{Api, ApiError, openapi, remotes};
 use crate::health::Status;
 
 /// `GET /rpc/info`
@@ -79,7 +79,12 @@ pub(super) async fn sync_status(call: Call) -> Answer {
         let sync = network.and_then(|view| view.sync.clone());
         let head = api.chain.head();
         let target = sync.as_ref().map_or(head.height, |sync| sync.target).max(head.height);
+        let target = target.max(remotes::target(api));
         let set = api.chain.validators()?;
+        let (reason, about) = match &sync {
+            Some(sync) => (sync.reason.name(), sync.reason.about()),
+            None => remotes::reason(api),
+        };
         Ok(SyncStatus {
             chain_id: api.chain.chain_id().to_string(),
             head_height: head.height.get(),
@@ -92,11 +97,8 @@ pub(super) async fn sync_status(call: Call) -> Answer {
             trusted_proposers: set.iter().map(|v| v.address().to_string()).collect(),
             max_reorg_depth: 0,
             role: if api.validator.is_some() { "validator" } else { "follower" }.to_owned(),
-            reason: sync.as_ref().map_or("alone", |sync| sync.reason.name()).to_owned(),
-            about: sync
-                .as_ref()
-                .map_or("this node has no network", |sync| sync.reason.about())
-                .to_owned(),
+            reason: reason.to_owned(),
+            about: about.to_owned(),
             target_height: target.get(),
             blocks_behind: target.get() - head.height.get(),
             waiting_seconds: sync.as_ref().map_or(0, |sync| sync.waiting_ms / 1_000),
@@ -104,6 +106,7 @@ pub(super) async fn sync_status(call: Call) -> Answer {
                 .map(|sync| sync.from.iter().map(ToString::to_string).collect())
                 .unwrap_or_default(),
             peers_connected: connected,
+            remotes: remotes::list(api),
         })
     };
     json(&call.read(read).await?)
@@ -159,7 +162,7 @@ const BEHIND_MAX: u64 = 10;
 /// Why a node does not know the newest blocks, if so.
 fn behind(api: &Api) -> Result<Option<String>, ApiError> {
     let Some(sync) = api.network.as_ref().and_then(|network| network.view().sync.clone()) else {
-        return Ok(None);
+        return Ok(remotes::behind(api, BEHIND_MAX));
     };
     let needs_peers = api.validator.is_none() || api.chain.validators()?.count() > 1;
     let missing = sync.target.get().saturating_sub(sync.height.get());

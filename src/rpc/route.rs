@@ -46,6 +46,8 @@ pub(super) struct Route {
     pub answer: Shape,
     /// Whether the admin token is needed.
     pub admin: bool,
+    /// Whether a body may be as long as a block.
+    pub large: bool,
     pub handler: fn(Call) -> Running,
 }
 

@@ -6,13 +6,18 @@ use warp::http::Method;
 
 use super::route::{QueryParam, Route, Shape, schema};
 use super::{
-    accounts, admin, attest, chain, node, peers, proofs, receipts, submit, subscribe, transactions,
+    accounts, admin, attest, chain, import, node, peers, proofs, receipts, submit, subscribe,
+    transactions,
 };
 
 const LIMIT: QueryParam = ("limit", "Most entries of the page, 1 to 100.");
 const OFFSET: QueryParam = ("offset", "Entries to skip.");
 const CURSOR: QueryParam = ("cursor", "`next_cursor` of the page before.");
 const PAGE: &[QueryParam] = &[LIMIT, OFFSET, CURSOR];
+const CANONICAL: QueryParam = (
+    "canonical",
+    "`true`: with `canonical`, the bytes that blocks/import takes; a range is then of at most 100 blocks, and ends early after 8 MiB.",
+);
 
 const fn get(
     path: &'static str,
@@ -23,7 +28,7 @@ const fn get(
 ) -> Route {
     let method = &Method::GET;
     let (query, body) = (&[], Shape::Nothing);
-    Route { method, path, name, about, query, body, answer, admin: false, handler }
+    Route { method, path, name, about, query, body, answer, admin: false, large: false, handler }
 }
 
 type Running = std::pin::Pin<Box<dyn Future<Output = super::call::Answer> + Send>>;
@@ -37,7 +42,18 @@ const fn post(
     handler: fn(super::call::Call) -> Running,
 ) -> Route {
     let method = &Method::POST;
-    Route { method, path, name, about, query: &[], body, answer, admin: false, handler }
+    Route {
+        method,
+        path,
+        name,
+        about,
+        query: &[],
+        body,
+        answer,
+        admin: false,
+        large: false,
+        handler,
+    }
 }
 
 impl Route {
@@ -47,6 +63,10 @@ impl Route {
 
     const fn admin(self) -> Self {
         Self { admin: true, ..self }
+    }
+
+    const fn large(self) -> Self {
+        Self { large: true, ..self }
     }
 }
 
@@ -81,8 +101,8 @@ pub(super) const ROUTES: &[Route] = &[
     post("/admin/paramSet", "param_set_alias", "The same as /rpc/admin/paramSet.", Shape::Object, of!(SendTxResponse), run!(admin::param_set)).admin(),
     get("/rpc/head", "get_head", "The newest block.", of!(Head), run!(chain::head)),
     get("/rpc/getHead", "get_head_alias", "Height and hash of the newest block.", Shape::Object, run!(chain::head_alias)),
-    get("/rpc/blocks/{at}", "get_block", "A block by height or hash, with transactions, receipts and certificate.", of!(BlockBody), run!(chain::block)),
-    get("/rpc/getBlock/{at}", "get_block_alias", "The same as blocks/{at}.", of!(BlockBody), run!(chain::block)),
+    get("/rpc/blocks/{at}", "get_block", "A block by height or hash, with transactions, receipts and certificate.", of!(BlockBody), run!(chain::block)).query(&[CANONICAL]),
+    get("/rpc/getBlock/{at}", "get_block_alias", "The same as blocks/{at}.", of!(BlockBody), run!(chain::block)).query(&[CANONICAL]),
     get("/rpc/blocks", "get_blocks", "Blocks, newest first.", of!(BlockList), run!(chain::list)).query(PAGE),
     get("/rpc/blocks-range", "get_blocks_range", "Blocks of a range of heights, oldest first: an object for `start` and `end`, a bare list for `start_height` and `end_height`.", of!(BlockRange), run!(chain::range)).query(&[
         ("start", "First height; at most 1000 blocks."),
@@ -90,7 +110,10 @@ pub(super) const ROUTES: &[Route] = &[
         ("start_height", "First height in the older dialect; 0 if absent."),
         ("end_height", "Last height in the older dialect; 100 if absent."),
         ("limit", "Most blocks in the older dialect; 1000 if absent, at most 10000."),
+        CANONICAL,
     ]),
+    post("/rpc/blocks/import", "import_block", "Hand in a certified block: what blocks/{at} answers, or its canonical bytes.", of!(ImportBlockJson), of!(ImportStatus), run!(import::block)).large(),
+    post("/rpc/importBlock", "import_block_alias", "The same in the later dialect: always 200, and what became of the block.", of!(ImportBlockJson), of!(ImportOutcome), run!(import::outcome)).large(),
     get("/rpc/tx/{hash}", "get_transaction", "A transaction of a block.", of!(TransactionView), run!(transactions::one)),
     get("/rpc/tx/{hash}/why", "get_why", "Where a transaction is, or why it is nowhere.", of!(WhyResponse), run!(transactions::why)),
     get("/rpc/getTx/{hash}", "get_transaction_alias", "Status of a transaction, and the transaction once it is in a block.", of!(TxStatusView), run!(transactions::status)),

@@ -4,13 +4,14 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
+use tokio::sync::OwnedSemaphorePermit;
 use warp::filters::BoxedFilter;
 use warp::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use warp::hyper::body::Bytes;
@@ -22,12 +23,14 @@ use warp::{Buf, Filter, Rejection, Reply};
 use super::call::{Call, Query};
 use super::route::{Found, Route, find};
 use super::routes::ROUTES;
-use super::{Api, ApiError, subscribe};
+use super::{Api, ApiError, import, subscribe};
 use crate::http::Client;
 use crate::telemetry::metrics;
 
 /// Longest request id that is taken over from a client.
 const REQUEST_ID_BYTES_MAX: usize = 64;
+/// How long a large body waits for its place.
+const PLACE_WAIT: Duration = Duration::from_secs(5);
 
 /// The other end of the connection, and the version that it speaks.
 #[derive(Clone, Copy)]
@@ -147,15 +150,14 @@ async fn handle<B: Buf>(
     let (route, result) = match admit(&api, &method, path.as_str(), client) {
         Ok((route, params)) => {
             let body = if *route.method == Method::POST {
-                let bytes = read_body(&api, &headers, body);
-                let timed = tokio::time::timeout(api.options.idle_timeout, bytes).await;
-                timed.unwrap_or_else(|_| Err(slow_body()))
+                take_body(&api, route, &headers, body).await
             } else {
-                Ok(Bytes::new())
+                Ok((Bytes::new(), None))
             };
             let query = query.ok_or_else(bad_query);
             let result = match body.and_then(|body| Ok((body, query?))) {
-                Ok((body, query)) => {
+                // The place of a large body is held until it is answered.
+                Ok(((body, _place), query)) => {
                     let query = Query(query);
                     (route.handler)(Call { api, params, query, headers, body, client }).await
                 }
@@ -217,19 +219,44 @@ fn slow_body() -> ApiError {
     ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail, "send it again")
 }
 
+/// The body of a request, and the place that it takes if it is large.
+async fn take_body<B: Buf>(
+    api: &Arc<Api>,
+    route: &Route,
+    headers: &HeaderMap,
+    body: impl Stream<Item = Result<B, warp::Error>>,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
+    let usual = api.options.body_bytes_max;
+    let is_usual = declared_length(headers).is_some_and(|length| length <= usual);
+    let (max, place) = if route.large && !is_usual {
+        let place = Arc::clone(&api.large_bodies).acquire_owned();
+        let place = tokio::time::timeout(PLACE_WAIT, place).await;
+        let place = place.ok().and_then(Result::ok).ok_or_else(ApiError::crowded)?;
+        (import::body_bytes_max(api).await?.max(usual), Some(place))
+    } else {
+        (usual, None)
+    };
+    let bytes = read_body(max, headers, body);
+    let timed = tokio::time::timeout(api.options.idle_timeout, bytes).await;
+    Ok((timed.unwrap_or_else(|_| Err(slow_body()))?, place))
+}
+
+/// The length that a request states for its body.
+fn declared_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok())
+}
+
 async fn read_body<B: Buf>(
-    api: &Api,
+    max: usize,
     headers: &HeaderMap,
     body: impl Stream<Item = Result<B, warp::Error>>,
 ) -> Result<Bytes, ApiError> {
-    let max = api.options.body_bytes_max;
     let too_large = || {
         let detail = format!("the body is over {max} bytes");
         let status = StatusCode::PAYLOAD_TOO_LARGE;
         ApiError::new(status, "body_too_large", detail, "send less at once")
     };
-    let declared = headers.get("content-length").and_then(|v| v.to_str().ok()?.parse().ok());
-    if declared.is_some_and(|length: usize| length > max) {
+    if declared_length(headers).is_some_and(|length| length > max) {
         return Err(too_large());
     }
     let mut bytes = Vec::new();

@@ -124,6 +124,33 @@ pub(super) fn request(route: &'static str, status: StatusCode, took: Duration) {
     counter!(format!("rpc_{operation}_{outcome}_total")).increment(1);
 }
 
+/// A block was handed in.
+pub(super) fn import(result: &'static str) {
+    counter!("sync_blocks_received_total").increment(1);
+    let names: &[&'static str] = match result {
+        "imported" => &[
+            "rpc_import_block_accepted_total",
+            "sync_blocks_accepted_total",
+            "sync_signature_validated_total",
+        ],
+        "exists" => &["rpc_import_block_exists_total", "sync_blocks_duplicate_total"],
+        "conflict" => &[
+            "rpc_import_block_conflict_total",
+            "sync_forks_detected_total",
+            "sync_blocks_rejected_total",
+        ],
+        "unknown_parent" => &["rpc_import_block_orphan_total", "sync_blocks_gap_total"],
+        "bad_hash" => &["rpc_import_block_invalid_hash_total", "sync_blocks_rejected_total"],
+        "bad_certificate" | "certificate_missing" => {
+            &["sync_signature_rejected_total", "sync_blocks_rejected_total"]
+        }
+        _ => &["sync_blocks_rejected_total"],
+    };
+    for name in names {
+        counter!(*name).increment(1);
+    }
+}
+
 pub(super) fn built(took: Duration) {
     histogram!("block_build_duration_seconds").record(took.as_secs_f64());
 }

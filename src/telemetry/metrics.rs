@@ -67,7 +67,11 @@ fn describe() {
     describe_counter!("mempool_added_total", "Transactions that became pending.");
     describe_counter!("mempool_refused_total", "Transactions that were refused, by code.");
     describe_counter!("mempool_evicted_total", "Pending transactions that made room for others.");
+    describe_counter!("cross_site_polls_total", "Polls of other sites, by remote and result.");
+    describe_counter!("cross_site_blocks_imported_total", "Blocks that came from other sites.");
+    describe_gauge!("cross_site_height", "Height of a remote's newest block, as it says.");
     describe_counter!("rpc_requests_total", "Requests, by route and status.");
+    describe_counter!("rpc_imports_total", "Blocks handed in over REST, by what became of them.");
     describe_histogram!("rpc_request_duration_seconds", "Time to answer a request, by route.");
 }
 
@@ -90,6 +94,14 @@ pub fn request(route: &'static str, status: StatusCode, took: Duration) {
     histogram!("rpc_request_duration_seconds", "route" => route).record(took.as_secs_f64());
     if LEGACY.load(Ordering::Relaxed) {
         legacy::request(route, status, took);
+    }
+}
+
+/// A block was handed in over REST: `imported`, `exists`, or the code of the refusal.
+pub fn import(result: &'static str) {
+    counter!("rpc_imports_total", "result" => result).increment(1);
+    if LEGACY.load(Ordering::Relaxed) {
+        legacy::import(result);
     }
 }
 

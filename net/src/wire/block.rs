@@ -267,6 +267,10 @@ pub struct BlockSummary {
     /// When it was made, in milliseconds since 1970.
     #[schema(value_type = u64)]
     pub timestamp_ms: TimestampMs,
+    /// Block and certificate in their canonical encoding, in base64: what `blocks/import`
+    /// takes in place of everything else. Only where it was asked for; genesis has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canonical: Option<String>,
 }
 
 impl From<&Header> for BlockSummary {
@@ -280,6 +284,7 @@ impl From<&Header> for BlockSummary {
             state_root: header.state_root,
             proposer: header.proposer,
             timestamp_ms: header.time,
+            canonical: None,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! Nothing is decided here: a form that parses may still be refused by the engine.
 
 mod block;
+mod import;
 mod integer;
 mod lists;
 mod node;
@@ -18,6 +19,10 @@ mod views;
 
 pub use block::{BlockBody, BlockSummary, CertificateJson, CommitSignatureJson, Head, HeaderJson};
 pub use block::{FormError, ValidatorJson};
+pub use import::{
+    ImportBlockJson, ImportForm, ImportFormError, ImportOutcome, ImportStatus, canonical_block,
+    read_canonical,
+};
 pub use integer::{integer, optional_integer, read_integer};
 pub use lists::{
     AddressList, AddressSummary, AddressTransaction, AddressView, BlockList, BlockRange,
@@ -25,7 +30,7 @@ pub use lists::{
 };
 pub use node::{
     FeeEstimate, Health, Info, MintResponse, ParamsView, PeerAdded, PeerJson, PeerList,
-    PendingTransaction, SupplyView, SyncStatus, TxStatusView, ValidatorList,
+    PendingTransaction, RemoteJson, SupplyView, SyncStatus, TxStatusView, ValidatorList,
 };
 pub use proof::{AccountProof, Anchor, ListProofJson, ReceiptProof, TransactionProof};
 pub use time::rfc3339;

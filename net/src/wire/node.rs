@@ -143,6 +143,27 @@ pub struct SyncStatus {
     pub asked_peers: Vec<String>,
     /// Peers that are connected.
     pub peers_connected: u64,
+    /// Remotes of other sites that are synced with over HTTP; absent if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remotes: Vec<RemoteJson>,
+}
+
+/// A remote of another site: an item of `remotes` in `GET /rpc/syncStatus`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RemoteJson {
+    /// Its URL, without a password.
+    pub url: String,
+    /// `not_asked`, `in_sync`, `behind`, `fetching`, `waiting`, `unreachable`, `bad_answer`,
+    /// `other_chain`, `bad_blocks` or `local_fault`.
+    pub reason: String,
+    /// Height of its newest block, as it said last.
+    pub height: Option<u64>,
+    /// Seconds since it last answered as it should; null if it never did.
+    pub last_success_seconds: Option<u64>,
+    /// What is wrong; null if nothing is.
+    pub last_error: Option<String>,
+    /// Seconds until it is asked again after something went wrong.
+    pub retry_seconds: Option<u64>,
 }
 
 /// A node that this one knows: an item of `GET /rpc/peers`.
