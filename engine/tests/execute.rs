@@ -166,6 +166,9 @@ fn refusals() -> Vec<(&'static str, World, Vec<VerifiedTransaction>, VerifiedTra
         ("amount_zero", plain(), vec![], sign(ALICE, 0, 0, transfer(BOB, 0))),
         ("amount_zero", plain(), vec![], sign(MINTER, 0, 0, mint(BOB, 0))),
         ("self_transfer", plain(), vec![], sign(ALICE, 0, 0, transfer(ALICE, 1))),
+        ("not_an_account", plain(), vec![], sign(ALICE, 0, 0, transfer_to(Key::SENTINEL, 1))),
+        ("not_an_account", plain(), vec![], sign(ALICE, 0, 0, transfer_to(Key::supply(), 1))),
+        ("not_an_account", plain(), vec![], sign(ALICE, 0, 0, transfer_to(Key::validators(), 1))),
         (
             "balance_overflow",
             // No honest chain gets here: the supply bounds every balance.
@@ -408,4 +411,9 @@ proptest! {
             prop_assert_eq!(paid, fees);
         }
     }
+}
+
+/// A transfer to the 32 bytes under which the state keeps something else.
+fn transfer_to(key: Key, value: u64) -> Payload {
+    Payload::Transfer { to: Address(key.0), amount: amount(value) }
 }

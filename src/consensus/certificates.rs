@@ -16,6 +16,7 @@ pub(super) fn verify_certificate(
     is_verified: bool,
     effect: Effect<Ctx>,
 ) -> Resume<Ctx> {
+    #[expect(clippy::result_large_err, reason = "the error is the library's")]
     let check = |message: Message, set: &ValidatorSet| {
         let good = is_verified || message.verify(chain_id, set).is_ok();
         if good { Ok(()) } else { Err(not_enough(set)) }

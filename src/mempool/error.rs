@@ -100,7 +100,7 @@ const fn refusal_hint(refusal: &Refusal) -> &'static str {
         Refusal::InsufficientFunds { .. } => {
             "lower the amount, or fund the account; pending transactions count too"
         }
-        Refusal::SelfTransfer => "name another recipient",
+        Refusal::NotAnAccount { .. } | Refusal::SelfTransfer => "name another recipient",
         Refusal::AmountZero | Refusal::AmountOverflow { .. } => "sign it again with another amount",
         Refusal::ReceiptClaimed { .. } | Refusal::JobClaimed { .. } => {
             "a receipt and its job are paid once; claim another"

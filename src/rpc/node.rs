@@ -144,7 +144,7 @@ pub(super) async fn health(call: Call) -> Answer {
 /// should move and does not.
 pub(super) async fn ready(call: Call) -> Answer {
     let (status, health) = look(&call.api);
-    let behind = call.read(|api| behind(api)).await?;
+    let behind = call.read(behind).await?;
     match (status, behind) {
         (Status::Ok, None) => json(&health),
         (_, behind) => {

@@ -52,6 +52,7 @@ impl Default for SequencerOptions {
 
 /// What happened.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved once, and few wait at a time")]
 pub enum Input {
     /// Time passed, or a transaction became executable.
     Tick,

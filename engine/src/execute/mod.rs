@@ -194,6 +194,10 @@ fn credit<V: StateView>(
     address: &Address,
     amount: Amount,
 ) -> Result<(), Fault<V::Error>> {
+    // Anybody may name any 32 bytes, the keys of other entries among them.
+    if draft.get(&Key::account(address))?.is_some_and(|value| !value.is(EntryKind::Account)) {
+        return Err(Refusal::NotAnAccount { address: *address }.into());
+    }
     let account = draft.account(address)?;
     let balance = account
         .balance
@@ -259,6 +263,9 @@ fn bind_provider<V: StateView>(
     }
     let key = Key::provider(name);
     if let Some(value) = draft.get(&key)? {
+        if !value.is(EntryKind::Provider) {
+            return Err(Refusal::ProviderNameTaken { name: bind.name.clone() }.into());
+        }
         let bound: Provider = value.decode(EntryKind::Provider).map_err(Fault::corrupt)?;
         if bound.account != *sender {
             return Err(Refusal::ProviderNameTaken { name: name.clone() }.into());

@@ -38,6 +38,9 @@ pub enum Refusal {
     /// Sender and recipient are one.
     #[error("sender and recipient are the same account")]
     SelfTransfer,
+    /// Something else than an account lies under the address.
+    #[error("{address} is no account's address: the state keeps something else there")]
+    NotAnAccount { address: Address },
     /// The recipient's balance would overflow.
     #[error("the balance of {address} would be over the largest amount")]
     BalanceOverflow { address: Address },
@@ -120,6 +123,7 @@ impl Refusal {
             Self::InsufficientFunds { .. } => "insufficient_funds",
             Self::AmountZero => "amount_zero",
             Self::SelfTransfer => "self_transfer",
+            Self::NotAnAccount { .. } => "not_an_account",
             Self::BalanceOverflow { .. } => "balance_overflow",
             Self::SupplyOverflow => "supply_overflow",
             Self::NotMinter => "not_minter",

@@ -173,6 +173,12 @@ impl Value {
         Ok(object)
     }
 
+    /// Whether it is an entry of this kind.
+    #[must_use]
+    pub fn is(&self, kind: EntryKind) -> bool {
+        self.as_bytes().first() == Some(&(kind as u8))
+    }
+
     /// A claimed receipt: the height of the claim and what was minted in all.
     #[must_use]
     pub fn receipt(height: Height, minted: Amount) -> Self {

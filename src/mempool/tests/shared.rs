@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use ait_engine::block::{Block, Header, PROTOCOL_VERSION};
 use ait_engine::execute::Refusal;
