@@ -1,10 +1,12 @@
 //! Wiring: which parts a node has and how they hang together. Start and stop.
 
+mod upkeep;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ait_engine::crypto::SecretKey;
 use ait_engine::types::{Address, Height};
@@ -30,13 +32,12 @@ use crate::sequencer::{
     self, Effect, Inbox, SequencerCore, SequencerError, SequencerOptions, Voter,
 };
 use crate::telemetry::metrics;
+use upkeep::Upkeep;
 
 /// Inputs that may wait for the sequencer.
 const INBOX_MAX: usize = 8_192;
 /// Blocks that may wait to be imported.
 const IMPORTS_MAX: usize = 1_024;
-/// How often pending transactions are synced to disk and old ones dropped.
-const UPKEEP: Duration = Duration::from_millis(250);
 
 /// What a node needs to know to start.
 #[derive(Debug)]
@@ -470,33 +471,4 @@ fn spawn<T: Send + 'static>(
 ) -> Result<JoinHandle<T>, NodeError> {
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
     spawned.map_err(|error| NodeError::Thread { name, what: error.to_string() })
-}
-
-/// What is done every now and then.
-struct Upkeep {
-    chain: Chain,
-    mempool: Arc<Mempool>,
-    stop: Arc<AtomicBool>,
-    clock: Clock,
-    failure: Arc<Mutex<Option<String>>>,
-    health: Arc<Watchdog>,
-}
-
-impl Upkeep {
-    fn run(&self) {
-        while !self.stop.load(Ordering::Relaxed) {
-            std::thread::park_timeout(UPKEEP);
-            self.mempool.sweep((self.clock)());
-            let flushed = self.mempool.flush();
-            if let Err(error) = &flushed {
-                // Latched by the mempool, which refuses from now on.
-                tracing::error!(%error, "pending transactions cannot be synced");
-            }
-            let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let failure = failure.or_else(|| self.mempool.failure());
-            let has_work = self.mempool.has_executable();
-            self.health.observe(Instant::now(), self.chain.state_height(), has_work, failure);
-            metrics::upkeep();
-        }
-    }
 }
