@@ -18,8 +18,9 @@ use ait_engine::execute::{Fault, execute_block};
 use ait_engine::genesis::GenesisDocument;
 use ait_engine::params::{ParamChange, ParamSet};
 use ait_engine::receipt::ReceiptClaim;
+use ait_engine::state::Key;
 use ait_engine::transaction::{Payload, Transaction, VerifiedTransaction};
-use ait_engine::types::{Amount, Height, Nonce, Round};
+use ait_engine::types::{Address, Amount, Height, Nonce, Round};
 use ait_engine::vote::{Vote, VoteKind};
 use ait_net::wire::{TransactionJson, payload_to_json};
 use ait_node::archive::{ArchiveError, ArchiveReader, ArchiveWriter};
@@ -189,6 +190,8 @@ fn make() -> (Vec<u8>, String) {
     maker.refuse("insufficient_funds", by(ALICE, 2, transfer(BOB, most)));
     maker.refuse("amount_zero", by(ALICE, 2, transfer(BOB, 0)));
     maker.refuse("self_transfer", by(ALICE, 2, transfer(ALICE, 1)));
+    let to_supply = Payload::Transfer { to: Address(Key::supply().0), amount: amount(1) };
+    maker.refuse("not_an_account", by(ALICE, 2, to_supply));
     maker.refuse("not_minter", by(ALICE, 2, mint(ALICE, 1)));
     maker.refuse("not_governor", by(ALICE, 2, set(&[("base_fee", 1)])));
 
