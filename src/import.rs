@@ -21,8 +21,6 @@ use crate::sequencer::{Full, Inbox, Input};
 
 /// Blocks that are verified together at most.
 const TOGETHER_MAX: usize = 64;
-/// How long to wait for the next block.
-const PAUSE: Duration = Duration::from_millis(2);
 
 /// A block with the certificate that is said to make it final; nothing is verified yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,7 +194,8 @@ struct Waiting {
 /// Hands blocks in; clones share one queue.
 #[derive(Debug, Clone)]
 pub struct Importer {
-    queue: mpsc::Sender<Waiting>,
+    /// Nothing ends the desk.
+    queue: mpsc::Sender<Option<Waiting>>,
 }
 
 impl Importer {
@@ -218,11 +217,17 @@ impl Importer {
         import: ImportBlock,
     ) -> Result<oneshot::Receiver<Result<Imported, ImportError>>, ImportError> {
         let (reply, answer) = oneshot::channel();
-        self.queue.try_send(Waiting { import, reply }).map_err(|error| match error {
+        self.queue.try_send(Some(Waiting { import, reply })).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ImportError::Busy,
             mpsc::error::TrySendError::Closed(_) => ImportError::Stopping,
         })?;
         Ok(answer)
+    }
+
+    /// Ends the desk, once what waits before it is done. If the line is full the desk is at
+    /// work, and looks at its flag itself.
+    pub(crate) fn close(&self) {
+        let _ = self.queue.try_send(None);
     }
 }
 
@@ -230,7 +235,7 @@ impl Importer {
 /// and brings the answers back.
 #[derive(Debug)]
 pub struct ImportDesk {
-    queue: mpsc::Receiver<Waiting>,
+    queue: mpsc::Receiver<Option<Waiting>>,
     answers: Arc<Answers>,
 }
 
@@ -266,20 +271,16 @@ impl ImportDesk {
         Arc::clone(&self.answers)
     }
 
-    /// Works until told to stop. For a thread of its own.
+    /// Works until the importer is closed or told to stop. For a thread of its own.
     pub fn run(mut self, chain: &Chain, mempool: &Mempool, inbox: &Inbox, stop: &AtomicBool) {
         let mut next_id = 0;
-        while !stop.load(Ordering::Relaxed) {
-            let Ok(first) = self.queue.try_recv() else {
-                if self.queue.is_closed() {
-                    return;
-                }
-                std::thread::park_timeout(PAUSE);
-                continue;
-            };
+        while let Some(Some(first)) = self.queue.blocking_recv() {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
             let mut waiting = vec![first];
             while waiting.len() < TOGETHER_MAX
-                && let Ok(next) = self.queue.try_recv()
+                && let Ok(Some(next)) = self.queue.try_recv()
             {
                 waiting.push(next);
             }

@@ -413,6 +413,7 @@ impl Node {
             threads.shut_down();
         }
         self.stop.store(true, Ordering::Relaxed);
+        self.importer.close();
         let panicked = |name| NodeError::Thread { name, what: "panicked".to_owned() };
         let sequenced = match self.sequencer.take() {
             Some(thread) => thread.join().map_err(|_| panicked("sequencer"))?,

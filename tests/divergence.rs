@@ -234,7 +234,9 @@ fn a_validator_executes_before_it_prevotes_and_prevotes_nil() {
         let signature = theirs.sign(proposal.sign_hash(&chain_id).as_bytes());
         let proposal = SignedProposal { proposal, signature };
         let from = PeerId([9; 32]);
-        effects.extend(core.handle(now, Input::Body { from, proposal, block }).unwrap());
+        effects.extend(
+            core.handle(now, Input::Body { from, proposal, block: Arc::new(block) }).unwrap(),
+        );
 
         let mut prevotes = Vec::new();
         let mut diverged = Vec::new();

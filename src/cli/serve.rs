@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ait_engine::crypto::SecretKey;
 use ait_engine::genesis::GenesisDocument;
+use ait_net::gossip::Incoming;
 use ait_net::peer::PeerAddress;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -17,6 +18,7 @@ use crate::chain::{GenesisSource, OpenProgress};
 use crate::config::NodeConfig;
 use crate::coordinator::{self, Coordinator};
 use crate::cross_site::{self, CrossSiteError};
+use crate::gossip;
 use crate::ingress::Clock;
 use crate::network::{self, EFFECTS_MAX, Network, NetworkError, NetworkOptions, Parts};
 use crate::node::{Joining, Node, NodeError, NodeOptions};
@@ -87,10 +89,17 @@ impl Served<'_> {
                     let _ = stopping.wait_for(|stop| *stop).await;
                 }
             };
-            let network = match spoken {
-                Some(spoken) => Some(connect(config, &node, spoken)?),
-                None => None,
+            let (network, incoming) = match spoken {
+                Some(spoken) => Some(connect(config, &node, spoken)?).unzip(),
+                None => (None, None),
             };
+            let quic: Option<gossip::Backend> =
+                network.clone().zip(incoming).map(|(all, heard)| (Arc::new(all) as _, heard));
+            gossip::start(&node, quic.into_iter().collect(), config.gossip.redis.as_ref())
+                .map_err(|error| {
+                    CliError::failed("gossip_failed", error.to_string())
+                        .hint("check gossip.redis_url")
+                })?;
             let peer = network.as_ref().and_then(reached_at);
             backend.network = network.clone();
             backend.cross_site = cross_site::start(&config.cross_site, &node, until())?;
@@ -130,7 +139,7 @@ fn connect(
     config: &NodeConfig,
     node: &Node,
     effects: mpsc::Receiver<Effect>,
-) -> Result<Network, CliError> {
+) -> Result<(Network, mpsc::Receiver<Incoming>), CliError> {
     let p2p = &config.p2p;
     let options = NetworkOptions {
         bind: p2p.bind,
@@ -143,7 +152,6 @@ fn connect(
     let parts = Parts {
         chain: node.chain().clone(),
         mempool: Arc::clone(node.mempool()),
-        ingress: node.ingress().clone(),
         importer: node.importer().clone(),
         inbox: Arc::clone(node.inbox()),
         effects,

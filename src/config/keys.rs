@@ -72,6 +72,11 @@ pub const KEYS: &[KeySpec] = &[
     key("p2p.peers_wanted", "8", "Connections that are sought among addresses that peers tell of."),
     key("p2p.exchange", "true", "Whether addresses are exchanged with peers."),
     key(
+        "gossip.redis_url",
+        "\"\"",
+        "Redis server over which processes of one site share transactions: redis://HOST:PORT.",
+    ),
+    key(
         "cross_site.remotes",
         "[]",
         "REST interfaces of other sites to sync with over HTTP: \"https://site/rpc\".",
@@ -93,6 +98,9 @@ pub const KEYS: &[KeySpec] = &[
     key("log.level", "\"info\"", "error, warn, info, debug, trace, or a filter of modules."),
     key("log.format", "\"text\"", "text, or json for one object a line."),
 ];
+
+/// Keys whose values may hold a password: no message shows them.
+pub(super) const SECRETS: &[&str] = &["gossip.redis_url"];
 
 /// The commented file that `init` writes: every key with its default, commented out.
 #[must_use]

@@ -60,6 +60,13 @@ pub(super) fn read(
             )),
         }
     }
+    // The other backends of the old software do not leave the process.
+    let is_redis = get("GOSSIP_BACKEND").is_some_and(|name| name.eq_ignore_ascii_case("redis"));
+    if is_redis {
+        let url = get("GOSSIP_BROADCAST_URL").filter(|url| !url.is_empty());
+        let url = text(url.unwrap_or("redis://127.0.0.1:6379"));
+        read.push(("gossip.redis_url", url, "GOSSIP_BROADCAST_URL".to_owned()));
+    }
     read.extend(cross_site(get));
     read
 }

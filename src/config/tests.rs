@@ -176,3 +176,20 @@ fn remotes_of_other_sites_are_urls_and_the_old_names_mean_the_same() {
         );
     }
 }
+
+#[test]
+fn redis_is_named_by_a_url_that_no_message_shows() {
+    let of = |config: &NodeConfig| config.gossip.redis.as_ref().map(ToString::to_string);
+    assert_eq!(of(&load("", &[]).unwrap()), None);
+    let url = "redis://user:hidden@redis.example:7000/1";
+    let config = load("", &[("AIT_GOSSIP_REDIS_URL", url)]).unwrap();
+    assert_eq!(of(&config).as_deref(), Some("redis.example:7000"));
+    assert!(!format!("{config:?}").contains("hidden"));
+    let old = [("GOSSIP_BACKEND", "redis"), ("GOSSIP_BROADCAST_URL", url)];
+    assert_eq!(of(&load("", &old).unwrap()).as_deref(), Some("redis.example:7000"));
+    assert_eq!(of(&load("", &old[..1]).unwrap()).as_deref(), Some("127.0.0.1:6379"));
+    assert_eq!(of(&load("", &[("GOSSIP_BACKEND", "memory"), old[1]]).unwrap()), None);
+    let found = problems("", &[("AIT_GOSSIP_REDIS_URL", "http://user:hidden@redis.example")]);
+    assert!(found.contains("gossip.redis_url") && found.contains("rediss://"), "{found}");
+    assert!(!found.contains("hidden"), "{found}");
+}

@@ -6,11 +6,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ait_engine::types::ChainId;
+use ait_net::gossip::RedisUrl;
 use ait_net::peer::PeerAddress;
 use toml::Value;
 
 use super::cross_site::CrossSiteConfig;
-use super::keys::KEYS;
+use super::keys::{KEYS, SECRETS};
 use super::layers::{ConfigError, Layers, Source, read_env_file};
 use crate::chain::StorageEngine;
 use crate::telemetry::LogFormat;
@@ -118,6 +119,8 @@ pub struct NodeConfig {
     pub coordinator: CoordinatorConfig,
     /// Other nodes.
     pub p2p: P2pConfig,
+    /// Other processes of the site.
+    pub gossip: GossipConfig,
     /// Other sites over HTTP.
     pub cross_site: CrossSiteConfig,
     /// Values of a new genesis.
@@ -147,6 +150,13 @@ pub struct P2pConfig {
     pub peers_wanted: usize,
     /// Whether addresses are exchanged.
     pub exchange: bool,
+}
+
+/// `[gossip]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GossipConfig {
+    /// The Redis server over which processes of one site share transactions, if any.
+    pub redis: Option<RedisUrl>,
 }
 
 /// A web origin, `scheme://host[:port]` and nothing after it, or `*`.
@@ -194,7 +204,11 @@ impl Fields<'_> {
             if found.is_none() {
                 let from =
                     if *source == Source::Default { String::new() } else { format!(" ({source})") };
-                self.problems.push(format!("{path}{from}: found {value}, expected {expected}"));
+                let found = match value {
+                    Value::String(_) if SECRETS.contains(&path) => "a text".to_owned(),
+                    value => value.to_string(),
+                };
+                self.problems.push(format!("{path}{from}: found {found}, expected {expected}"));
             }
             return found;
         }
@@ -276,6 +290,15 @@ impl Fields<'_> {
             admin_token_file: self.path_in("rpc.admin_token_file", data_dir, "admin_token"),
             websocket_subscribers_max: self.integer("rpc.websocket_subscribers_max", 0, 1_000_000),
         }
+    }
+
+    fn gossip(&mut self) -> GossipConfig {
+        let expected = "a URL like redis://HOST:PORT, rediss://USER:PASSWORD@HOST or unix:///PATH";
+        let redis = self.read("gossip.redis_url", expected, |value| match value.as_str()?.trim() {
+            "" => Some(None),
+            url => url.parse().ok().map(Some),
+        });
+        GossipConfig { redis: redis.flatten() }
     }
 
     fn p2p(&mut self, data_dir: &Path) -> P2pConfig {
@@ -364,6 +387,7 @@ impl NodeConfig {
             storage: fields.storage(),
             coordinator: CoordinatorConfig { bind: fields.address("coordinator.bind") },
             p2p: fields.p2p(&data_dir),
+            gossip: fields.gossip(),
             cross_site: CrossSiteConfig::read(&mut fields),
             genesis: GenesisConfig {
                 mint_per_unit: fields.integer("genesis.mint_per_unit", 0, 1_000_000_000_000),

@@ -13,15 +13,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ait_engine::codec::Writer;
+use ait_engine::transaction::VerifiedTransaction;
 use ait_engine::types::Hash;
-use ait_net::peer::{PeerAddress, PeerId};
+use ait_net::gossip::{Gossip, Incoming, Source, Verdict};
+use ait_net::peer::{Fault, PeerAddress, PeerId};
+use ait_net::protocol::{Input, Local};
 use ait_net::quic::{PeerKey, QuicError, QuicOptions, Transport};
 use ait_net::{limits, message};
+use metrics::counter;
 use tokio::sync::{mpsc, watch};
 
 use crate::chain::Chain;
 use crate::import::Importer;
-use crate::ingress::Ingress;
 use crate::mempool::Mempool;
 use crate::sequencer::{Effect, Inbox};
 
@@ -32,6 +35,9 @@ pub use view::{NetworkView, PeerLine};
 pub const EFFECTS_MAX: usize = 8_192;
 /// Commands of operators that wait.
 const COMMANDS_MAX: usize = 64;
+/// Batches of accepted transactions that wait to be told of, and of peers' to be verified.
+const ACCEPTED_MAX: usize = 64;
+const INCOMING_MAX: usize = 8;
 
 /// How a node is connected with others.
 #[derive(Debug, Clone)]
@@ -57,8 +63,6 @@ pub struct Parts {
     pub chain: Chain,
     /// Pending transactions.
     pub mempool: Arc<Mempool>,
-    /// The way in for transactions.
-    pub ingress: Ingress,
     /// The way in for blocks.
     pub importer: Importer,
     /// The way in for what validators say.
@@ -84,7 +88,7 @@ pub(crate) enum Command {
     Add(PeerAddress),
     Drop(PeerId),
     /// Of a task of the network itself.
-    Input(Box<ait_net::protocol::Input>),
+    Input(Box<Input>),
 }
 
 /// A running network; clones share it.
@@ -92,11 +96,13 @@ pub(crate) enum Command {
 pub struct Network {
     transport: Transport,
     commands: mpsc::Sender<Command>,
+    accepted: mpsc::Sender<Vec<Arc<VerifiedTransaction>>>,
     view: watch::Receiver<Arc<NetworkView>>,
 }
 
 impl Network {
-    /// Starts it. To be called inside a runtime.
+    /// Starts it; what peers publish comes out of the channel. To be called inside a
+    /// runtime.
     ///
     /// # Errors
     /// [`NetworkError`] when the socket or the key cannot be used.
@@ -104,17 +110,20 @@ impl Network {
         options: NetworkOptions,
         key: PeerKey,
         parts: Parts,
-    ) -> Result<Self, NetworkError> {
+    ) -> Result<(Self, mpsc::Receiver<Incoming>), NetworkError> {
         let (chain_id, genesis) = (parts.chain.chain_id(), parts.chain.genesis_id());
         let mut hello = message::hello(chain_id, genesis, consensus_hash());
         hello.height = parts.chain.head().height;
         let (transport, events) = Transport::bind(QuicOptions { bind: options.bind, key, hello })?;
         let (commands, to_do) = mpsc::channel(COMMANDS_MAX);
         let (shown, view) = watch::channel(Arc::default());
-        let network = Self { transport: transport.clone(), commands: commands.clone(), view };
-        let service = service::Service::new(options, transport, parts, shown, commands);
-        tokio::spawn(service.run(events, to_do));
-        Ok(network)
+        let (accepted, to_tell) = mpsc::channel(ACCEPTED_MAX);
+        let (heard, incoming) = mpsc::channel(INCOMING_MAX);
+        let (shared, commands) = (transport.clone(), commands);
+        let network = Self { transport: shared, commands: commands.clone(), accepted, view };
+        let service = service::Service::new(options, transport, parts, shown, commands, heard);
+        tokio::spawn(service.run(events, to_do, to_tell));
+        Ok((network, incoming))
     }
 
     /// Where it listens.
@@ -151,6 +160,35 @@ impl Network {
     /// Ends all connections.
     pub async fn close(&self) {
         self.transport.close().await;
+    }
+}
+
+impl Gossip for Network {
+    fn name(&self) -> &'static str {
+        "quic"
+    }
+
+    fn publish(&self, transactions: &[Arc<VerifiedTransaction>]) -> bool {
+        let is_queued = self.accepted.try_send(transactions.to_vec()).is_ok();
+        if !is_queued {
+            counter!("gossip_dropped_total", "backend" => "quic", "reason" => "queue_full")
+                .increment(transactions.len() as u64);
+        }
+        is_queued
+    }
+
+    fn judged(&self, verdict: Verdict) {
+        let Source::Peer(peer) = verdict.source else { return };
+        let commands = self.commands.clone();
+        // Waits for room: a fault that is not told of is one that is not punished.
+        tokio::spawn(async move {
+            if let Some(reason) = verdict.invalid {
+                let input = Input::Fault { peer, fault: Fault::BadTransaction, reason };
+                let _ = commands.send(Command::Input(Box::new(input))).await;
+            }
+            let input = Input::Local(Local::NotTaken(verdict.not_taken));
+            let _ = commands.send(Command::Input(Box::new(input))).await;
+        });
     }
 }
 

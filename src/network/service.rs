@@ -6,37 +6,27 @@ use std::time::{Duration, Instant};
 
 use ait_engine::block::Block;
 use ait_engine::certificate::Certificate;
-use ait_engine::transaction::{Transaction, VerifiedTransaction};
-use ait_engine::types::TxHash;
+use ait_engine::transaction::VerifiedTransaction;
+use ait_net::gossip::{Incoming, Source};
 use ait_net::message::Request;
 use ait_net::peer::{Fault, PeerAddress, PeerId};
 use ait_net::protocol::{Delivery, Input, Local, Output, Protocol, ProtocolOptions};
 use ait_net::quic::{Event, Events, Transport};
 use ait_net::sync::SyncReason;
 use metrics::{counter, gauge};
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::serve::{self, Bodies};
 use super::view::{NetworkView, PeerLine};
 use super::{Command, NetworkOptions, Parts};
 use crate::import::{ImportBlock, ImportError};
-use crate::ingress::SubmitError;
 use crate::sequencer::{self, Effect, Offence};
 
 const TICK: Duration = Duration::from_millis(100);
-/// Accepted transactions that are sent on together, and how long the first waits.
-const TOGETHER_MAX: usize = 512;
-const LINGER: Duration = Duration::from_millis(2);
-/// Batches of peers that are verified at once.
-const BATCHES_MAX: usize = 8;
 /// Requests of peers that are answered at once.
 const ANSWERS_MAX: usize = 8;
 /// Pending transactions that a new peer is told of.
 const SHARED_MAX: usize = 20_000;
-/// Transactions that wait this long are told of again.
-const SHARE_AGAIN: Duration = Duration::from_secs(30);
-const SHARE_AGAIN_MAX: usize = 2_000;
 /// How often progress is logged while behind, and how far behind that counts.
 const PROGRESS: Duration = Duration::from_secs(5);
 const PROGRESS_BLOCKS: u64 = 20;
@@ -49,10 +39,9 @@ pub(super) struct Service {
     book: std::path::PathBuf,
     shown: watch::Sender<Arc<NetworkView>>,
     commands: mpsc::Sender<Command>,
-    verifying: Arc<Semaphore>,
+    incoming: mpsc::Sender<Incoming>,
     answering: Arc<Semaphore>,
     began: Instant,
-    shared_at: Instant,
     progress_at: Instant,
     progress_height: u64,
 }
@@ -64,6 +53,7 @@ impl Service {
         parts: Parts,
         shown: watch::Sender<Arc<NetworkView>>,
         commands: mpsc::Sender<Command>,
+        incoming: mpsc::Sender<Incoming>,
     ) -> Self {
         options.peers.extend(read_book(&options.book));
         let head = parts.chain.head().height;
@@ -86,22 +76,26 @@ impl Service {
             book: options.book,
             shown,
             commands,
-            verifying: Arc::new(Semaphore::new(BATCHES_MAX)),
+            incoming,
             answering: Arc::new(Semaphore::new(ANSWERS_MAX)),
             began: now,
-            shared_at: now,
             progress_at: now,
             progress_height: head.get(),
         }
     }
 
-    pub(super) async fn run(mut self, mut events: Events, mut commands: mpsc::Receiver<Command>) {
-        let mut accepted = self.parts.mempool.subscribe_accepted();
+    pub(super) async fn run(
+        mut self,
+        mut events: Events,
+        mut commands: mpsc::Receiver<Command>,
+        mut accepted: mpsc::Receiver<Vec<Arc<VerifiedTransaction>>>,
+    ) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.feed(Input::Tick);
         loop {
-            let has_room = self.verifying.available_permits() > 0;
+            // What is read brings one batch at most: there is room for it.
+            let has_room = self.incoming.capacity() > 0;
             tokio::select! {
                 biased;
                 effect = self.parts.effects.recv() => match effect {
@@ -112,7 +106,7 @@ impl Service {
                 Some(event) = events.urgent.recv() => self.on_event(event),
                 Some(command) = commands.recv() => self.on_command(command),
                 _ = ticks.tick() => self.tick(),
-                first = accepted.recv() => self.on_accepted(first, &mut accepted).await,
+                Some(accepted) = accepted.recv() => self.local(Local::Accepted(accepted)),
                 Some(event) = events.bulk.recv(), if has_room => self.on_event(event),
             }
         }
@@ -165,51 +159,13 @@ impl Service {
         } else if behind < PROGRESS_BLOCKS && sync.reason == SyncReason::InSync {
             self.progress_height = sync.height.get();
         }
-        if self.shared_at.elapsed() >= SHARE_AGAIN {
-            self.shared_at = Instant::now();
-            self.share(None, SHARE_AGAIN_MAX);
-        }
     }
 
-    /// Tells a peer, or all, of pending transactions.
-    fn share(&mut self, peer: Option<PeerId>, count_max: usize) {
-        let listed = self.parts.mempool.list(count_max, None);
-        if listed.is_empty() {
-            return;
-        }
-        let transactions =
-            listed.into_iter().map(|one| Arc::new(one.transaction.transaction().clone())).collect();
+    /// Tells a new peer of pending transactions.
+    fn share(&mut self, peer: PeerId) {
+        let listed = self.parts.mempool.list(SHARED_MAX, None);
+        let transactions = listed.into_iter().map(|one| one.transaction).collect();
         self.local(Local::Share { peer, transactions });
-    }
-
-    async fn on_accepted(
-        &mut self,
-        first: Result<Arc<VerifiedTransaction>, RecvError>,
-        accepted: &mut broadcast::Receiver<Arc<VerifiedTransaction>>,
-    ) {
-        let mut together = Vec::new();
-        let take =
-            |one: Arc<VerifiedTransaction>| (one.hash(), Arc::new(one.transaction().clone()));
-        match first {
-            Ok(one) => together.push(take(one)),
-            Err(RecvError::Lagged(missed)) => {
-                // They are pending, and are shared again later.
-                counter!("gossip_dropped_total", "backend" => "quic", "reason" => "lagged")
-                    .increment(missed);
-            }
-            Err(RecvError::Closed) => return,
-        }
-        if accepted.is_empty() {
-            tokio::time::sleep(LINGER).await;
-        }
-        while together.len() < TOGETHER_MAX {
-            match accepted.try_recv() {
-                Ok(one) => together.push(take(one)),
-                Err(TryRecvError::Lagged(_)) => {}
-                Err(_) => break,
-            }
-        }
-        self.local(Local::Accepted(together));
     }
 
     fn on_command(&mut self, command: Command) {
@@ -226,6 +182,8 @@ impl Service {
                 if let Err(reason) = self.protocol.admit(&peer, self.now_ms()) {
                     tracing::info!(peer = %peer.short(), reason, "a peer was turned away");
                     self.transport.disconnect(&peer, &reason);
+                    // If we called it, the call is over.
+                    self.feed(Input::DialFailed { peer });
                     return;
                 }
                 let (agent, height) = (hello.agent.clone(), hello.height);
@@ -334,15 +292,20 @@ impl Service {
             Delivery::Body { from, body } => {
                 let block = Arc::new(body.block);
                 self.bodies.put(body.proposal, Arc::clone(&block));
-                let block = Arc::unwrap_or_clone(block);
                 sequencer::Input::Body { from, proposal: body.proposal, block }
             }
             Delivery::Connected { peer } => {
-                self.share(Some(peer), SHARED_MAX);
+                self.share(peer);
                 sequencer::Input::Connected { peer }
             }
             Delivery::Transactions { from, transactions } => {
-                return self.submit(from, transactions);
+                let incoming = Incoming { source: Source::Peer(from), transactions };
+                if self.incoming.try_send(incoming).is_err() {
+                    // The node stops: else there is room.
+                    counter!("gossip_dropped_total", "backend" => "quic", "reason" => "queue_full")
+                        .increment(1);
+                }
+                return;
             }
             Delivery::Import { from, block, certificate } => {
                 return self.import(from, *block, certificate);
@@ -351,34 +314,6 @@ impl Service {
         if self.parts.inbox.push(input).is_err() {
             counter!("sequencer_inputs_dropped_total").increment(1);
         }
-    }
-
-    fn submit(&self, from: PeerId, transactions: Vec<(TxHash, Transaction)>) {
-        let (ingress, commands) = (self.parts.ingress.clone(), self.commands.clone());
-        let verifying = Arc::clone(&self.verifying);
-        tokio::spawn(async move {
-            let Ok(_permit) = verifying.acquire_owned().await else { return };
-            let (hashes, transactions): (Vec<_>, Vec<_>) = transactions.into_iter().unzip();
-            let results = ingress.submit_many(transactions).await;
-            let mut not_taken = Vec::new();
-            let mut invalid = None;
-            for (hash, result) in hashes.into_iter().zip(results) {
-                match result {
-                    Err(SubmitError::Invalid(error)) => invalid = Some(error.to_string()),
-                    Err(error) if error.is_temporary() => not_taken.push(hash),
-                    _ => {}
-                }
-            }
-            if let Some(reason) = invalid {
-                let (peer, fault) = (from, Fault::BadTransaction);
-                let input = Box::new(Input::Fault { peer, fault, reason });
-                let _ = commands.send(Command::Input(input)).await;
-            }
-            if !not_taken.is_empty() {
-                let input = Box::new(Input::Local(Local::NotTaken(not_taken)));
-                let _ = commands.send(Command::Input(input)).await;
-            }
-        });
     }
 
     /// Hands a block in; the order of calls is the order of the chain.

@@ -2,6 +2,7 @@
 //! commits a moment after the others would miss the beginning of the next height.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ait_engine::block::Block;
 use ait_engine::message::Message;
@@ -24,7 +25,7 @@ const BODY_BYTES_MAX: u64 = 64 << 20;
 pub(super) struct Early {
     messages: BTreeMap<Height, Vec<(PeerId, Message)>>,
     counts: BTreeMap<PeerId, usize>,
-    bodies: BTreeMap<Height, Vec<(PeerId, SignedProposal, Block)>>,
+    bodies: BTreeMap<Height, Vec<(PeerId, SignedProposal, Arc<Block>)>>,
 }
 
 impl Early {
@@ -43,7 +44,7 @@ impl Early {
     }
 
     /// Keeps a body if there is room.
-    pub(super) fn put_body(&mut self, from: PeerId, proposal: SignedProposal, block: Block) {
+    pub(super) fn put_body(&mut self, from: PeerId, proposal: SignedProposal, block: Arc<Block>) {
         let bytes = |block: &Block| u64::from(block.header.body_bytes);
         let kept: u64 = self.bodies.values().flatten().map(|(.., block)| bytes(block)).sum();
         let count: usize = self.bodies.values().map(Vec::len).sum();

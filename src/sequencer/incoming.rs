@@ -102,7 +102,7 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
         now: Duration,
         from: PeerId,
         signed: SignedProposal,
-        block: Block,
+        block: Arc<Block>,
     ) -> Result<(), SequencerError> {
         let Some(next) = self.writer.height().next() else { return Ok(()) };
         let (proposal, id) = (signed.proposal, block.header.id());
@@ -137,7 +137,7 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
             Err(BlockFault::Invalid { reason })
         } else {
             let mempool = Arc::clone(&self.mempool);
-            self.writer.receive(block.clone(), &mut |all| mempool.verify(all))?
+            self.writer.receive(Block::clone(&block), &mut |all| mempool.verify(all))?
         };
         let is_valid = received.is_ok();
         let mut diverged = None;

@@ -52,7 +52,6 @@ impl Default for SequencerOptions {
 
 /// What happened.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "moved once, and few wait at a time")]
 pub enum Input {
     /// Time passed, or a transaction became executable.
     Tick,
@@ -70,7 +69,7 @@ pub enum Input {
         /// The proposal that it belongs to.
         proposal: SignedProposal,
         /// The block.
-        block: Block,
+        block: Arc<Block>,
     },
     /// A peer says that a block is final; unverified.
     Final {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use ait_engine::codec::Canonical;
 use ait_engine::message::Message;
-use ait_engine::transaction::Transaction;
+use ait_engine::transaction::{Transaction, VerifiedTransaction};
 use ait_engine::types::{Height, TxHash};
 
-use super::gossip::{Aging, Link, SeenTransactions, Wants, remember};
+use super::gossip::{Link, SeenTransactions, Wants, remember};
 use super::port::{Delivery, Frame, Input, Local, Output, PeerView};
-use crate::gossip::TransactionBatch;
+use crate::gossip::{Aging, TransactionBatch};
 use crate::limits::{ADDRESSES_MAX, NEIGHBOURS_MAX};
 use crate::message::{Body, Control, Hello, Request, Status};
 use crate::peer::{Book, Fault, PeerAddress, PeerId, Scores};
@@ -212,8 +212,11 @@ impl Protocol {
     }
 
     fn disconnected(&mut self, peer: &PeerId, now_ms: u64) {
-        if let Some(link) = self.links.remove(peer) {
-            self.book.failed(peer, now_ms.saturating_sub(link.since_ms), now_ms);
+        // The book hears of it in any case: it may still count the peer as being called.
+        let link = self.links.remove(peer);
+        let lasted_ms = link.as_ref().map_or(0, |link| now_ms.saturating_sub(link.since_ms));
+        self.book.failed(peer, lasted_ms, now_ms);
+        if link.is_some() {
             self.sync.peer_gone(peer);
             self.is_status_due = true;
         }
@@ -275,6 +278,10 @@ impl Protocol {
     }
 
     fn on_transactions(&mut self, peer: PeerId, transactions: Vec<(TxHash, Transaction)>) {
+        if !self.links.contains_key(&peer) {
+            // Read before its connection was ended: it is banned, or gone.
+            return;
+        }
         let is_new =
             |(hash, _): &(TxHash, Transaction)| self.transactions.insert(*hash, Some(peer));
         let transactions: Vec<_> = transactions.into_iter().filter(is_new).collect();
@@ -286,9 +293,8 @@ impl Protocol {
 
     fn on_body(&mut self, peer: PeerId, body: Box<Body>) {
         let id = body.proposal.proposal.block_id;
-        if let Some(link) = self.links.get_mut(&peer) {
-            remember(&mut link.bodies, id);
-        }
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        remember(&mut link.bodies, id);
         self.wants.remove(&id);
         let key = *blake3::hash(&body.proposal.encode()).as_bytes();
         if self.bodies.insert(key, ()) {
@@ -358,10 +364,9 @@ impl Protocol {
             Local::Refused { peer, is_senders_fault } => {
                 self.sync.refused(peer, is_senders_fault, now_ms);
             }
-            Local::Accepted(transactions) => self.spread(transactions),
+            Local::Accepted(transactions) => self.spread(&transactions),
             Local::Share { peer, transactions } => {
-                let to = peer.map_or_else(|| self.links.keys().copied().collect(), |p| vec![p]);
-                self.send_transactions(&to, transactions.iter().map(|one| &**one));
+                self.send_transactions(&[peer], transactions.iter().map(|one| one.transaction()));
             }
             Local::NotTaken(hashes) => {
                 for hash in hashes {
@@ -382,16 +387,17 @@ impl Protocol {
     }
 
     /// Sends accepted transactions on, those of one sender together.
-    fn spread(&mut self, transactions: Vec<(TxHash, Arc<Transaction>)>) {
-        let mut groups: BTreeMap<Option<PeerId>, Vec<Arc<Transaction>>> = BTreeMap::new();
-        for (hash, transaction) in transactions {
+    fn spread(&mut self, transactions: &[Arc<VerifiedTransaction>]) {
+        let mut groups: BTreeMap<Option<PeerId>, Vec<&Transaction>> = BTreeMap::new();
+        for transaction in transactions {
+            let hash = transaction.hash();
             let from = self.transactions.get(&hash).flatten();
             self.transactions.insert(hash, None);
-            groups.entry(from).or_default().push(transaction);
+            groups.entry(from).or_default().push(transaction.transaction());
         }
         for (from, group) in groups {
             let to = self.not_reached_by(from);
-            self.send_transactions(&to, group.iter().map(|one| &**one));
+            self.send_transactions(&to, group.into_iter());
         }
     }
 

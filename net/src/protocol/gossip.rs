@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ait_engine::types::{BlockId, Height, TxHash};
 
+use crate::gossip::Aging;
 use crate::peer::PeerId;
 
 /// Blocks of which is remembered whether a peer has them.
@@ -14,51 +15,6 @@ const PUSHED_MS: u64 = 1_000;
 const BODY_MS_MAX: u64 = 5_000;
 /// Bodies that are wanted at once.
 const WANTS_MAX: usize = 64;
-
-/// What two generations of a set or map remember: the older is forgotten whole. The age
-/// of what is remembered is between one and two turns.
-#[derive(Debug)]
-pub(super) struct Aging<K, V> {
-    young: BTreeMap<K, V>,
-    old: BTreeMap<K, V>,
-    turn_ms: u64,
-    count_max: usize,
-    turned_ms: u64,
-}
-
-impl<K: Ord + Copy, V: Copy> Aging<K, V> {
-    pub(super) const fn new(turn_ms: u64, count_max: usize) -> Self {
-        Self { young: BTreeMap::new(), old: BTreeMap::new(), turn_ms, count_max, turned_ms: 0 }
-    }
-
-    pub(super) fn age(&mut self, now_ms: u64) {
-        if now_ms.saturating_sub(self.turned_ms) >= self.turn_ms {
-            self.turned_ms = now_ms;
-            self.old = std::mem::take(&mut self.young);
-        }
-    }
-
-    pub(super) fn get(&self, key: &K) -> Option<V> {
-        self.young.get(key).or_else(|| self.old.get(key)).copied()
-    }
-
-    /// Adds a key; whether it is new.
-    pub(super) fn insert(&mut self, key: K, value: V) -> bool {
-        if self.get(&key).is_some() {
-            return false;
-        }
-        if self.young.len() >= self.count_max {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(key, value);
-        true
-    }
-
-    pub(super) fn remove(&mut self, key: &K) {
-        self.young.remove(key);
-        self.old.remove(key);
-    }
-}
 
 /// What is known of a connected peer.
 #[derive(Debug)]

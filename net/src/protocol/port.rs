@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ait_engine::block::Block;
 use ait_engine::certificate::Certificate;
 use ait_engine::message::Message;
-use ait_engine::transaction::Transaction;
+use ait_engine::transaction::{Transaction, VerifiedTransaction};
 use ait_engine::types::{BlockId, Height, TxHash};
 use ait_engine::vote::SignedProposal;
 
@@ -150,16 +150,16 @@ pub enum Local {
         /// Whether it is at fault.
         is_senders_fault: bool,
     },
-    /// Transactions were accepted here.
-    Accepted(Vec<(TxHash, Arc<Transaction>)>),
-    /// Pending transactions, for a peer that is new, or for all because they wait for long.
+    /// Transactions were accepted here, or wait for so long that they are told of again.
+    Accepted(Vec<Arc<VerifiedTransaction>>),
+    /// Pending transactions, for a peer that is new.
     Share {
-        /// For whom; all if none.
-        peer: Option<PeerId>,
+        /// For whom.
+        peer: PeerId,
         /// The transactions.
-        transactions: Vec<Arc<Transaction>>,
+        transactions: Vec<Arc<VerifiedTransaction>>,
     },
-    /// Transactions that came from a peer could not be taken for now.
+    /// Transactions that came from a peer were not taken, and may come again.
     NotTaken(Vec<TxHash>),
     /// The operator names a peer.
     AddPeer(PeerAddress),

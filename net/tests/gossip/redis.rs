@@ -1,0 +1,147 @@
+//! The contract over a real Redis server, and what is Redis's own.
+
+use std::sync::Arc;
+
+use ait_engine::types::Hash;
+use ait_net::gossip::{RedisGossip, RedisOptions, RedisUrl};
+use tokio::sync::Notify;
+
+use super::server::Redis;
+use super::{Member, PATIENCE, contract, hashes, transactions};
+
+/// A site whose processes share a server.
+struct Site(Redis);
+
+impl Site {
+    fn start() -> Self {
+        Self(Redis::start())
+    }
+
+    /// A process of the site that is connected.
+    async fn member(&self, chain: u8) -> (Member, Arc<Notify>) {
+        let connected = Arc::new(Notify::new());
+        let genesis = Hash([chain; 32]);
+        let url: RedisUrl = self.0.url().parse().unwrap();
+        let options = RedisOptions { url, genesis, connected: Arc::clone(&connected) };
+        let (gossip, incoming) = RedisGossip::start(options).unwrap();
+        tokio::time::timeout(PATIENCE, connected.notified()).await.expect("it connects");
+        (Member { gossip: Arc::new(gossip), incoming }, connected)
+    }
+
+    async fn members(&self, count: usize) -> Vec<Member> {
+        let all = (0..count).map(|_| async { self.member(1).await.0 });
+        futures_util::future::join_all(all).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_other_hears_once_in_order() {
+    let site = Site::start();
+    contract::each_other_hears_once_in_order(site.members(3).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_heard_makes_no_second_round() {
+    let site = Site::start();
+    contract::what_was_heard_makes_no_second_round(site.members(4).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_taken_may_come_again() {
+    let site = Site::start();
+    let members = site.members(3).await;
+    contract::what_was_not_taken_may_come_again(members, async { site.member(1).await.0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_that_nobody_reads_is_bounded() {
+    let site = Site::start();
+    contract::a_flood_that_nobody_reads_is_bounded(site.members(3).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn comes_back_with_the_server_and_says_what_it_could_not() {
+    let mut site = Site::start();
+    let (mut a, a_connected) = site.member(1).await;
+    let (mut b, b_connected) = site.member(1).await;
+    let first = transactions(1, 10);
+    a.publish(&first);
+    assert_eq!(b.hear(10).await, hashes(&first));
+    site.0.kill();
+    let while_away = transactions(2, 10);
+    a.publish(&while_away);
+    b.hears_nothing().await;
+    site.0.restart();
+    for connected in [a_connected, b_connected] {
+        tokio::time::timeout(PATIENCE, connected.notified()).await.expect("it connects again");
+    }
+    // A node publishes again what waits; what was said to the old server counts as said.
+    a.publish(&while_away);
+    let after = transactions(3, 10);
+    a.publish(&after);
+    let mut heard = b.hear(10).await;
+    if heard != hashes(&after) {
+        assert_eq!(heard, hashes(&while_away), "what the dead server did not take");
+        heard = b.hear(10).await;
+    }
+    assert_eq!(heard, hashes(&after));
+    a.hears_nothing().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chains_do_not_hear_each_other_and_garbage_is_dropped() {
+    let site = Site::start();
+    let (mut ours, _) = site.member(1).await;
+    let (same, _) = site.member(1).await;
+    let (other, _) = site.member(2).await;
+    other.publish(&transactions(1, 5));
+    ours.hears_nothing().await;
+    let client = redis::Client::open(site.0.url()).unwrap();
+    let mut client = client.get_multiplexed_async_connection().await.unwrap();
+    let channel = format!("ait:{}:transactions", hex::encode([1; 32]));
+    let mut huge = vec![1; 17];
+    huge.resize(400_000, 7);
+    for message in [&b""[..], b"x", &[0; 17], &[1; 17], &[1; 40], &[2; 200], &huge] {
+        let sent: redis::RedisResult<u64> =
+            redis::cmd("PUBLISH").arg(&channel).arg(message).query_async(&mut client).await;
+        assert_eq!(sent.unwrap(), 2, "both processes of the chain listen");
+    }
+    ours.hears_nothing().await;
+    let good = transactions(2, 5);
+    same.publish(&good);
+    assert_eq!(ours.hear(5).await, hashes(&good));
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    let url: RedisUrl = "redis://user:secret@redis.example:7000/0".parse().unwrap();
+    assert_eq!(url.to_string(), "redis.example:7000");
+    assert!(!format!("{url:?}").contains("secret"));
+    for bad in ["", "http://redis.example", "redis://secret@:x", "secret"] {
+        let error = bad.parse::<RedisUrl>().unwrap_err().to_string();
+        assert!(!error.contains("secret"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_end_with_the_handle() {
+    let site = Site::start();
+    let (member, _) = site.member(1).await;
+    let Member { gossip, mut incoming } = member;
+    let weak = Arc::downgrade(&gossip);
+    drop(gossip);
+    assert!(weak.upgrade().is_none());
+    incoming.close();
+    // The server sees both connections end.
+    let client = redis::Client::open(site.0.url()).unwrap();
+    let mut client = client.get_multiplexed_async_connection().await.unwrap();
+    for _ in 0..100 {
+        let listed: String =
+            redis::cmd("CLIENT").arg("LIST").query_async(&mut client).await.unwrap();
+        if listed.lines().count() == 1 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("connections stay open");
+}
