@@ -257,10 +257,21 @@ impl Address {
 
     const HRP: bech32::Hrp = bech32::Hrp::parse_unchecked("ait");
 
+    /// Zero bytes at the beginning of what is no account's address.
+    pub const RESERVED_BYTES: usize = 8;
+
     /// The bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// Whether it begins with [`Self::RESERVED_BYTES`] zero bytes: the state keeps entries of
+    /// other kinds under such keys, so that no tokens can be sent there. No key's address is
+    /// one but with a chance of 1 in 2^64.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with(&[0; Self::RESERVED_BYTES])
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use ait_engine::block::Header;
 use ait_engine::codec::Canonical;
 use ait_engine::execute::{BlockBuilder, BlockError, Fault, Limit, Refusal, execute_block};
+use ait_engine::genesis::GenesisDocument;
 use ait_engine::limits::AMOUNT_MAX;
 use ait_engine::params::{ParamChange, ParamSet};
 use ait_engine::state::{Account, Coordinator, EntryKind, Key, Provider, Supply};
@@ -168,7 +169,9 @@ fn refusals() -> Vec<(&'static str, World, Vec<VerifiedTransaction>, VerifiedTra
         ("self_transfer", plain(), vec![], sign(ALICE, 0, 0, transfer(ALICE, 1))),
         ("not_an_account", plain(), vec![], sign(ALICE, 0, 0, transfer_to(Key::SENTINEL, 1))),
         ("not_an_account", plain(), vec![], sign(ALICE, 0, 0, transfer_to(Key::supply(), 1))),
-        ("not_an_account", plain(), vec![], sign(ALICE, 0, 0, transfer_to(Key::validators(), 1))),
+        ("not_an_account", plain(), vec![], sign(ALICE, 0, 0, transfer_to(Key::receipt("r"), 1))),
+        ("not_an_account", plain(), vec![], sign(MINTER, 0, 0, mint_to(Key::job("j"), 1))),
+        ("not_an_account", plain(), vec![], sign(GOVERNOR, 0, 0, pay_out_to(Key::provider("p")))),
         (
             "balance_overflow",
             // No honest chain gets here: the supply bounds every balance.
@@ -413,7 +416,48 @@ proptest! {
     }
 }
 
-/// A transfer to the 32 bytes under which the state keeps something else.
+/// A transfer to the 32 bytes under which the state keeps something else, or will.
 fn transfer_to(key: Key, value: u64) -> Payload {
     Payload::Transfer { to: Address(key.0), amount: amount(value) }
+}
+
+fn mint_to(key: Key, value: u64) -> Payload {
+    Payload::Mint { to: Address(key.0), amount: amount(value) }
+}
+
+fn pay_out_to(key: Key) -> Payload {
+    let payout = Address(key.0);
+    let public_key = common::key(40).public_key();
+    let change = ParamChange::Coordinator { public_key, payout, active: true };
+    Payload::ParamSet(ParamSet::new(vec![change]).unwrap())
+}
+
+#[test]
+fn only_keys_of_accounts_lie_outside_what_is_reserved() {
+    let coordinator = Key::coordinator(&key(1).public_key());
+    let others = [Key::SENTINEL, Key::supply(), Key::settings(), Key::validators(), coordinator];
+    let named = [Key::receipt("a"), Key::job("a"), Key::provider("a"), Key::receipt("b")];
+    let all: BTreeSet<_> = others.into_iter().chain(named).collect();
+    assert_eq!(all.len(), 9, "each its own");
+    assert!(all.iter().all(|key| Address(key.0).is_reserved()));
+    assert!((0..=255).all(|n| !address(n).is_reserved()));
+    let mut first = [0; 32];
+    first[7] = 1;
+    assert!(!Address(first).is_reserved());
+}
+
+#[test]
+fn a_genesis_gives_nothing_to_reserved_addresses() {
+    let reserved = Address(Key::supply().0);
+    for break_it in [
+        |document: &mut GenesisDocument, to| document.accounts[0].address = to,
+        |document: &mut GenesisDocument, to| document.authorities[0].payout = Some(to),
+        |document: &mut GenesisDocument, to| document.coordinators[0].payout = Some(to),
+    ] {
+        let mut changed = document(&[]);
+        assert!(changed.build().is_ok());
+        break_it(&mut changed, reserved);
+        let error = changed.build().unwrap_err().to_string();
+        assert!(error.contains("eight zero bytes"), "{error}");
+    }
 }

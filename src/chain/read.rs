@@ -329,11 +329,11 @@ pub(super) fn account(
     state: &StateReader<'_>,
     address: &Address,
 ) -> Result<Option<Account>, ChainError> {
-    let Some(value) = value(state, &Key::account(address))? else { return Ok(None) };
-    // Anybody may ask for any 32 bytes, the keys of other entries among them.
-    if !value.is(EntryKind::Account) {
+    if address.is_reserved() {
+        // Anybody may ask for any 32 bytes, the keys of other entries among them.
         return Ok(None);
     }
+    let Some(value) = value(state, &Key::account(address))? else { return Ok(None) };
     let account = Account::try_from(&value);
     account.map(Some).map_err(|error| ChainError::corrupt(format!("account {address}: {error}")))
 }

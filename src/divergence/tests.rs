@@ -160,7 +160,7 @@ fn the_layout_is_frozen() {
     let bytes = std::fs::read(write(directory.path(), &divergence).unwrap()).unwrap();
     let digest = blake3::hash(&bytes).to_hex()[..16].to_owned();
     let what = "the layout changed: raise the version of the file, and record the new digest";
-    assert_eq!((bytes.len(), digest.as_str()), (3_926, "15b924385e64a918"), "{what}");
+    assert_eq!((bytes.len(), digest.as_str()), (3_881, "8dc10ddc8f73da9e"), "{what}");
 }
 
 /// As with a checksum made anew by whoever changed it.

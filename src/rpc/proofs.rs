@@ -48,6 +48,10 @@ fn corrupt(error: impl std::fmt::Display) -> ApiError {
 /// `GET /rpc/proof/account/{address}`
 pub(super) async fn account(call: Call) -> Answer {
     let address = call.address()?;
+    if address.is_reserved() {
+        let detail = format!("{address} begins with eight zero bytes: it is no account's");
+        return Err(ApiError::unprocessable("not_an_account", detail, "ask for another address"));
+    }
     let read = move |api: &Api| {
         let Proved { claim, proof, anchor } = prove(api, &Key::account(&address))?;
         let account = match &claim {

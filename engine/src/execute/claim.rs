@@ -78,11 +78,6 @@ fn check_provider<V: StateView>(
     let Some(value) = draft.get(&Key::provider(&receipt.provider))? else {
         return Err(Refusal::ProviderUnknown { provider: receipt.provider.clone() }.into());
     };
-    // Tokens can be sent to any 32 bytes, an unbound name's key among them.
-    if !value.is(EntryKind::Provider) {
-        let provider = receipt.provider.clone();
-        return Err(Refusal::ProviderUnknown { provider }.into());
-    }
     let bound: Provider = value.decode(EntryKind::Provider).map_err(Fault::corrupt)?;
     if bound.account != *sender {
         return Err(Refusal::ProviderMismatch { expected: bound.account }.into());
@@ -102,10 +97,10 @@ fn attesting_coordinators<V: StateView>(
     let mut payouts = Vec::with_capacity(claim.attestations.len());
     for attestation in &claim.attestations {
         let known = match draft.get(&Key::coordinator(&attestation.coordinator))? {
-            Some(value) if value.is(EntryKind::Coordinator) => {
+            Some(value) => {
                 Some(value.decode::<Coordinator>(EntryKind::Coordinator).map_err(Fault::corrupt)?)
             }
-            _ => None,
+            None => None,
         };
         match known {
             Some(coordinator) if coordinator.active => payouts.push(coordinator.payout),

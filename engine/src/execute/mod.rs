@@ -189,15 +189,20 @@ fn transfer<V: StateView>(
     credit(draft, to, amount)
 }
 
+/// Anybody may name any 32 bytes, the keys of other entries among them.
+fn check_account(address: &Address) -> Result<(), Refusal> {
+    if address.is_reserved() {
+        return Err(Refusal::NotAnAccount { address: *address });
+    }
+    Ok(())
+}
+
 fn credit<V: StateView>(
     draft: &mut Draft<V>,
     address: &Address,
     amount: Amount,
 ) -> Result<(), Fault<V::Error>> {
-    // Anybody may name any 32 bytes, the keys of other entries among them.
-    if draft.get(&Key::account(address))?.is_some_and(|value| !value.is(EntryKind::Account)) {
-        return Err(Refusal::NotAnAccount { address: *address }.into());
-    }
+    check_account(address)?;
     let account = draft.account(address)?;
     let balance = account
         .balance
@@ -240,6 +245,7 @@ fn set_params<V: StateView>(
                 settings.params.set(name, *value).map_err(Refusal::Param)?;
             }
             ParamChange::Coordinator { public_key, payout, active } => {
+                check_account(payout)?;
                 let coordinator = Coordinator { payout: *payout, active: *active };
                 let value = Value::encoded(EntryKind::Coordinator, &coordinator);
                 draft.put(Key::coordinator(public_key), value);
@@ -263,9 +269,6 @@ fn bind_provider<V: StateView>(
     }
     let key = Key::provider(name);
     if let Some(value) = draft.get(&key)? {
-        if !value.is(EntryKind::Provider) {
-            return Err(Refusal::ProviderNameTaken { name: bind.name.clone() }.into());
-        }
         let bound: Provider = value.decode(EntryKind::Provider).map_err(Fault::corrupt)?;
         if bound.account != *sender {
             return Err(Refusal::ProviderNameTaken { name: name.clone() }.into());

@@ -38,8 +38,8 @@ pub enum Refusal {
     /// Sender and recipient are one.
     #[error("sender and recipient are the same account")]
     SelfTransfer,
-    /// Something else than an account lies under the address.
-    #[error("{address} is no account's address: the state keeps something else there")]
+    /// The address is reserved.
+    #[error("{address} is no account's address: it begins with eight zero bytes")]
     NotAnAccount { address: Address },
     /// The recipient's balance would overflow.
     #[error("the balance of {address} would be over the largest amount")]

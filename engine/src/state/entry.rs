@@ -34,7 +34,8 @@ pub enum EntryKind {
     Provider = 8,
 }
 
-/// Key of an entry: an account's address, or a hash of kind and id.
+/// Key of an entry: an account's address, or for any other kind eight zero bytes, with which
+/// no account's address begins, and 24 of a hash of kind and id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub [u8; 32]);
 
@@ -43,7 +44,12 @@ impl Key {
     pub const SENTINEL: Self = Self([0; 32]);
 
     fn derived(kind: EntryKind, id: &[u8]) -> Self {
-        Self(Domain::StateKey.hash(&[&[kind as u8], id]).0)
+        let mut key = Domain::StateKey.hash(&[&[kind as u8], id]).0;
+        // Anybody may send tokens to any address, and must not take the place of a receipt.
+        if let Some(reserved) = key.first_chunk_mut::<{ Address::RESERVED_BYTES }>() {
+            *reserved = [0; Address::RESERVED_BYTES];
+        }
+        Self(key)
     }
 
     /// An account's key is its address: already a hash.
@@ -171,12 +177,6 @@ impl Value {
         let object = T::decode_from(&mut reader)?;
         reader.finish()?;
         Ok(object)
-    }
-
-    /// Whether it is an entry of this kind.
-    #[must_use]
-    pub fn is(&self, kind: EntryKind) -> bool {
-        self.as_bytes().first() == Some(&(kind as u8))
     }
 
     /// A claimed receipt: the height of the claim and what was minted in all.
