@@ -12,6 +12,7 @@ pub mod coordinator;
 pub mod cross_site;
 pub mod devnet;
 pub mod divergence;
+pub mod evidence;
 pub mod gossip;
 pub mod health;
 pub mod http;

@@ -22,7 +22,6 @@ use crate::consensus::{
     Consensus, ConsensusConfig, FileLog, FileSigner, LogError, LogWriter, Logged, SignerError,
 };
 use crate::cross_site::CrossSiteView;
-use crate::divergence;
 use crate::health::Watchdog;
 use crate::import::{ImportDesk, Importer};
 use crate::ingress::{self, Clock, Ingress, IngressOptions, IngressThreads, SubmitError};
@@ -32,6 +31,7 @@ use crate::sequencer::{
     self, Effect, Inbox, SequencerCore, SequencerError, SequencerOptions, Voter,
 };
 use crate::telemetry::metrics;
+use crate::{divergence, evidence};
 use upkeep::Upkeep;
 
 /// Inputs that may wait for the sequencer.
@@ -297,6 +297,7 @@ impl Node {
         let mut outlet: sequencer::Outlet = Box::new(move |effect| match effect {
             Effect::Imported { id, result } => answers.give(id, result),
             Effect::Diverged { divergence } => divergence::report(&data_dir, &divergence),
+            Effect::Equivocated { evidence } => evidence::report(&data_dir, &evidence),
             effect => {
                 if let Some(effects) = &effects {
                     // The network never waits for the sequencer, so that this wait ends; at a

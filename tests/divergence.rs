@@ -14,8 +14,10 @@ use ait_engine::crypto::SecretKey;
 use ait_engine::genesis::{Authority, GenesisDocument};
 use ait_engine::message::Message;
 use ait_engine::transaction::{Payload, Transaction, VerifiedTransaction, verify_transactions};
-use ait_engine::types::{Amount, Hash, Height, Nonce, Round, StateRoot, TimestampMs, VotingPower};
-use ait_engine::vote::{ProposalMessage, SignedProposal, Vote, VoteKind};
+use ait_engine::types::{
+    Amount, BlockId, ChainId, Hash, Height, Nonce, Round, StateRoot, TimestampMs, VotingPower,
+};
+use ait_engine::vote::{ProposalMessage, SignedProposal, SignedVote, Vote, VoteKind};
 use ait_net::peer::PeerId;
 use ait_node::chain::{
     self, BlockFault, ChainError, ChainOptions, ChainWriter, GenesisSource, StorageEngine, Stores,
@@ -23,12 +25,13 @@ use ait_node::chain::{
 use ait_node::consensus::{Consensus, ConsensusConfig, FileLog, FileSigner};
 use ait_node::devnet::DevnetPlan;
 use ait_node::divergence;
+use ait_node::evidence::{Equivocation, Evidence};
 use ait_node::import::{ImportBlock, ImportError};
 use ait_node::mempool::{Mempool, MempoolLimits};
 use ait_node::node::{Node, NodeOptions};
 use ait_node::sequencer::{Effect, Input, SequencerCore, SequencerOptions, Voter};
 use ait_storage::MemoryStorage;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const TIME: u64 = 1_700_000_000;
 
@@ -293,4 +296,38 @@ fn a_node_keeps_the_file_of_a_certified_block_that_diverges_and_goes_on() {
     assert!(import(good).is_ok());
     assert_eq!((node.failure(), node.chain().head().height), (None, Height::saturating(1)));
     node.stop().unwrap();
+}
+
+#[test]
+fn evidence_is_checked_and_explained_without_a_node() {
+    let key = SecretKey::from_seed([7; 32]);
+    let chain = ChainId::from_bytes(b"test").unwrap();
+    let vote = |block: Option<BlockId>| {
+        let vote = Vote {
+            kind: VoteKind::Prevote,
+            height: Height::saturating(3),
+            round: Round::saturating(0),
+            block_id: block,
+            validator: key.public_key().address(),
+        };
+        SignedVote { vote, signature: key.sign(&vote.sign_hash(&chain).0) }
+    };
+    let found = Equivocation::Votes(vote(Some(BlockId([5; 32]))), vote(None));
+    let folder = tempfile::tempdir().unwrap();
+    let path = Evidence::new(chain, key.public_key(), &found).write(folder.path()).unwrap();
+    let (code, said, _) = explain(&path, &[]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("signed two prevotes at height 3, round 0") && said.contains("nil"));
+    let (code, said) = explain_json(&path);
+    assert_eq!((code, &said["validator"]), (0, &json!(key.public_key().address())));
+    // One digit of a signature.
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut altered: Value = serde_json::from_str(&text).unwrap();
+    let signature = altered["signed"][0]["signature"].as_str().unwrap().to_owned();
+    let last = if signature.ends_with('0') { "1" } else { "0" };
+    altered["signed"][0]["signature"] = json!(signature[..signature.len() - 1].to_owned() + last);
+    std::fs::write(&path, altered.to_string()).unwrap();
+    let (code, said, errors) = explain(&path, &[]);
+    assert_eq!(code, 2, "{said}");
+    assert!(errors.contains("evidence"), "{errors}");
 }

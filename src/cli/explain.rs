@@ -1,16 +1,18 @@
-//! `explain`: execute the block of a divergence file again, and say who is right.
+//! `explain`: execute the block of a divergence file again, and say who is right; or check
+//! a file of evidence.
 
 use std::path::PathBuf;
 
 use ait_engine::outcome::Outcome;
 use ait_engine::state::{Account, EntryKind, Key, Supply, Value};
 use ait_engine::transaction::Transaction;
-use ait_engine::types::{Address, Hash};
+use ait_engine::types::{Address, BlockId, Hash};
 use clap::Args;
 use serde_json::json;
 
 use super::{CliError, Output};
 use crate::divergence::{self, Divergence, Examined, Executed, Field, Touched, Verdict};
+use crate::evidence::{Evidence, Proved};
 
 /// Transactions and entries that are shown as text.
 const SHOWN_MAX: usize = 50;
@@ -22,6 +24,9 @@ const SHOWN_MAX: usize = 50;
 what its header says. The file holds all that is needed: no data directory, no network.
 Compare the parent's id with your own chain; all else is verified against it.
 
+A file of DATA_DIR/evidence holds two signatures of a validator of which it may give one
+only; both are checked.
+
 Exit code 0 if what the header says is what executing gives here, 1 if not, 2 for a file
 that cannot be read.
 
@@ -30,8 +35,41 @@ Examples:
   ait-node explain 1042-5f0c9a7d21e34b88.ait --json"
 )]
 pub struct ExplainArgs {
-    /// A divergence file
+    /// A divergence file, or a file of evidence
     pub file: PathBuf,
+}
+
+/// Checks two signatures of which a validator may give one only.
+fn explain_evidence(args: &ExplainArgs, output: &Output) -> Result<(), CliError> {
+    let proved = Evidence::load(&args.file).and_then(|evidence| Ok((evidence.verify()?, evidence)));
+    let (proved, evidence) = proved.map_err(|error| {
+        let message = format!("{}: {error}", args.file.display());
+        CliError::usage("bad_evidence_file", message)
+            .hint("name a file that a node wrote to its data directory's evidence folder")
+    })?;
+    let Proved { height, round, blocks } = proved;
+    let (validator, kind) = (evidence.validator, evidence.kind.name());
+    let object = json!({
+        "ok": true,
+        "chain_id": evidence.chain_id,
+        "validator": validator,
+        "public_key": evidence.public_key,
+        "kind": kind,
+        "height": height,
+        "round": round,
+        "blocks": blocks,
+    });
+    let block = |id: Option<BlockId>| id.map_or_else(|| "nil".to_owned(), |id| id.to_string());
+    let lines = vec![
+        format!(
+            "{validator} signed two {kind}s at height {height}, round {round}, of {}",
+            evidence.chain_id
+        ),
+        format!("  one for   {}", block(blocks[0])),
+        format!("  one for   {}", block(blocks[1])),
+        "both signatures are its own: two processes use its key, or it is dishonest".to_owned(),
+    ];
+    output.result(&object, &lines)
 }
 
 /// Does it.
@@ -40,6 +78,9 @@ pub struct ExplainArgs {
 /// [`CliError`] if the file cannot be read, or the header does not say what executing gives.
 pub fn run(args: &ExplainArgs, output: &Output) -> Result<(), CliError> {
     let path = args.file.display();
+    if args.file.extension().is_some_and(|extension| extension == "json") {
+        return explain_evidence(args, output);
+    }
     let bad = |error: &dyn std::fmt::Display| {
         CliError::usage("bad_divergence_file", format!("{path}: {error}"))
             .hint("name a file that a node wrote to its data directory's divergence folder")

@@ -256,20 +256,14 @@ impl Service {
                 };
                 return self.feed(Input::Fault { peer, fault, reason });
             }
-            Effect::Equivocated(equivocation) => {
-                counter!("consensus_equivocations_total").increment(1);
-                tracing::error!(
-                    ?equivocation,
-                    "a validator signed two things where one is allowed"
-                );
-                return;
-            }
             Effect::Committed(block) => {
                 self.transport.set_height(block.height());
                 Local::Committed { height: block.height(), certificate: block.certificate.clone() }
             }
-            // Both are handled where the sequencer is started.
-            Effect::Diverged { .. } | Effect::Imported { .. } => return,
+            // They are handled where the sequencer is started.
+            Effect::Diverged { .. } | Effect::Imported { .. } | Effect::Equivocated { .. } => {
+                return;
+            }
         };
         self.local(local);
     }

@@ -15,9 +15,10 @@ use ait_net::peer::PeerId;
 
 use super::core::{SequencerCore, place};
 use super::early::Early;
-use super::port::{Effect, Equivocation, Offence, SequencerError};
+use super::port::{Effect, Offence, SequencerError};
 use crate::chain::{BlockFault, CommittedBlock, ImportFailure};
 use crate::consensus::{Event, VoteSigner, WriteAheadLog};
+use crate::evidence::{Equivocation, Evidence};
 use crate::import::{ImportError, Imported, Prepared};
 
 /// Rounds ahead of the present one of which messages are taken.
@@ -92,8 +93,13 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
             }
             _ => None,
         };
-        if let Some(equivocation) = found {
-            self.effects.push(Effect::Equivocated(equivocation));
+        if let Some(found) = found {
+            let validators = self.writer.validators();
+            let validator = validators.get(&found.validator());
+            let chain_id = self.writer.parent().chain_id;
+            // Verified with these validators a moment ago.
+            let of = |key| Effect::Equivocated { evidence: Evidence::new(chain_id, key, &found) };
+            self.effects.extend(validator.map(|validator| of(validator.public_key)));
         }
     }
 

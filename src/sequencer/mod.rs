@@ -19,5 +19,5 @@ mod thread;
 
 pub use core::{SequencerCore, Voter};
 pub use inbox::{Full, Inbox};
-pub use port::{Effect, Equivocation, Input, Offence, SequencerError, SequencerOptions};
+pub use port::{Effect, Input, Offence, SequencerError, SequencerOptions};
 pub use thread::{Outlet, run};

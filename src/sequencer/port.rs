@@ -7,12 +7,13 @@ use ait_engine::block::Block;
 use ait_engine::certificate::Certificate;
 use ait_engine::message::{Message, VerifiedMessage};
 use ait_engine::types::{BlockId, Height, Round};
-use ait_engine::vote::{SignedProposal, SignedVote};
+use ait_engine::vote::SignedProposal;
 use ait_net::peer::PeerId;
 
 use crate::chain::{ChainError, CommitError, CommittedBlock};
 use crate::consensus::ConsensusFailure;
 use crate::divergence::Divergence;
+use crate::evidence::Evidence;
 use crate::import::{ImportError, Imported, Prepared};
 
 /// Why the sequencer stopped.
@@ -112,15 +113,6 @@ pub enum Offence {
     },
 }
 
-/// A validator that contradicts itself, with both of its signatures.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Equivocation {
-    /// Two votes of one place.
-    Votes(SignedVote, SignedVote),
-    /// Two proposals of one round.
-    Proposals(SignedProposal, SignedProposal),
-}
-
 /// What to do.
 #[derive(Debug)]
 pub enum Effect {
@@ -180,7 +172,10 @@ pub enum Effect {
         offence: Offence,
     },
     /// A validator signed two things where one is allowed.
-    Equivocated(Equivocation),
+    Equivocated {
+        /// Both signatures.
+        evidence: Evidence,
+    },
     /// Executing a block gave something else than its header says.
     Diverged {
         /// The block, and everything needed to execute it again.
