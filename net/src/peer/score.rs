@@ -114,6 +114,11 @@ impl Scores {
         self.0.get(peer)?.banned_until_ms.filter(|until| *until > now_ms)
     }
 
+    /// Peers that are banned at a time.
+    pub fn banned(&self, now_ms: u64) -> impl Iterator<Item = &PeerId> {
+        self.0.keys().filter(move |peer| self.banned_until(peer, now_ms).is_some())
+    }
+
     /// Points against a peer, of 100 that lead to a ban.
     #[must_use]
     pub fn points(&self, peer: &PeerId) -> u32 {

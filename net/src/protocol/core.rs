@@ -9,12 +9,12 @@ use ait_engine::transaction::{Transaction, VerifiedTransaction};
 use ait_engine::types::{Height, TxHash};
 
 use super::gossip::{Link, SeenTransactions, Wants, remember};
-use super::port::{Delivery, Frame, Input, Local, Output, PeerView};
+use super::port::{Delivery, Frame, Input, Local, Output};
 use crate::gossip::{Aging, TransactionBatch};
 use crate::limits::{ADDRESSES_MAX, NEIGHBOURS_MAX};
 use crate::message::{Body, Control, Hello, Request, Status};
 use crate::peer::{Book, Fault, PeerAddress, PeerId, Scores};
-use crate::sync::{BlockSync, Step, SyncState};
+use crate::sync::{BlockSync, Step};
 
 /// Consensus messages are forgotten before they are said again on purpose.
 const MESSAGE_TURN_MS: u64 = 1_500;
@@ -51,10 +51,10 @@ pub struct ProtocolOptions {
 #[derive(Debug)]
 pub struct Protocol {
     options: ProtocolOptions,
-    book: Book,
-    scores: Scores,
-    links: BTreeMap<PeerId, Link>,
-    sync: BlockSync,
+    pub(super) book: Book,
+    pub(super) scores: Scores,
+    pub(super) links: BTreeMap<PeerId, Link>,
+    pub(super) sync: BlockSync,
     height: Height,
     messages: Aging<[u8; 32], ()>,
     transactions: SeenTransactions,
@@ -157,7 +157,7 @@ impl Protocol {
             }
         }
         for link in self.links.values_mut() {
-            link.sent.age(now_ms);
+            link.has.age(now_ms);
         }
         let connected = self.links.keys().copied().collect();
         let scores = &self.scores;
@@ -198,7 +198,7 @@ impl Protocol {
             neighbours: BTreeSet::new(),
             bodies: Default::default(),
             offered: Default::default(),
-            sent: Aging::new(MESSAGE_TURN_MS, MESSAGES_MAX),
+            has: Aging::new(MESSAGE_TURN_MS, MESSAGES_MAX),
             allowance: CONTROL_BURST,
             has_asked_addresses: false,
         };
@@ -232,7 +232,7 @@ impl Protocol {
         match control {
             Control::Consensus(message) => {
                 let id = *blake3::hash(&message.encode()).as_bytes();
-                link.sent.insert(id, ());
+                link.has.insert(id, ());
                 if let Message::Proposal(signed) = &message {
                     // Whoever passes a proposal on has its body, or has it soon.
                     remember(&mut link.bodies, signed.proposal.block_id);
@@ -326,7 +326,8 @@ impl Protocol {
             Local::Forward { from, message } => {
                 let id = *blake3::hash(&message.encode()).as_bytes();
                 let mut to = self.not_reached_by(Some(from));
-                to.retain(|peer| self.links.get(peer).is_none_or(|l| l.sent.get(&id).is_none()));
+                // Also a proposal that came once more, as an offer, is passed on once.
+                to.retain(|peer| self.links.get_mut(peer).is_some_and(|l| l.has.insert(id, ())));
                 self.send(to, &Control::Consensus(message));
             }
             Local::PublishBody { proposal, block } => {
@@ -446,49 +447,6 @@ impl Protocol {
                     self.fault(peer, Fault::BadAnswer, "no answer, or not what was asked", now_ms);
                 }
             }
-        }
-    }
-
-    /// How sync stands.
-    #[must_use]
-    pub fn sync_state(&self, now_ms: u64) -> SyncState {
-        self.sync.state(now_ms)
-    }
-
-    /// Static peers, to be remembered.
-    #[must_use]
-    pub fn static_peers(&self) -> Vec<PeerAddress> {
-        self.book.iter().filter(|(_, is_static)| *is_static).map(|(a, _)| a.clone()).collect()
-    }
-
-    /// Every known peer.
-    #[must_use]
-    pub fn peers(&self, now_ms: u64) -> Vec<PeerView> {
-        let mut views: BTreeMap<PeerId, PeerView> = BTreeMap::new();
-        for (address, is_static) in self.book.iter() {
-            let view = self.view(address.id, address.to_string(), is_static, now_ms);
-            views.insert(address.id, view);
-        }
-        for (id, link) in &self.links {
-            let host = || self.view(*id, link.host.clone(), false, now_ms);
-            views.entry(*id).or_insert_with(host);
-        }
-        views.into_values().collect()
-    }
-
-    fn view(&self, id: PeerId, address: String, is_static: bool, now_ms: u64) -> PeerView {
-        let link = self.links.get(&id);
-        PeerView {
-            id,
-            address,
-            is_connected: link.is_some(),
-            is_outbound: link.is_some_and(|link| link.is_outbound),
-            is_static,
-            height: self.sync.height_of(&id),
-            agent: link.map(|link| link.agent.clone()).unwrap_or_default(),
-            connected_ms: link.map_or(0, |link| now_ms.saturating_sub(link.since_ms)),
-            points: self.scores.points(&id),
-            banned_ms: self.scores.banned_until(&id, now_ms).map(|until| until - now_ms),
         }
     }
 }

@@ -28,8 +28,8 @@ pub(super) struct Link {
     pub(super) bodies: VecDeque<BlockId>,
     /// Those of them that it offered.
     pub(super) offered: VecDeque<BlockId>,
-    /// Hashes of messages that it sent.
-    pub(super) sent: Aging<[u8; 32], ()>,
+    /// Hashes of messages that it sent, or that were passed on to it.
+    pub(super) has: Aging<[u8; 32], ()>,
     /// Control messages that it may send at once.
     pub(super) allowance: u32,
     pub(super) has_asked_addresses: bool,

@@ -8,6 +8,7 @@
 mod core;
 mod gossip;
 mod port;
+mod view;
 
 pub use self::core::{Protocol, ProtocolOptions};
 pub use port::{Delivery, Frame, Input, Local, Output, PeerView};
