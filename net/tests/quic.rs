@@ -117,7 +117,8 @@ async fn both_sides_know_whom_they_talk_to_also_over_ipv6() {
 
 #[tokio::test]
 async fn whoever_is_of_another_chain_is_told_which_field_differs() {
-    let changes: [(&str, fn(&mut Hello)); 3] = [
+    type Change = fn(&mut Hello);
+    let changes: [(&str, Change); 3] = [
         ("chain id", |hello| hello.chain_id = ChainId::from_bytes(b"other").unwrap()),
         ("genesis hash", |hello| hello.genesis = BlockId([9; 32])),
         ("consensus parameters hash", |hello| hello.consensus = Hash([9; 32])),
@@ -255,7 +256,7 @@ async fn a_peer_that_does_not_read_is_cut_off_and_costs_a_bounded_queue() {
         assert!(began.elapsed() < PATIENCE, "never cut off");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert!(a.transport.rtt(&b.id()).is_none());
+    assert!(a.transport.traffic(&b.id()).is_none());
 }
 
 /// Passes packets on, and from a moment on sends from another port, as a router does that

@@ -131,20 +131,11 @@ impl Service {
         let now_ms = self.now_ms();
         let sync = self.protocol.sync_state(now_ms);
         let peers = self.protocol.peers(now_ms).into_iter();
-        let with_rtt = |peer: ait_net::protocol::PeerView| PeerLine {
-            rtt: self.transport.rtt(&peer.id),
+        let line = |peer: ait_net::protocol::PeerView| PeerLine {
+            traffic: self.transport.traffic(&peer.id),
             peer,
         };
-        let view = NetworkView { peers: peers.map(with_rtt).collect(), sync: Some(sync.clone()) };
-        for line in view.peers.iter().filter(|line| line.peer.is_connected) {
-            let peer = line.peer.id.short();
-            if let Some(rtt) = line.rtt {
-                gauge!("peer_rtt_seconds", "peer" => peer.clone()).set(rtt.as_secs_f64());
-            }
-            let height = line.peer.height.map_or(0, |height| height.get());
-            #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-            gauge!("peer_height", "peer" => peer).set(height as f64);
-        }
+        let view = NetworkView { peers: peers.map(line).collect(), sync: Some(sync.clone()) };
         self.shown.send_replace(Arc::new(view));
         let behind = sync.target.get().saturating_sub(sync.height.get());
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]

@@ -175,7 +175,10 @@ fn behind(api: &Api) -> Result<Option<String>, ApiError> {
 
 /// `GET /metrics`
 pub(super) async fn metrics(call: Call) -> Answer {
-    let page = call.api.metrics.render();
+    let mut page = call.api.metrics.render();
+    if let Some(network) = &call.api.network {
+        page.push_str(&network.view().metrics());
+    }
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     Ok(warp::reply::with_header(page, header::CONTENT_TYPE, kind).into_response())
 }

@@ -28,7 +28,7 @@ fn shown(line: &PeerLine) -> PeerJson {
         height: peer.height.map(|height| height.get()),
         agent: peer.agent.clone(),
         connected_seconds: peer.connected_ms / 1_000,
-        rtt_ms: line.rtt.map(milliseconds),
+        rtt_ms: line.traffic.map(|traffic| milliseconds(traffic.rtt)),
         fault_points: peer.points,
         banned_seconds: peer.banned_ms.map(|ms| ms.div_ceil(1_000)),
     }

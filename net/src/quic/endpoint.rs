@@ -74,6 +74,21 @@ pub struct Events {
     pub bulk: mpsc::Receiver<Event>,
 }
 
+/// What was measured of a connection since it began, headers of UDP and IP left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traffic {
+    /// Round-trip time, as its packets show it.
+    pub rtt: Duration,
+    /// Bytes that were sent, lost ones among them.
+    pub sent_bytes: u64,
+    /// Bytes that came.
+    pub received_bytes: u64,
+    /// Packets that were sent.
+    pub sent_packets: u64,
+    /// Packets of those that are thought to be lost.
+    pub lost_packets: u64,
+}
+
 #[derive(Debug)]
 struct Shared {
     endpoint: Endpoint,
@@ -212,10 +227,17 @@ impl Transport {
         let _ = tokio::time::timeout(Duration::from_millis(200), self.0.endpoint.wait_idle()).await;
     }
 
-    /// Round-trip time to a connected peer, as measured by its packets.
+    /// What was measured of the connection with a peer.
     #[must_use]
-    pub fn rtt(&self, peer: &PeerId) -> Option<Duration> {
-        self.links().get(peer).map(|link| link.connection.rtt())
+    pub fn traffic(&self, peer: &PeerId) -> Option<Traffic> {
+        let stats = self.links().get(peer)?.connection.stats();
+        Some(Traffic {
+            rtt: stats.path.rtt,
+            sent_bytes: stats.udp_tx.bytes,
+            received_bytes: stats.udp_rx.bytes,
+            sent_packets: stats.path.sent_packets,
+            lost_packets: stats.path.lost_packets,
+        })
     }
 
     /// Calls a peer; [`Event::Connected`] or [`Event::DialFailed`] follows.

@@ -12,6 +12,6 @@ mod hello;
 mod link;
 mod tls;
 
-pub use endpoint::{Events, QuicError, QuicOptions, Transport};
+pub use endpoint::{Events, QuicError, QuicOptions, Traffic, Transport};
 pub use link::{Event, Reply};
 pub use tls::{PeerKey, alpn};
