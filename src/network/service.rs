@@ -234,7 +234,11 @@ impl Service {
                 self.bodies.put(proposal, Arc::clone(&block));
                 Local::PublishBody { proposal, block }
             }
-            Effect::BodyAccepted { from, proposal } => Local::BodyAccepted { from, proposal },
+            Effect::BodyAccepted { from, proposal, block } => {
+                // Not before: whoever asks would blame this node for a bad one.
+                self.bodies.put(proposal, block);
+                Local::BodyAccepted { from, proposal }
+            }
             Effect::OfferBody { peer, proposal } => Local::OfferBody { peer, proposal },
             Effect::WantBody { from, height, block_id, .. } => {
                 Local::WantBody { from, height, block_id }
@@ -275,9 +279,8 @@ impl Service {
             Delivery::Message { from, message } => sequencer::Input::Message { from, message },
             Delivery::Final { from, certificate } => sequencer::Input::Final { from, certificate },
             Delivery::Body { from, body } => {
-                let block = Arc::new(body.block);
-                self.bodies.put(body.proposal, Arc::clone(&block));
-                sequencer::Input::Body { from, proposal: body.proposal, block }
+                let (proposal, block) = (body.proposal, Arc::new(body.block));
+                sequencer::Input::Body { from, proposal, block }
             }
             Delivery::Connected { peer } => {
                 self.share(peer);

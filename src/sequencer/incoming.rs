@@ -23,6 +23,9 @@ use crate::import::{ImportError, Imported, Prepared};
 
 /// Rounds ahead of the present one of which messages are taken.
 const ROUNDS_AHEAD_MAX: u64 = 64;
+/// Proposals of one round that are taken. A correct proposer makes one; a second proves
+/// what its proposer is, and without a bound each would be kept, passed on and reported.
+const PROPOSALS_OF_ROUND_MAX: usize = 4;
 
 impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
     pub(super) fn on_message(
@@ -53,6 +56,12 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
                 return Ok(());
             }
         };
+        if let Message::Proposal(signed) = verified.message()
+            && self.of_round(signed).count() >= PROPOSALS_OF_ROUND_MAX
+            && !self.under.proposals.contains_key(&place(signed))
+        {
+            return Ok(());
+        }
         self.note(verified.message());
         if is_late_vote {
             return Ok(());
@@ -77,6 +86,13 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
         Ok(())
     }
 
+    /// Verified proposals of the same round.
+    fn of_round(&self, signed: &SignedProposal) -> impl Iterator<Item = &SignedProposal> {
+        let (round, _) = place(signed);
+        let all = (round, BlockId([0; 32]))..=(round, BlockId([u8::MAX; 32]));
+        self.under.proposals.range(all).map(|(_, proposal)| proposal)
+    }
+
     /// Remembers a vote or proposal, and reports who contradicts itself.
     fn note(&mut self, message: &Message) {
         let found = match message {
@@ -85,11 +101,9 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
                 found.map(|(a, b)| Equivocation::Votes(a, b))
             }
             Message::Proposal(signed) => {
-                let (round, id) = place(signed);
-                let of_round = (round, BlockId([0; 32]))..=(round, BlockId([u8::MAX; 32]));
-                let mut others = self.under.proposals.range(of_round);
-                let other = others.find(|((_, other), _)| *other != id);
-                other.map(|(_, first)| Equivocation::Proposals(*first, *signed))
+                let is_new = !self.under.proposals.contains_key(&place(signed));
+                let other = self.of_round(signed).next().filter(|_| is_new);
+                other.map(|first| Equivocation::Proposals(*first, *signed))
             }
             _ => None,
         };
@@ -138,7 +152,8 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
         }
         self.under.judged.push(id);
         let latest = (self.clock)().get().saturating_add(BLOCK_TIME_DRIFT_MS_MAX);
-        let received = if block.header.time.get() > latest {
+        let is_early = block.header.time.get() > latest;
+        let received = if is_early {
             let reason = "its time is too far ahead of this node's clock".to_owned();
             Err(BlockFault::Invalid { reason })
         } else {
@@ -148,7 +163,7 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
         let is_valid = received.is_ok();
         let mut diverged = None;
         match received {
-            Ok(_) => self.effects.push(Effect::BodyAccepted { from, proposal: signed }),
+            Ok(_) => self.effects.push(Effect::BodyAccepted { from, proposal: signed, block }),
             Err(fault) => {
                 tracing::warn!(height = %next, block_id = %id, %fault, "a proposed block is refused");
                 match fault {
@@ -156,6 +171,8 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
                         let divergence = Box::new(self.writer.divergence(&block, &reason)?);
                         diverged = Some(Effect::Diverged { divergence });
                     }
+                    // Clocks differ: it may have been good where it was passed on.
+                    BlockFault::Invalid { .. } if is_early => {}
                     BlockFault::Invalid { reason } => self.effects.push(bad(&reason)),
                 }
             }

@@ -138,6 +138,8 @@ pub enum Effect {
         from: PeerId,
         /// The proposal that it belongs to.
         proposal: SignedProposal,
+        /// The block, to be served: what was not accepted is not passed on.
+        block: Arc<Block>,
     },
     /// Say this to one peer.
     Send {
