@@ -13,6 +13,8 @@ const BODIES_MAX: usize = 32;
 const PUSHED_MS: u64 = 1_000;
 /// How long a peer has to send a body that it was asked for.
 const BODY_MS_MAX: u64 = 5_000;
+/// How long to wait when all who should have a body were asked in vain.
+const AGAIN_MS: u64 = 100;
 /// Bodies that are wanted at once.
 const WANTS_MAX: usize = 64;
 
@@ -54,15 +56,16 @@ pub(super) struct Wants(BTreeMap<BlockId, Want>);
 struct Want {
     height: Height,
     since_ms: u64,
-    asked: Option<(PeerId, u64)>,
+    /// When to ask next.
+    due_ms: u64,
     tried: BTreeSet<PeerId>,
 }
 
 impl Wants {
     pub(super) fn add(&mut self, block_id: BlockId, height: Height, now_ms: u64) {
         if self.0.len() < WANTS_MAX {
-            let (asked, tried) = (None, BTreeSet::new());
-            self.0.entry(block_id).or_insert(Want { height, since_ms: now_ms, asked, tried });
+            let (since_ms, due_ms, tried) = (now_ms, now_ms, BTreeSet::new());
+            self.0.entry(block_id).or_insert(Want { height, since_ms, due_ms, tried });
         }
     }
 
@@ -74,9 +77,10 @@ impl Wants {
         self.0.retain(|_, want| want.height > height);
     }
 
+    /// Who was asked has it not: the next is asked.
     pub(super) fn failed(&mut self, block_id: &BlockId) {
         if let Some(want) = self.0.get_mut(block_id) {
-            want.asked = None;
+            want.due_ms = 0;
         }
     }
 
@@ -88,24 +92,23 @@ impl Wants {
     ) -> Vec<(PeerId, Height, BlockId)> {
         let mut due = Vec::new();
         for (block_id, want) in &mut self.0 {
-            if want.asked.is_some_and(|(_, at)| now_ms.saturating_sub(at) < BODY_MS_MAX) {
+            if now_ms < want.due_ms {
                 continue;
             }
             let is_late = now_ms.saturating_sub(want.since_ms) >= PUSHED_MS;
             let has = |link: &Link| {
                 link.offered.contains(block_id) || (is_late && link.bodies.contains(block_id))
             };
-            let having = |tried: &BTreeSet<PeerId>| {
-                links.iter().find(|(id, l)| has(l) && !tried.contains(*id)).map(|(id, _)| *id)
-            };
-            let chosen = having(&want.tried).or_else(|| {
+            let untried = links.iter().find(|(id, l)| has(l) && !want.tried.contains(*id));
+            if let Some((peer, _)) = untried {
+                want.tried.insert(*peer);
+                want.due_ms = now_ms.saturating_add(BODY_MS_MAX);
+                due.push((*peer, want.height, *block_id));
+            } else if !want.tried.is_empty() {
+                // A proposer that keeps its body back would have all ask each other as fast
+                // as answers come.
                 want.tried.clear();
-                having(&want.tried)
-            });
-            if let Some(peer) = chosen {
-                want.tried.insert(peer);
-                want.asked = Some((peer, now_ms));
-                due.push((peer, want.height, *block_id));
+                want.due_ms = now_ms.saturating_add(AGAIN_MS);
             }
         }
         due
@@ -114,3 +117,55 @@ impl Wants {
 
 /// Which transactions were seen, and from whom first.
 pub(super) type SeenTransactions = Aging<TxHash, Option<PeerId>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: BlockId = BlockId([7; 32]);
+
+    fn link(offered: &[BlockId]) -> Link {
+        Link {
+            is_outbound: true,
+            host: String::new(),
+            agent: String::new(),
+            since_ms: 0,
+            neighbours: BTreeSet::new(),
+            bodies: VecDeque::new(),
+            offered: offered.iter().copied().collect(),
+            sent: Aging::new(1, 1),
+            allowance: 1,
+            has_asked_addresses: false,
+        }
+    }
+
+    #[test]
+    fn each_holder_of_a_body_is_asked_at_once_and_all_again_after_a_while() {
+        let peer = |n| PeerId([n; 32]);
+        let links = BTreeMap::from([
+            (peer(1), link(&[BLOCK])),
+            (peer(2), link(&[])),
+            (peer(3), link(&[BLOCK])),
+        ]);
+        let mut wants = Wants::default();
+        wants.add(BLOCK, Height::ZERO, 1_000);
+        let asked = |wants: &mut Wants, now_ms: u64| {
+            let due = wants.due(&links, now_ms);
+            due.into_iter().map(|(peer, ..)| peer.0[0]).collect::<Vec<_>>()
+        };
+        for round in 0..3 {
+            let now_ms = 1_000 + round * AGAIN_MS;
+            assert_eq!(asked(&mut wants, now_ms), [1]);
+            assert!(asked(&mut wants, now_ms).is_empty(), "asked twice at once");
+            wants.failed(&BLOCK);
+            assert_eq!(asked(&mut wants, now_ms), [3]);
+            wants.failed(&BLOCK);
+            assert!(asked(&mut wants, now_ms).is_empty(), "asked again without a pause");
+            assert!(asked(&mut wants, now_ms + AGAIN_MS - 1).is_empty());
+        }
+        // Silence counts as a failure after a while.
+        assert_eq!(asked(&mut wants, 2_000), [1]);
+        assert!(asked(&mut wants, 2_000 + BODY_MS_MAX - 1).is_empty());
+        assert_eq!(asked(&mut wants, 2_000 + BODY_MS_MAX), [3]);
+    }
+}
