@@ -193,8 +193,9 @@ impl Gossip for Network {
 }
 
 /// Hash of what validators must agree on besides the genesis: the rules that this program
-/// was built with.
-fn consensus_hash() -> Hash {
+/// was built with. Peers that say another in their hello are refused.
+#[must_use]
+pub fn consensus_hash() -> Hash {
     let mut rules = Vec::new();
     rules.put_u16(ait_engine::block::PROTOCOL_VERSION);
     rules.put_u64(ait_engine::limits::BLOCK_TIME_DRIFT_MS_MAX);

@@ -1,11 +1,12 @@
 //! What must hold after every scenario: one block per height everywhere, each with a
-//! quorum's certificate that is checked here, equal roots, and nothing acknowledged lost.
+//! quorum's certificate that is checked here, equal roots, nothing acknowledged lost, and no
+//! node that keeps the rules banned by another.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use ait_engine::types::{BlockId, Height, StateRoot, TxHash};
-use ait_net::wire::{BlockBody, BlockRange, TransactionView, read_canonical};
+use ait_net::wire::{BlockBody, BlockRange, PeerList, TransactionView, read_canonical};
 
 use crate::cluster::Cluster;
 use crate::load::Book;
@@ -106,6 +107,7 @@ pub async fn settle(cluster: &mut Cluster, ledger: &mut Ledger, book: &Book) -> 
     for at in &running {
         compare(cluster, ledger, *at).await;
         look_up(cluster, book, *at).await;
+        check_standing(cluster, &running, *at).await;
     }
     took
 }
@@ -139,6 +141,17 @@ async fn compare(cluster: &Cluster, ledger: &Ledger, at: usize) {
             assert_eq!(summary.state_root, root, "root of block {height} at node {at}");
             height += 1;
         }
+    }
+}
+
+/// A node that keeps the rules must not be banned, whatever others made of what it said.
+async fn check_standing(cluster: &Cluster, running: &[usize], at: usize) {
+    let list: PeerList = cluster.nodes[at].client.get("/rpc/peers").await.unwrap();
+    for other in running {
+        let id = cluster.nodes[*other].plan.peer.id.to_string();
+        let line = list.peers.iter().find(|peer| peer.id == id);
+        let is_banned = line.is_some_and(|peer| peer.banned_seconds.is_some());
+        assert!(!is_banned, "node {at} has banned node {other}, which did nothing wrong");
     }
 }
 

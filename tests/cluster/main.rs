@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub, reason = "a test program")]
 
+mod attack;
+mod byzantine;
 mod checks;
 mod cluster;
 mod load;
@@ -31,6 +33,9 @@ pub const INSIDE: &str = "AIT_CLUSTER_INSIDE";
 pub const MAY_SKIP: &str = "AIT_CLUSTER_MAY_SKIP";
 /// Transfers a second.
 const RATE: u32 = 120;
+
+/// First argument of the program that breaks the rules.
+pub const BYZANTINE: &str = "byzantine-validator";
 
 struct Options {
     names: Vec<String>,
@@ -75,6 +80,12 @@ fn options() -> Result<Options, String> {
 }
 
 fn main() -> ExitCode {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.first().is_some_and(|word| word == BYZANTINE) {
+        runtime().block_on(byzantine::run(&words[1..]));
+        return ExitCode::SUCCESS;
+    }
     let options = match options() {
         Ok(options) => options,
         Err(error) => {
@@ -85,8 +96,7 @@ fn main() -> ExitCode {
     if std::env::var_os(INSIDE).is_none() {
         return enter();
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(run(options))
+    runtime().block_on(run(options))
 }
 
 /// Runs this program again in namespaces of its own, so that interfaces, addresses, mounts

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::attack::{LIAR, byzantine};
 use crate::checks::{Ledger, settle};
 use crate::cluster::{Cluster, NODES, VALIDATORS};
 use crate::load::Load;
@@ -71,6 +72,8 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario!("lossy", lossy),
     scenario!("restart-all", restart_all),
     scenario!("genesis", from_genesis, &[NODES - 1]),
+    // Last: the validator whose keys it uses does not come back.
+    scenario!("byzantine", byzantine, &[LIAR]),
 ];
 
 impl World {
