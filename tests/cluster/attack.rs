@@ -177,11 +177,11 @@ async fn wait(
     what: &str,
     mut holds: impl FnMut(&Deeds, u64) -> bool,
 ) {
-    let began = Instant::now();
+    let (began, patience) = (Instant::now(), PATIENCE * world.times);
     while !holds(&liar.deeds(), world.cluster.top(&HONEST)) {
         world.cluster.check_alive();
         liar.check_alive(&world.cluster);
-        assert!(began.elapsed() < PATIENCE, "{what}: not in {PATIENCE:?}; {:?}", liar.deeds());
+        assert!(began.elapsed() < patience, "{what}: not in {patience:?}; {:?}", liar.deeds());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
