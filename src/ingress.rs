@@ -22,6 +22,7 @@ use ait_engine::types::{TimestampMs, TxHash};
 use tokio::sync::oneshot;
 
 pub use source::AccountSource;
+pub(crate) use worker::submit;
 pub use worker::{Restored, restore};
 
 use crate::mempool::{Mempool, MempoolError};

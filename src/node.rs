@@ -246,7 +246,7 @@ impl Node {
         ingress::restore(&mempool, &chain, pending, clock()).map_err(NodeError::Restore)?;
         let (voter, logged) = match joining.key {
             Some(key) => {
-                let (voter, logged) = open_voter(options, &writer, key)?;
+                let (voter, logged) = open_voter(&options.data_dir, &writer, key)?;
                 (Some(voter), logged)
             }
             None => (None, None),
@@ -441,14 +441,14 @@ impl Drop for Node {
 }
 
 /// Opens the log and the signer's record of a validator.
-fn open_voter(
-    options: &NodeOptions,
+pub(crate) fn open_voter(
+    data_dir: &Path,
     writer: &ChainWriter,
     key: SecretKey,
 ) -> Result<(Voter<FileSigner, LogWriter>, Option<Logged>), NodeError> {
     let (chain_id, address) = (writer.chain().chain_id(), key.public_key().address());
-    let (log, logged) = FileLog::open(&options.data_dir.join("consensus.log"))?;
-    let signer = FileSigner::open(&options.data_dir.join("signer.record"), chain_id, key)?;
+    let (log, logged) = FileLog::open(&data_dir.join("consensus.log"))?;
+    let signer = FileSigner::open(&data_dir.join("signer.record"), chain_id, key)?;
     let head = writer.height();
     let config = ConsensusConfig::new(chain_id, address);
     let log = log.into_writer(logged.as_ref());

@@ -53,16 +53,28 @@ impl Worker {
             let (transactions, replies): (Vec<_>, Vec<_>) =
                 jobs.into_iter().map(|job| (job.transaction, job.reply)).unzip();
             let now = (self.clock)();
-            let verified = verify_transactions(transactions, Some(&mut self.cache));
-            let batch = verified.into_iter().map(|result| (now, result)).collect();
-            let admission = Admission { mempool: &self.mempool, source: &*self.source, now };
-            let results = admission.admit(batch, Mempool::insert_batch);
+            let cache = Some(&mut self.cache);
+            let results = submit(&self.mempool, &*self.source, transactions, now, cache);
             for (reply, result) in replies.into_iter().zip(results) {
                 // Whoever asked may be gone.
                 let _ = reply.send(result);
             }
         }
     }
+}
+
+/// Verifies transactions, asks the state, and fills the mempool; the answers stand in
+/// their order.
+pub(crate) fn submit(
+    mempool: &Mempool,
+    source: &dyn AccountSource,
+    transactions: Vec<Transaction>,
+    now: TimestampMs,
+    cache: Option<&mut KeyCache>,
+) -> Vec<Result<Submitted, SubmitError>> {
+    let verified = verify_transactions(transactions, cache);
+    let batch = verified.into_iter().map(|result| (now, result)).collect();
+    Admission { mempool, source, now }.admit(batch, Mempool::insert_batch)
 }
 
 type Verified = Result<VerifiedTransaction, TransactionError>;

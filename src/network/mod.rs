@@ -3,8 +3,9 @@
 //! What to say to whom is decided in `ait_net::protocol`, what is valid in the sequencer;
 //! here they are only connected. Votes go before everything else.
 
+pub(crate) mod bridge;
 mod key;
-mod serve;
+pub(crate) mod serve;
 mod service;
 mod view;
 

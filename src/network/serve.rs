@@ -18,10 +18,10 @@ const BYTES_MAX: u64 = 96 << 20;
 
 /// Bodies of the latest proposals.
 #[derive(Debug, Default)]
-pub(super) struct Bodies(VecDeque<(SignedProposal, Arc<Block>)>);
+pub(crate) struct Bodies(VecDeque<(SignedProposal, Arc<Block>)>);
 
 impl Bodies {
-    pub(super) fn put(&mut self, proposal: SignedProposal, block: Arc<Block>) {
+    pub(crate) fn put(&mut self, proposal: SignedProposal, block: Arc<Block>) {
         let id = proposal.proposal.block_id;
         self.0.retain(|(other, _)| other.proposal.block_id != id);
         self.0.push_back((proposal, block));
@@ -34,7 +34,7 @@ impl Bodies {
     }
 
     /// The frame of a body.
-    pub(super) fn frame(&self, id: &BlockId) -> Option<Vec<u8>> {
+    pub(crate) fn frame(&self, id: &BlockId) -> Option<Vec<u8>> {
         let (proposal, block) = self.0.iter().find(|(p, _)| p.proposal.block_id == *id)?;
         let mut bytes = proposal.encode();
         block.encode_to(&mut bytes);
@@ -43,7 +43,7 @@ impl Bodies {
 }
 
 /// Certified blocks from a height on. Reads the disk: not for an async thread.
-pub(super) fn blocks(chain: &Chain, from: Height, count: u32) -> Option<Vec<u8>> {
+pub(crate) fn blocks(chain: &Chain, from: Height, count: u32) -> Option<Vec<u8>> {
     let mut blocks = Blocks::default();
     let mut bytes = 0_u64;
     let mut height = from;

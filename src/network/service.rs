@@ -9,18 +9,19 @@ use ait_engine::certificate::Certificate;
 use ait_engine::transaction::VerifiedTransaction;
 use ait_net::gossip::{Incoming, Source};
 use ait_net::message::Request;
-use ait_net::peer::{Fault, PeerAddress, PeerId};
+use ait_net::peer::{PeerAddress, PeerId};
 use ait_net::protocol::{Delivery, Input, Local, Output, Protocol, ProtocolOptions};
 use ait_net::quic::{Event, Events, Transport};
 use ait_net::sync::SyncReason;
 use metrics::{counter, gauge};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use super::bridge::{self, Given};
 use super::serve::{self, Bodies};
 use super::view::{NetworkView, PeerLine};
 use super::{Command, NetworkOptions, Parts};
 use crate::import::{ImportBlock, ImportError};
-use crate::sequencer::{self, Effect, Offence};
+use crate::sequencer::{self, Effect};
 
 const TICK: Duration = Duration::from_millis(100);
 /// Requests of peers that are answered at once.
@@ -224,43 +225,12 @@ impl Service {
     }
 
     fn on_effect(&mut self, effect: Effect) {
-        let local = match effect {
-            Effect::Publish(message) => Local::Publish(message),
-            Effect::Send { peer, message } => Local::Send { peer, message },
-            Effect::Forward { from, message } => {
-                Local::Forward { from, message: message.into_inner() }
-            }
-            Effect::PublishBody { proposal, block } => {
-                self.bodies.put(proposal, Arc::clone(&block));
-                Local::PublishBody { proposal, block }
-            }
-            Effect::BodyAccepted { from, proposal, block } => {
-                // Not before: whoever asks would blame this node for a bad one.
-                self.bodies.put(proposal, block);
-                Local::BodyAccepted { from, proposal }
-            }
-            Effect::OfferBody { peer, proposal } => Local::OfferBody { peer, proposal },
-            Effect::WantBody { from, height, block_id, .. } => {
-                Local::WantBody { from, height, block_id }
-            }
-            Effect::Misbehaved { peer, offence } => {
-                let (fault, reason) = match offence {
-                    Offence::BadMessage { reason } => (Fault::BadMessage, reason),
-                    Offence::BadBlock { reason } => (Fault::BadBlock, reason),
-                    Offence::BadCertificate { reason } => (Fault::BadCertificate, reason),
-                };
-                return self.feed(Input::Fault { peer, fault, reason });
-            }
-            Effect::Committed(block) => {
-                self.transport.set_height(block.height());
-                Local::Committed { height: block.height(), certificate: block.certificate.clone() }
-            }
-            // They are handled where the sequencer is started.
-            Effect::Diverged { .. } | Effect::Imported { .. } | Effect::Equivocated { .. } => {
-                return;
-            }
-        };
-        self.local(local);
+        if let Effect::Committed(block) = &effect {
+            self.transport.set_height(block.height());
+        }
+        if let Some(input) = bridge::said(effect, &mut self.bodies) {
+            self.feed(input);
+        }
     }
 
     fn perform(&mut self, output: Output) {
@@ -275,18 +245,13 @@ impl Service {
     }
 
     fn deliver(&mut self, delivery: Delivery) {
-        let input = match delivery {
-            Delivery::Message { from, message } => sequencer::Input::Message { from, message },
-            Delivery::Final { from, certificate } => sequencer::Input::Final { from, certificate },
-            Delivery::Body { from, body } => {
-                let (proposal, block) = (body.proposal, Arc::new(body.block));
-                sequencer::Input::Body { from, proposal, block }
-            }
-            Delivery::Connected { peer } => {
+        let input = match bridge::given(delivery) {
+            Given::Sequencer(input) => input,
+            Given::Connected(peer) => {
                 self.share(peer);
                 sequencer::Input::Connected { peer }
             }
-            Delivery::Transactions { from, transactions } => {
+            Given::Transactions(from, transactions) => {
                 let incoming = Incoming { source: Source::Peer(from), transactions };
                 if self.incoming.try_send(incoming).is_err() {
                     // The node stops: else there is room.
@@ -295,7 +260,7 @@ impl Service {
                 }
                 return;
             }
-            Delivery::Import { from, block, certificate } => {
+            Given::Import(from, block, certificate) => {
                 return self.import(from, *block, certificate);
             }
         };
@@ -315,16 +280,11 @@ impl Service {
                 Err(error) => Err(error),
             };
             if let Err(error) = result {
-                let is_senders_fault = error.is_senders_fault();
                 if !matches!(error, ImportError::UnknownParent { .. } | ImportError::Stopping) {
                     let peer = from.short();
                     tracing::warn!(%height, peer, %error, "a block of a peer was not imported");
                 }
-                let refused = Local::Refused { peer: from, is_senders_fault };
-                let _ = commands.send(Command::Input(Box::new(Input::Local(refused)))).await;
-                if is_senders_fault {
-                    let (peer, fault) = (from, Fault::BadBlock);
-                    let input = Input::Fault { peer, fault, reason: error.to_string() };
+                for input in bridge::refused(from, &error) {
                     let _ = commands.send(Command::Input(Box::new(input))).await;
                 }
             }
