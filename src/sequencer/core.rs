@@ -155,7 +155,8 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
         let start = match (&self.voter, self.under.is_started, self.under.wanted) {
             (None, ..) | (_, true, None) => None,
             (_, true, Some(_)) => Some(self.under.not_before),
-            (_, false, _) => Some(self.next_start),
+            // Until the blocks that others have are here, time changes nothing.
+            (_, false, _) => self.may_start().then_some(self.next_start),
         };
         let start = start.filter(|_| self.mempool.has_executable());
         match (timeout, start) {
@@ -203,11 +204,16 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
         }
         match (self.under.is_started, self.under.wanted) {
             (true, Some(round)) if now >= self.under.not_before => self.propose(round, now),
-            (false, _) if now >= self.next_start && self.certified <= self.writer.height() => {
-                self.start_with_work(now)
-            }
+            (false, _) if now >= self.next_start && self.may_start() => self.start_with_work(now),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the next height is this node's to vote in, and no block of it is known to be
+    /// final elsewhere.
+    fn may_start(&self) -> bool {
+        let is_voter = |next| self.voter.as_ref().is_some_and(|voter| next >= voter.first);
+        self.writer.height().next().is_some_and(is_voter) && self.certified <= self.writer.height()
     }
 
     fn elapsed(&self, now: Duration) -> Option<Timeout> {
@@ -227,10 +233,7 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
     fn start_with_work(&mut self, now: Duration) -> Result<(), SequencerError> {
         let Some(next) = self.writer.height().next() else { return Ok(()) };
         let proposer = self.writer.validators().proposer(next, Round::ZERO).address();
-        let Some(voter) = self.voter.as_ref().filter(|voter| next >= voter.first) else {
-            return Ok(());
-        };
-        if voter.address == proposer {
+        if self.voter.as_ref().is_some_and(|voter| voter.address == proposer) {
             self.under.built = self.build()?;
             if self.under.built.is_none() {
                 self.next_start = now + NOTHING_BUILT;
