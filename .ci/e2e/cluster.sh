@@ -6,4 +6,8 @@ if ! command -v ip >/dev/null; then
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends iproute2 >/dev/null
 fi
+# Some containers may make no interfaces at all: nothing can be shown there, and it says so.
+if [ ! -e /dev/net/tun ] || ! unshare --net true; then
+    export AIT_CLUSTER_MAY_SKIP=1
+fi
 cargo test --locked --quiet --test cluster
