@@ -26,5 +26,6 @@ pub mod receipts;
 pub mod replay;
 pub mod rpc;
 pub mod sequencer;
+pub mod sim;
 pub mod telemetry;
 pub mod testnet;

@@ -51,6 +51,7 @@ fn help_names_every_command_and_the_exit_codes() {
         "receipt",
         "query",
         "explain",
+        "simulate",
         "coordinator",
         "completions",
     ] {

@@ -19,6 +19,7 @@ pub mod receipt;
 pub mod replay;
 pub mod run;
 mod serve;
+pub mod simulate;
 pub mod testnet;
 pub mod tx;
 
@@ -89,6 +90,8 @@ pub enum Command {
     /// Check, measure or delete the databases of a stopped node
     #[command(subcommand)]
     Db(db::DbCommand),
+    /// Run a whole cluster in virtual time, and let things go wrong
+    Simulate(simulate::SimulateArgs),
     /// Run the mock coordinator
     Coordinator(coordinator::CoordinatorArgs),
     /// Write the completion script of a shell
@@ -131,11 +134,14 @@ fn dispatch(cli: Cli, output: &Output) -> Result<(), CliError> {
     if let Command::Dev(args) = cli.command {
         return dev::run(&args, flag, output);
     }
-    log(flag, "warn", LogFormat::Text)?;
+    // What goes wrong in a simulation is meant to.
+    let level = if matches!(cli.command, Command::Simulate(_)) { "error" } else { "warn" };
+    log(flag, level, LogFormat::Text)?;
     match cli.command {
         // Both done above, because their configuration says how to log.
         Command::Run(_) | Command::Dev(_) => Ok(()),
         Command::Testnet(args) => block_on(testnet::run(args, output)),
+        Command::Simulate(args) => simulate::run(&args, output),
         Command::Init(args) => init::run(&args, output),
         Command::Key(command) => key::run(command, output),
         Command::Genesis(command) => genesis::run(command, output),

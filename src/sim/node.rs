@@ -1,0 +1,357 @@
+//! A node of the simulation: the parts that ship, without threads of their own for what
+//! the simulation decides, and what survives when its process ends.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ait_engine::genesis::GenesisDocument;
+use ait_engine::transaction::{Transaction, VerifiedTransaction};
+use ait_engine::types::{Height, TimestampMs, TxHash};
+use ait_net::peer::{Fault, PeerAddress, PeerId};
+use ait_net::protocol::{Delivery, Input, Local, Output, Protocol, ProtocolOptions};
+use ait_storage::{
+    Fault as StorageFault, FaultEffect, FaultMoment, FaultPlan, Faulty, MemoryStorage, Operation,
+    RedbOptions, RedbStorage, Storage,
+};
+use tokio::sync::broadcast;
+
+use super::plan::key;
+use crate::chain::{self, Chain, ChainOptions, GenesisSource, Stores};
+use crate::consensus::{FileSigner, LogWriter};
+use crate::import::{self, ImportBlock};
+use crate::ingress::{self, Clock, SubmitError, Submitted};
+use crate::mempool::{Journal, Mempool, MempoolLimits};
+use crate::network::bridge::{self, Given};
+use crate::network::serve::Bodies;
+use crate::node::open_voter;
+use crate::sequencer::{self, Effect, SequencerCore, SequencerOptions};
+
+/// Pending transactions that a new peer, or all after a while, are told of.
+const SHARED_MAX: usize = 2_000;
+const SHARE_AGAIN_MS: u64 = 30_000;
+
+/// What of a node outlives its process.
+pub(super) struct Disk {
+    directory: PathBuf,
+    /// Blocks, state and index of a node that keeps them in memory; else they are files.
+    memory: Option<[Arc<MemoryStorage>; 3]>,
+}
+
+impl Disk {
+    pub(super) fn new(directory: PathBuf, in_memory: bool) -> std::io::Result<Self> {
+        std::fs::create_dir_all(&directory)?;
+        let memory = in_memory.then(|| std::array::from_fn(|_| Arc::new(MemoryStorage::new())));
+        Ok(Self { directory, memory })
+    }
+
+    /// What a power cut leaves: of stores in memory, what was synced.
+    pub(super) fn cut_power(&mut self) {
+        if let Some(memory) = &mut self.memory {
+            memory.iter_mut().for_each(|storage| *storage = Arc::new(storage.recover()));
+        }
+    }
+
+    fn open(&self, at: usize, name: &str) -> Result<Arc<dyn Storage>, String> {
+        match &self.memory {
+            Some(memory) => Ok(Arc::clone(&memory[at]) as Arc<dyn Storage>),
+            None => {
+                let options = RedbOptions { cache_bytes: 8 << 20, ..RedbOptions::default() };
+                let opened = RedbStorage::open(self.directory.join(name), &options);
+                Ok(Arc::new(opened.map_err(|error| error.to_string())?))
+            }
+        }
+    }
+
+    /// The stores; that of the blocks ends the process at this commit, if there is one.
+    fn stores(&self, power_cut: Option<(u64, FaultMoment)>) -> Result<Stores, String> {
+        let plan = match power_cut {
+            Some((number, moment)) => FaultPlan::none().with(StorageFault {
+                operation: Some(Operation::Commit),
+                number,
+                moment,
+                effect: FaultEffect::Crash,
+            }),
+            None => FaultPlan::none(),
+        };
+        Ok(Stores {
+            blocks: Arc::new(Faulty::new(self.open(0, "blocks.redb")?, plan)),
+            state: self.open(1, "state.redb")?,
+            index: self.open(2, "index.redb")?,
+        })
+    }
+}
+
+/// How a node begins.
+pub(super) struct Boot<'a> {
+    pub(super) n: usize,
+    pub(super) document: &'a GenesisDocument,
+    pub(super) is_validator: bool,
+    pub(super) peers: Vec<PeerAddress>,
+    pub(super) disk: &'a Disk,
+    pub(super) now_ms: u64,
+    /// Time as the node's own clock shows it.
+    pub(super) clock_ms: Arc<AtomicU64>,
+    pub(super) power_cut: Option<(u64, FaultMoment)>,
+}
+
+/// A running process.
+pub(super) struct Process {
+    pub(super) protocol: Protocol,
+    core: SequencerCore<FileSigner, LogWriter>,
+    pub(super) chain: Chain,
+    /// Height of the chain as the process found it.
+    pub(super) found: Height,
+    pub(super) mempool: Arc<Mempool>,
+    accepted: broadcast::Receiver<Arc<VerifiedTransaction>>,
+    bodies: Bodies,
+    clock: Clock,
+    began_ms: u64,
+    shared_ms: u64,
+    imports: BTreeMap<u64, PeerId>,
+    next_import: u64,
+}
+
+/// What is to be done for a node, one after the other: a process may end between any two.
+pub(super) enum Work {
+    Effect(Effect),
+    Protocol(Input),
+    Sequencer(sequencer::Input),
+    Deliver(Delivery),
+}
+
+/// What concerns others.
+pub(super) enum Outcome {
+    Network(Output),
+    Effect(Effect),
+    Nothing,
+}
+
+pub(super) fn id(n: usize) -> PeerId {
+    PeerId::from(key("network", n).public_key())
+}
+
+impl Process {
+    pub(super) fn boot(boot: Boot<'_>, work: &mut VecDeque<Work>) -> Result<Self, String> {
+        let Boot { n, document, is_validator, peers, disk, now_ms, clock_ms, power_cut } = boot;
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let stores = disk.stores(power_cut)?;
+        let build = || Ok(document.build()?);
+        let source = GenesisSource { fingerprint: [7; 32], build: &build };
+        let mut options = ChainOptions::default();
+        options.checkpoints.blocks = 8;
+        let writer = chain::open(&stores, &source, &options, &mut |_| {}).map_err(|e| text(&e))?;
+        let chain = writer.chain().clone();
+        let clock: Clock =
+            Arc::new(move || TimestampMs::saturating(clock_ms.load(Ordering::Relaxed)));
+        let journal = Journal::open(&disk.directory.join("mempool.journal"));
+        let (journal, pending) = journal.map_err(|e| text(&e))?;
+        let mempool = Arc::new(Mempool::new(MempoolLimits::default(), Some(journal)));
+        let accepted = mempool.subscribe_accepted();
+        ingress::restore(&mempool, &chain, pending, clock()).map_err(|e| text(&e))?;
+        let (voter, logged) = if is_validator {
+            let opened = open_voter(&disk.directory, &writer, key("validator", n));
+            let (voter, logged) = opened.map_err(|e| text(&e))?;
+            (Some(voter), logged)
+        } else {
+            (None, None)
+        };
+        let height = writer.height();
+        let interval = Duration::from_millis(200);
+        let options = SequencerOptions { block_interval: interval, ..SequencerOptions::default() };
+        let mut core =
+            SequencerCore::new(writer, voter, Arc::clone(&mempool), Arc::clone(&clock), options);
+        let effects = core.recover(logged, Duration::ZERO).map_err(|e| text(&e))?;
+        work.extend(effects.into_iter().map(Work::Effect));
+        let protocol = ProtocolOptions {
+            us: id(n),
+            peers,
+            wanted: 0,
+            connections_max: 64,
+            exchanges_addresses: false,
+            seed: n as u64 + 1,
+        };
+        Ok(Self {
+            protocol: Protocol::new(protocol, height, now_ms),
+            core,
+            chain,
+            found: height,
+            mempool,
+            accepted,
+            bodies: Bodies::default(),
+            clock,
+            began_ms: now_ms,
+            shared_ms: now_ms,
+            imports: BTreeMap::new(),
+            next_import: 0,
+        })
+    }
+
+    fn since(&self, now_ms: u64) -> Duration {
+        Duration::from_millis(now_ms.saturating_sub(self.began_ms))
+    }
+
+    /// When the sequencer wants to be woken, in virtual milliseconds.
+    pub(super) fn wakes_at(&self) -> Option<u64> {
+        let at = self.core.wakes_at()?;
+        Some(self.began_ms.saturating_add(u64::try_from(at.as_micros().div_ceil(1_000)).ok()?))
+    }
+
+    /// Every now and then.
+    pub(super) fn tick(&mut self, now_ms: u64, work: &mut VecDeque<Work>) {
+        self.mempool.sweep((self.clock)());
+        if now_ms.saturating_sub(self.shared_ms) >= SHARE_AGAIN_MS {
+            self.shared_ms = now_ms;
+            let waiting = self.waiting();
+            work.push_back(Work::Protocol(Input::Local(Local::Accepted(waiting))));
+        }
+        work.push_back(Work::Protocol(Input::Tick));
+        work.push_back(Work::Sequencer(sequencer::Input::Tick));
+    }
+
+    fn waiting(&self) -> Vec<Arc<VerifiedTransaction>> {
+        self.mempool.list(SHARED_MAX, None).into_iter().map(|one| one.transaction).collect()
+    }
+
+    /// A client's transactions.
+    pub(super) fn submit(
+        &mut self,
+        transactions: Vec<Transaction>,
+        work: &mut VecDeque<Work>,
+    ) -> Vec<Result<Submitted, SubmitError>> {
+        let results =
+            ingress::submit(&self.mempool, &self.chain, transactions, (self.clock)(), None);
+        let mut accepted = Vec::new();
+        while let Ok(one) = self.accepted.try_recv() {
+            accepted.push(one);
+        }
+        if !accepted.is_empty() {
+            work.push_back(Work::Protocol(Input::Local(Local::Accepted(accepted))));
+            // The mempool rings the sequencer's bell.
+            work.push_back(Work::Sequencer(sequencer::Input::Tick));
+        }
+        results
+    }
+
+    /// Does one thing; what follows from it here goes to the end of the work.
+    ///
+    /// # Errors
+    /// The fault that ends the process.
+    pub(super) fn step(
+        &mut self,
+        one: Work,
+        now_ms: u64,
+        work: &mut VecDeque<Work>,
+    ) -> Result<Vec<Outcome>, String> {
+        match one {
+            Work::Protocol(input) => {
+                let outputs = self.protocol.handle(now_ms, input);
+                let outcome = |output| match output {
+                    Output::Deliver(delivery) => {
+                        work.push_back(Work::Deliver(delivery));
+                        Outcome::Nothing
+                    }
+                    output => Outcome::Network(output),
+                };
+                Ok(outputs.into_iter().map(outcome).collect())
+            }
+            Work::Sequencer(input) => {
+                let effects = self.core.handle(self.since(now_ms), input);
+                let effects = effects.map_err(|error| error.to_string())?;
+                work.extend(effects.into_iter().map(Work::Effect));
+                Ok(Vec::new())
+            }
+            Work::Effect(Effect::Imported { id, result }) => {
+                if let (Some(peer), Err(error)) = (self.imports.remove(&id), result) {
+                    work.extend(bridge::refused(peer, &error).into_iter().map(Work::Protocol));
+                }
+                Ok(Vec::new())
+            }
+            Work::Effect(effect) => self.effect(effect, work),
+            Work::Deliver(delivery) => {
+                self.deliver(delivery, work);
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn effect(
+        &mut self,
+        effect: Effect,
+        work: &mut VecDeque<Work>,
+    ) -> Result<Vec<Outcome>, String> {
+        let told = match &effect {
+            Effect::Committed(block) => Some(Effect::Committed(Arc::clone(block))),
+            Effect::Publish(message) => Some(Effect::Publish(message.clone())),
+            Effect::Diverged { divergence } => return Err(divergence.reason.clone()),
+            _ => None,
+        };
+        let said = bridge::said(effect, &mut self.bodies);
+        work.extend(said.map(Work::Protocol));
+        Ok(told.into_iter().map(Outcome::Effect).collect())
+    }
+
+    fn deliver(&mut self, delivery: Delivery, work: &mut VecDeque<Work>) {
+        match bridge::given(delivery) {
+            Given::Sequencer(input) => work.push_back(Work::Sequencer(input)),
+            Given::Connected(peer) => {
+                let transactions = self.waiting();
+                let share = Local::Share { peer, transactions };
+                work.push_back(Work::Protocol(Input::Local(share)));
+                work.push_back(Work::Sequencer(sequencer::Input::Connected { peer }));
+            }
+            Given::Transactions(peer, all) => self.take(peer, all, work),
+            Given::Import(peer, block, certificate) => {
+                let import = ImportBlock { block: *block, certificate };
+                self.import(peer, import, work);
+            }
+        }
+    }
+
+    fn take(&mut self, peer: PeerId, all: Vec<(TxHash, Transaction)>, work: &mut VecDeque<Work>) {
+        let (hashes, transactions): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+        let results = self.submit(transactions, work);
+        let mut not_taken = Vec::new();
+        for (hash, result) in hashes.into_iter().zip(results) {
+            match result {
+                Err(SubmitError::Invalid(error)) => {
+                    let (fault, reason) = (Fault::BadTransaction, error.to_string());
+                    work.push_back(Work::Protocol(Input::Fault { peer, fault, reason }));
+                    not_taken.push(hash);
+                }
+                Err(error) if error.is_temporary() => not_taken.push(hash),
+                _ => {}
+            }
+        }
+        if !not_taken.is_empty() {
+            work.push_back(Work::Protocol(Input::Local(Local::NotTaken(not_taken))));
+        }
+    }
+
+    fn import(&mut self, peer: PeerId, import: ImportBlock, work: &mut VecDeque<Work>) {
+        let Ok(validators) = self.chain.validators() else { return };
+        let verify = &mut |all| self.mempool.verify(all);
+        let (prepared, error) = import::prepare(vec![import], &validators, verify);
+        for prepared in prepared {
+            self.next_import += 1;
+            let (id, prepared) = (self.next_import, Box::new(prepared));
+            self.imports.insert(id, peer);
+            work.push_back(Work::Sequencer(sequencer::Input::Import { id, prepared }));
+        }
+        if let Some(error) = error {
+            work.extend(bridge::refused(peer, &error).into_iter().map(Work::Protocol));
+        }
+    }
+
+    /// The frame of a body, for who asks.
+    pub(super) fn body(&self, block_id: &ait_engine::types::BlockId) -> Option<Vec<u8>> {
+        self.bodies.frame(block_id)
+    }
+}
+
+/// Where a node's files are.
+pub(super) fn directory(root: &Path, n: usize) -> PathBuf {
+    root.join(format!("node-{n}"))
+}

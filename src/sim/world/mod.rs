@@ -1,0 +1,366 @@
+//! The cluster: events in the order of virtual time, links, clients, faults.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ait_engine::codec::Canonical;
+use ait_engine::genesis::GenesisDocument;
+use ait_engine::transaction::{Payload, Transaction};
+use ait_engine::types::{Amount, Height, Nonce};
+use ait_net::gossip::TransactionBatch;
+use ait_net::message::{Blocks, Body, Control, Hello, Request, hello};
+use ait_net::peer::{PeerAddress, PeerId};
+use ait_net::protocol::{Frame, Input, Output};
+use ait_storage::FaultMoment;
+use fastrand::Rng;
+
+use super::check::{Checks, Violation};
+use super::faults::{FaultCounts, FaultKind};
+use super::node::{Boot, Disk, Outcome, Process, Work, directory, id};
+use super::plan::{ACCOUNTS, BEGAN, SimOptions, chain_id, document, key};
+use super::{SimFailure, SimReport};
+use crate::network::serve;
+use crate::sequencer::Effect;
+
+mod links;
+mod nodes;
+mod strike;
+
+const TICK_MS: u64 = 100;
+/// A connection without a packet ends.
+const IDLE_MS: u64 = 10_000;
+/// A lost packet is sent again after about this long.
+const AGAIN_MS: u64 = 250;
+/// Mean time between two faults, and between two transactions.
+const FAULT_MS: u64 = 2_500;
+const CLIENT_MS: u64 = 40;
+/// Longest cut of links: some outlast the connections.
+const TROUBLE_MS_MAX: u64 = 15_000;
+/// How long things go wrong at most, for each height that is to be reached.
+const HEIGHT_MS: u64 = 4_000;
+/// Once nothing is wrong any more everything accepted must be final within this.
+const QUIET_MS_MAX: u64 = 60_000;
+/// Events in one millisecond that only a node causes that never comes to rest.
+const EVENTS_MAX: u64 = 20_000;
+/// Last things that a failure shows.
+const TRACE_MAX: usize = 60;
+
+enum Happening {
+    Tick(usize),
+    Wake(usize, u64),
+    Client,
+    Strike,
+    Arrive { to: usize, from: usize, connection: u64, input: Box<Input>, kind: usize },
+    Call { to: usize, from: usize, boot: u64 },
+    Told { at: usize, boot: u64, input: Box<Input> },
+    Ask { to: usize, from: usize, connection: u64, id: u64, request: Request },
+    Idle { a: usize, b: usize, connection: u64 },
+    Start(usize),
+    Heal(usize),
+}
+
+struct Site {
+    disk: Disk,
+    process: Option<Process>,
+    work: VecDeque<Work>,
+    /// Counts starts: what was meant for an earlier process is for nobody.
+    boot: u64,
+    clock_ms: Arc<AtomicU64>,
+    skew_ms: i64,
+    wake_ms: Option<u64>,
+    /// Effects until the process ends, if it is to.
+    fuse: Option<u64>,
+}
+
+/// A cut or a slow link that ends.
+struct Trouble {
+    blocked: BTreeSet<(usize, usize)>,
+    slow: BTreeSet<usize>,
+}
+
+pub(super) struct World {
+    seed: u64,
+    options: SimOptions,
+    rng: Rng,
+    now_ms: u64,
+    events: u64,
+    /// Events since virtual time last moved.
+    at_once: u64,
+    queue: BTreeMap<(u64, u64), Happening>,
+    sequence: u64,
+    sites: Vec<Site>,
+    document: GenesisDocument,
+    connections: BTreeMap<(usize, usize), u64>,
+    next_connection: u64,
+    /// When the last message of a stream arrives: they do not overtake each other.
+    streams: BTreeMap<(usize, usize, usize), u64>,
+    troubles: BTreeMap<usize, Trouble>,
+    next_trouble: usize,
+    nonces: [u64; ACCOUNTS],
+    checks: Checks,
+    faults: FaultCounts,
+    is_quiet: bool,
+    trace: VecDeque<String>,
+    hash: blake3::Hasher,
+    // Removed with it; nothing else of it is read.
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, options: SimOptions) -> Self {
+        let document = document(&options);
+        // In memory where there is such a place: what is synced there costs nothing.
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let folder = folder.expect("a temporary directory can be made");
+        let accounts = (0..ACCOUNTS).map(|n| key("account", n).public_key().address());
+        let validators = document.build().map(|genesis| genesis.validators);
+        let validators = validators.expect("the options were checked");
+        Self {
+            seed,
+            rng: Rng::with_seed(seed),
+            now_ms: 0,
+            events: 0,
+            at_once: 0,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            sites: Vec::new(),
+            connections: BTreeMap::new(),
+            next_connection: 0,
+            streams: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            next_trouble: 0,
+            nonces: [0; ACCOUNTS],
+            checks: Checks::new(validators, accounts),
+            faults: FaultCounts::default(),
+            is_quiet: false,
+            trace: VecDeque::new(),
+            hash: blake3::Hasher::new(),
+            document,
+            options,
+            folder,
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<SimReport, Box<SimFailure>> {
+        match self.play() {
+            Ok(()) => Ok(SimReport {
+                seed: self.seed,
+                height: self.checks.height(),
+                transactions: self.checks.count(),
+                virtual_ms: self.now_ms,
+                events: self.events,
+                faults: self.faults,
+                extra_rounds: self.checks.extra_rounds,
+                trace: self.hash.finalize().to_hex()[..16].to_owned(),
+            }),
+            Err(violation) => Err(Box::new(SimFailure {
+                seed: self.seed,
+                violation,
+                virtual_ms: self.now_ms,
+                faults: self.faults,
+                trace: self.trace.into(),
+            })),
+        }
+    }
+
+    fn play(&mut self) -> Result<(), Violation> {
+        for n in 0..self.options.nodes() {
+            let root = self.folder.path();
+            let disk = Disk::new(directory(root, n), n % 2 == 0);
+            let failed =
+                |error: std::io::Error| Violation::Failed { node: n, reason: error.to_string() };
+            self.sites.push(Site {
+                disk: disk.map_err(failed)?,
+                process: None,
+                work: VecDeque::new(),
+                boot: 0,
+                clock_ms: Arc::default(),
+                skew_ms: 0,
+                wake_ms: None,
+                fuse: None,
+            });
+            self.start(n)?;
+        }
+        self.at(1, Happening::Client);
+        self.at(FAULT_MS, Happening::Strike);
+        let wild_ms = self.options.heights.saturating_mul(HEIGHT_MS);
+        self.pass(wild_ms, |world| world.checks.height() >= world.options.heights)?;
+        self.quiet()?;
+        let is_done = |world: &Self| {
+            world.checks.unfinished().is_none()
+                && (0..world.sites.len())
+                    .all(|n| world.checks.height_of(n) == world.checks.height())
+        };
+        if !self.pass(QUIET_MS_MAX, is_done)? {
+            return Err(self.stalled());
+        }
+        (0..self.sites.len()).try_for_each(|n| self.compare(n))
+    }
+
+    /// Lets time pass until something holds, or it is over; whether it holds.
+    fn pass(&mut self, limit_ms: u64, holds: impl Fn(&Self) -> bool) -> Result<bool, Violation> {
+        let end = self.now_ms.saturating_add(limit_ms);
+        while !holds(self) {
+            let next = self.queue.first_key_value().filter(|((at, _), _)| *at <= end);
+            let Some(((at, _), happening)) =
+                next.is_some().then(|| self.queue.pop_first()).flatten()
+            else {
+                return Ok(false);
+            };
+            self.at_once = if at == self.now_ms { self.at_once + 1 } else { 0 };
+            if self.at_once > EVENTS_MAX {
+                return Err(Violation::Busy(self.now_ms));
+            }
+            self.now_ms = at;
+            self.events += 1;
+            for site in &self.sites {
+                let now = i64::try_from(BEGAN * 1_000 + at).unwrap_or(i64::MAX);
+                let shown = now.saturating_add(site.skew_ms);
+                site.clock_ms.store(u64::try_from(shown).unwrap_or(0), Ordering::Relaxed);
+            }
+            self.happen(happening)?;
+        }
+        Ok(true)
+    }
+
+    /// Why not everything is final.
+    fn stalled(&self) -> Violation {
+        if let Some((hash, node)) = self.checks.unfinished() {
+            let at: Vec<_> = self
+                .sites
+                .iter()
+                .map(|site| {
+                    let process = site.process.as_ref()?;
+                    Some(format!("{:?}", process.mempool.status(&hash)))
+                })
+                .collect();
+            return Violation::Unfinished { hash, node, what: format!("{at:?}") };
+        }
+        let heights: Vec<_> = (0..self.sites.len()).map(|n| self.checks.height_of(n)).collect();
+        Violation::Stalled(format!("heights {heights:?}"))
+    }
+
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        let line = format!("{:>8} ms  {}", self.now_ms, what());
+        tracing::debug!("{line}");
+        self.hash.update(line.as_bytes());
+        if self.trace.len() == TRACE_MAX {
+            self.trace.pop_front();
+        }
+        self.trace.push_back(line);
+    }
+
+    fn at(&mut self, after_ms: u64, happening: Happening) {
+        self.sequence += 1;
+        self.queue.insert((self.now_ms + after_ms, self.sequence), happening);
+    }
+
+    /// Around a mean; exponential would need floats.
+    fn about(&mut self, mean_ms: u64) -> u64 {
+        self.rng.u64(0..=mean_ms * 2)
+    }
+
+    fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
+        match happening {
+            Happening::Tick(n) => {
+                self.at(TICK_MS, Happening::Tick(n));
+                let (now_ms, site) = (self.now_ms, &mut self.sites[n]);
+                if let Some(process) = &mut site.process {
+                    process.tick(now_ms, &mut site.work);
+                }
+                self.work(n)
+            }
+            Happening::Wake(n, at) => {
+                if self.sites[n].wake_ms == Some(at) && self.sites[n].process.is_some() {
+                    self.sites[n].wake_ms = None;
+                    let tick = Work::Sequencer(crate::sequencer::Input::Tick);
+                    self.sites[n].work.push_back(tick);
+                    return self.work(n);
+                }
+                Ok(())
+            }
+            Happening::Client => {
+                if self.is_quiet {
+                    return Ok(());
+                }
+                let pause = self.about(CLIENT_MS).max(1);
+                self.at(pause, Happening::Client);
+                self.client()
+            }
+            Happening::Strike => {
+                if self.is_quiet {
+                    return Ok(());
+                }
+                let pause = self.about(FAULT_MS).max(1);
+                self.at(pause, Happening::Strike);
+                self.strike()
+            }
+            Happening::Start(n) => self.start(n),
+            Happening::Heal(trouble) => {
+                self.troubles.remove(&trouble);
+                Ok(())
+            }
+            Happening::Arrive { to, from, connection, input, kind } => {
+                self.arrive(to, from, connection, input, kind)
+            }
+            Happening::Call { to, from, boot } => self.called(to, from, boot),
+            Happening::Told { at, boot, input } => {
+                if self.sites[at].boot == boot {
+                    return self.feed(at, *input);
+                }
+                Ok(())
+            }
+            Happening::Ask { to, from, connection, id, request } => {
+                self.asked(to, from, connection, id, request)
+            }
+            Happening::Idle { a, b, connection } => self.idle(a, b, connection),
+        }
+    }
+
+    fn client(&mut self) -> Result<(), Violation> {
+        let (at, account) = (self.rng.usize(0..self.sites.len()), self.rng.usize(0..ACCOUNTS));
+        let to = key("account", self.rng.usize(0..ACCOUNTS)).public_key().address();
+        let secret = key("account", account);
+        if secret.public_key().address() == to {
+            return Ok(());
+        }
+        let (amount, fee) = (self.rng.u64(1..50), self.rng.u64(0..5));
+        let payload = Payload::Transfer { to, amount: Amount::saturating(amount) };
+        let nonce = Nonce::saturating(self.nonces[account]);
+        let fee = Amount::saturating(fee);
+        let transaction = Transaction::sign(&secret, chain_id(), nonce, fee, None, payload);
+        let hash = transaction.hash();
+        let site = &mut self.sites[at];
+        let Some(process) = &mut site.process else { return Ok(()) };
+        let mut results = process.submit(vec![transaction], &mut site.work);
+        if matches!(results.pop(), Some(Ok(_))) {
+            self.nonces[account] += 1;
+            self.checks.accepted(at, hash);
+        }
+        self.work(at)
+    }
+
+    /// What a node holds at the end, and what the model says.
+    fn compare(&self, n: usize) -> Result<(), Violation> {
+        let Some(process) = &self.sites[n].process else {
+            return Err(Violation::Failed { node: n, reason: "it does not run".to_owned() });
+        };
+        for (address, balance, nonce) in self.checks.balances() {
+            let account = process
+                .chain
+                .account(address)
+                .map_err(|error| Violation::Failed { node: n, reason: error.to_string() })?;
+            let account = account.unwrap_or_default();
+            if i128::from(account.balance.get()) != balance || account.nonce.get() != nonce {
+                return Err(Violation::Balance {
+                    node: n,
+                    address: *address,
+                    found: format!("{} at nonce {}", account.balance, account.nonce),
+                    expected: format!("{balance} at nonce {nonce}"),
+                });
+            }
+        }
+        Ok(())
+    }
+}

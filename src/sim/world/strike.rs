@@ -1,0 +1,89 @@
+//! What goes wrong on purpose.
+
+use super::*;
+
+impl World {
+    pub(super) fn strike(&mut self) -> Result<(), Violation> {
+        let kinds: Vec<_> = self.options.faults.kinds().collect();
+        if kinds.is_empty() {
+            return Ok(());
+        }
+        let kind = kinds[self.rng.usize(0..kinds.len())];
+        let count = self.sites.len();
+        let n = self.rng.usize(0..count);
+        let is_of_links =
+            matches!(kind, FaultKind::Partition | FaultKind::OneWay | FaultKind::Slow);
+        if is_of_links && !self.troubles.is_empty() {
+            // One after the other, so that there is a time between them.
+            return Ok(());
+        }
+        match kind {
+            // They strike each message or commit.
+            FaultKind::Loss
+            | FaultKind::Duplication
+            | FaultKind::Reordering
+            | FaultKind::PowerCut => return Ok(()),
+            FaultKind::Partition => {
+                let side: Vec<bool> = (0..count).map(|_| self.rng.bool()).collect();
+                let all = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
+                let blocked = all.filter(|(a, b)| side[*a] != side[*b]).collect();
+                self.note(|| format!("partition {side:?}"));
+                self.trouble(blocked, BTreeSet::new());
+            }
+            FaultKind::OneWay => {
+                let to = (n + self.rng.usize(1..count.max(2))) % count;
+                self.note(|| format!("node {to} hears nothing of node {n}"));
+                self.trouble(BTreeSet::from([(n, to)]), BTreeSet::new());
+            }
+            FaultKind::Slow => {
+                self.note(|| format!("node {n} is slow"));
+                self.trouble(BTreeSet::new(), BTreeSet::from([n]));
+            }
+            FaultKind::Crash => {
+                // After some more effects: between any two.
+                self.sites[n].fuse = Some(self.rng.u64(0..200));
+            }
+            FaultKind::CrashAll => {
+                for n in 0..count {
+                    if self.sites[n].process.is_some() {
+                        self.crashed(n, "all end at once")?;
+                    }
+                }
+            }
+            FaultKind::Clock => {
+                let skew = self.rng.i64(-3_000..3_000);
+                self.sites[n].skew_ms = skew;
+                self.note(|| format!("the clock of node {n} is off by {skew} ms"));
+            }
+        }
+        self.faults.count(kind);
+        Ok(())
+    }
+
+    pub(super) fn trouble(&mut self, blocked: BTreeSet<(usize, usize)>, slow: BTreeSet<usize>) {
+        let number = self.next_trouble;
+        self.next_trouble += 1;
+        for (a, b) in &blocked {
+            if let Some(connection) = self.connection(*a, *b) {
+                let (a, b) = ((*a).min(*b), (*a).max(*b));
+                self.at(IDLE_MS, Happening::Idle { a, b, connection });
+            }
+        }
+        self.troubles.insert(number, Trouble { blocked, slow });
+        let long = self.rng.u64(500..TROUBLE_MS_MAX);
+        self.at(long, Happening::Heal(number));
+    }
+
+    /// Nothing goes wrong any more.
+    pub(super) fn quiet(&mut self) -> Result<(), Violation> {
+        self.is_quiet = true;
+        self.note(|| "nothing goes wrong any more".to_owned());
+        self.troubles.clear();
+        for n in 0..self.sites.len() {
+            self.sites[n].skew_ms = 0;
+            self.sites[n].fuse = None;
+            self.start(n)?;
+        }
+        Ok(())
+    }
+}

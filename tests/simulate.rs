@@ -1,0 +1,98 @@
+//! The simulator: the seeds that must hold whatever changes, and that a seed says it all.
+#![allow(clippy::unwrap_used)]
+
+use std::process::Command;
+
+use ait_node::sim::{self, FaultKind, SimOptions};
+use serde_json::Value;
+
+/// Seeds that once broke a promise: 10 a node that never came to rest while it waited for
+/// a block of the others, 11 a power cut in the commit of the first block.
+const ONCE_BROKEN: [u64; 2] = [10, 11];
+
+fn options(faults: &str) -> SimOptions {
+    SimOptions { heights: 20, faults: faults.parse().unwrap(), ..SimOptions::default() }
+}
+
+fn run(seed: u64, options: &SimOptions) -> sim::SimReport {
+    sim::run(seed, options)
+        .unwrap_or_else(|failure| panic!("{failure}, {options:?}\n{}", failure.trace.join("\n")))
+}
+
+#[test]
+fn a_seed_gives_the_same_run_again_and_another_seed_another() {
+    let options = options("all");
+    let (first, again, other) = (run(1, &options), run(1, &options), run(2, &options));
+    assert_eq!(first, again);
+    assert_ne!(first.trace, other.trace);
+}
+
+#[test]
+fn every_promise_holds_with_everything_going_wrong() {
+    for seed in (20..30).chain(ONCE_BROKEN) {
+        let report = run(seed, &options("all"));
+        assert!(report.height > 0 && report.transactions > 0, "{report:?}");
+    }
+}
+
+#[test]
+fn every_kind_of_fault_strikes_and_breaks_nothing() {
+    for kind in FaultKind::ALL {
+        let options = SimOptions { heights: 40, ..options(kind.name()) };
+        let struck: u64 = (0..3).map(|seed| run(seed, &options).faults.of(kind)).sum();
+        assert!(struck > 0, "{} never struck", kind.name());
+    }
+}
+
+#[test]
+fn nothing_is_late_when_nothing_goes_wrong() {
+    let report = run(0, &options("none"));
+    assert_eq!((report.faults.total(), report.extra_rounds), (0, 0));
+}
+
+#[test]
+fn clusters_of_other_shapes_keep_the_promises_too() {
+    for (weights, followers) in
+        [(vec![1], 1), (vec![50, 30, 15, 5], 0), (vec![3, 2, 2, 1, 1, 1, 1], 3)]
+    {
+        let options = SimOptions { weights, followers, ..options("all") };
+        (0..2).for_each(|seed| {
+            run(seed, &options);
+        });
+    }
+}
+
+fn simulate(arguments: &[&str]) -> (Option<i32>, Value) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ait-node"));
+    let output = command.args(["--json", "simulate"]).args(arguments).output().unwrap();
+    let said = if output.status.success() { output.stdout } else { output.stderr };
+    let last = String::from_utf8(said).unwrap().lines().last().unwrap().to_owned();
+    (output.status.code(), serde_json::from_str(&last).unwrap())
+}
+
+#[test]
+fn many_seeds_end_with_one_line() {
+    let (code, said) = simulate(&["--seeds", "3..5", "--heights", "5", "--faults", "loss,crash"]);
+    assert_eq!(
+        (code, &said["seeds"], &said["failed"]),
+        (Some(0), &2.into(), &Value::from(vec![0; 0]))
+    );
+    assert!(said["virtual_seconds"].is_u64() && said["faults"].as_u64() > Some(0), "{said}");
+    // No time, no seeds.
+    let (code, said) = simulate(&["--seeds", "0..1000", "--for", "0s"]);
+    assert_eq!((code, &said["seeds"]), (Some(0), &0.into()));
+}
+
+#[test]
+fn what_describes_no_cluster_is_wrong_usage() {
+    for arguments in [
+        &["--seeds", "5..5"][..],
+        &["--seeds", "a..b"],
+        &["--faults", "fire"],
+        &["--weights", "0,0"],
+        &["--validators", "0"],
+        &["--heights", "0"],
+    ] {
+        assert_eq!(simulate(arguments).0, Some(2), "{arguments:?}");
+    }
+}
