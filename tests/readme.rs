@@ -189,10 +189,10 @@ fn run_page(
     Ok(shown.len())
 }
 
-/// A free address for each of the two that the README names.
+/// A free address for each that the README names on a command line.
 fn free_addresses() -> Vec<(String, String)> {
-    let listeners =
-        [8080, 8090].map(|port| (port, TcpListener::bind("127.0.0.1:0").expect("a free port")));
+    let listeners = [8080, 8081, 8090, 7071]
+        .map(|port| (port, TcpListener::bind("127.0.0.1:0").expect("a free port")));
     listeners
         .iter()
         .map(|(port, listener)| {

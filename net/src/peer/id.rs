@@ -45,7 +45,9 @@ impl FromStr for PeerId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut key = [0; 32];
-        hex::decode_to_slice(text, &mut key).map_err(|_| PeerAddressError)?;
+        // With 0x as keys are shown elsewhere, without as peers are.
+        hex::decode_to_slice(text.strip_prefix("0x").unwrap_or(text), &mut key)
+            .map_err(|_| PeerAddressError)?;
         Ok(Self(key))
     }
 }
@@ -112,6 +114,7 @@ mod tests {
             let text = format!("{id}@{place}");
             let address: PeerAddress = text.parse().unwrap();
             assert_eq!(address.to_string(), text);
+            assert_eq!(format!("0x{text}").parse(), Ok(address));
         }
         for wrong in [
             "10.0.0.1:7070".to_owned(),

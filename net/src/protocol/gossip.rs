@@ -133,7 +133,7 @@ mod tests {
             neighbours: BTreeSet::new(),
             bodies: VecDeque::new(),
             offered: offered.iter().copied().collect(),
-            sent: Aging::new(1, 1),
+            has: Aging::new(1, 1),
             allowance: 1,
             has_asked_addresses: false,
         }
