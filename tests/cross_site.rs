@@ -143,8 +143,10 @@ fn a_site_catches_up_through_nginx_and_shares_its_transactions() {
     assert_ne!(head(&a), head(&b));
     let pending = b.post("/rpc/sendTx", &signed(&a, 306)).1["tx_hash"].as_str().unwrap().to_owned();
     nginx.restart();
+    let back = Instant::now();
     a.committed(&pending);
     until("b goes on", || head(&b) == head(&a) && remote(&b, 0)["reason"] == "in_sync");
+    println!("in sync {:.1} s after nginx came back", back.elapsed().as_secs_f64());
     let metrics = b.exchange("GET", "/metrics", &[], "").unwrap().2;
     for name in
         ["cross_site_polls_total{", "cross_site_blocks_imported_total ", "cross_site_height{"]

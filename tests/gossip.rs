@@ -99,10 +99,12 @@ fn processes_of_a_site_share_transactions_and_survive_their_redis() {
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(a.get(&format!("/rpc/tx/{between}")).0, 404, "nobody told a of it");
     redis.restart();
+    let back = Instant::now();
     for node in [&a, &b, &c] {
         node.committed(&between);
         node.committed(&early);
     }
+    println!("final everywhere {:.1} s after Redis came back", back.elapsed().as_secs_f64());
     let roots = [&a, &b, &c].map(|node| node.get("/rpc/blocks/2").1["state_root"].clone());
     assert!(roots[0].is_string() && roots.iter().all(|root| *root == roots[0]), "{roots:?}");
 }
