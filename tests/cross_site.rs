@@ -1,7 +1,7 @@
 //! Sites that reach each other over HTTP alone: real nodes behind a real nginx with TLS and
 //! path prefixes, and remotes that lie.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "tests")]
 
 mod common;
 #[path = "common/follower.rs"]

@@ -12,6 +12,7 @@ use ait_engine::types::Height;
 use super::index_build::Indexable;
 use super::read::Inner;
 use super::{ChainError, CheckpointPolicy};
+use crate::telemetry::Stage;
 
 /// Committed blocks that are kept in memory for the index; it reads others again.
 const QUEUE_BLOCKS: usize = 16;
@@ -201,7 +202,7 @@ fn transactions(batch: &[Indexable]) -> usize {
 
 fn write(inner: &Inner, board: &Board, batch: &[Indexable]) -> Result<(), ChainError> {
     let Some(last) = batch.last() else { return Ok(()) };
-    inner.index.add(batch)?;
+    Stage::Index.time(|| inner.index.add(batch))?;
     let height = last.block.height();
     inner.indexed.send_replace(height);
     crate::telemetry::metrics::indexed(height.get());
@@ -220,7 +221,7 @@ fn checkpoints(inner: &Inner, board: &Board, policy: CheckpointPolicy) -> Result
         drop(progress);
         if let Some(checkpoint) = inner.state.begin_checkpoint(&policy) {
             let height = checkpoint.height();
-            inner.state.finish_checkpoint(&checkpoint)?;
+            Stage::Checkpoint.time(|| inner.state.finish_checkpoint(&checkpoint))?;
             tracing::debug!(%height, "checkpoint written");
         }
         board.change(|progress| progress.checkpoint_running = false);

@@ -18,6 +18,7 @@ use super::tables::{
     ArchivedBlockRecord, BLOCKS, BLOCKS_META, BODIES, BlockRecord, ONLY, SCHEMA_VERSION,
     access_block, to_bytes,
 };
+use crate::telemetry::Stage;
 
 /// A block that is final and durable here, with all that belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,8 +126,9 @@ impl BlockStore {
     /// When the store fails.
     pub fn put_body(&self, id: &BlockId, block: &Block) -> Result<(), ChainError> {
         let mut batch = Batch::new();
-        batch.put(BODIES, body_key(block.header.height, id), block.encode());
-        Ok(self.storage.commit(batch, Durability::Immediate)?)
+        let body = Stage::Encode.time(|| block.encode());
+        batch.put(BODIES, body_key(block.header.height, id), body);
+        Ok(Stage::Persist.time(|| self.storage.commit(batch, Durability::Immediate))?)
     }
 
     /// The stored body of a block, committed or proposed.
@@ -169,12 +171,13 @@ impl BlockStore {
         let mut batch = Batch::new();
         batch.put(BLOCKS, height.get().to_be_bytes(), to_bytes(&record)?);
         if !is_body_stored {
-            batch.put(BODIES, body_key(height, &id), certified.block().encode());
+            let body = Stage::Encode.time(|| certified.block().encode());
+            batch.put(BODIES, body_key(height, &id), body);
         }
         for stale in self.stale_bodies(height, &id)? {
             batch.delete(BODIES, stale);
         }
-        Ok(self.storage.commit(batch, Durability::Immediate)?)
+        Ok(Stage::Persist.time(|| self.storage.commit(batch, Durability::Immediate))?)
     }
 
     /// Keys of proposals of this height that were not decided.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use ait_engine::block::{Block, CertifiedBlock, CertifyError, Header};
 use ait_engine::certificate::Certificate;
-use ait_engine::execute::{BlockBuilder, BlockError, Fault, Refusal, Transition, execute_block};
+use ait_engine::execute::{BlockBuilder, BlockError, Fault, Refusal, Transition, refill_block};
+use ait_engine::state::StateView;
 use ait_engine::transaction::{
     Transaction, TransactionError, VerifiedTransaction, verify_transactions,
 };
@@ -16,6 +17,7 @@ use super::background::Background;
 use super::index_build::{Indexable, payout};
 use super::read::{Chain, Head, from_block_error};
 use super::{ChainError, CheckpointPolicy, CommittedBlock, ViewError};
+use crate::telemetry::Stage;
 
 /// What building a block gave.
 #[derive(Debug)]
@@ -138,18 +140,8 @@ impl ChainWriter {
             let state = self.chain.state();
             let mut builder = BlockBuilder::new(&state, &self.parent, time, proposer)
                 .map_err(from_block_error)?;
-            for candidate in candidates {
-                if builder.check_room(candidate.byte_count()).is_err() {
-                    break;
-                }
-                let hash = candidate.hash();
-                match builder.push(candidate) {
-                    Ok(()) => {}
-                    Err(Fault::Refused(refusal)) => refused.push((hash, refusal)),
-                    Err(Fault::State(fault)) => return Err(fault.into()),
-                }
-            }
-            match builder.finish() {
+            Stage::Execute.time(|| fill(&mut builder, candidates, &mut refused))?;
+            match Stage::CommitTree.time(|| builder.finish()) {
                 Ok(built) => built,
                 Err(BlockError::Empty) => return Ok(Built { block_id: None, refused }),
                 Err(error) => return Err(from_block_error(error)),
@@ -180,7 +172,8 @@ impl ChainWriter {
             let reason = "the body is not the one that the header commits to".to_owned();
             return Ok(Err(BlockFault::Invalid { reason }));
         }
-        let verified: Result<Vec<_>, _> = verify(block.transactions.clone()).into_iter().collect();
+        let verified = Stage::Verify.time(|| verify(block.transactions.clone()));
+        let verified: Result<Vec<_>, _> = verified.into_iter().collect();
         let transactions = match verified {
             Ok(transactions) => transactions,
             Err(error) => return Ok(Err(BlockFault::Invalid { reason: error.to_string() })),
@@ -200,7 +193,12 @@ impl ChainWriter {
         header: &Header,
         transactions: Vec<VerifiedTransaction>,
     ) -> Result<Result<Transition, BlockFault>, ChainError> {
-        match execute_block(&self.chain.state(), &self.parent, header, transactions) {
+        let state = self.chain.state();
+        let executed =
+            Stage::Execute.time(|| refill_block(&state, &self.parent, header, transactions));
+        let finish =
+            |builder: BlockBuilder<'_, _>| Stage::CommitTree.time(|| builder.finish_as(header));
+        match executed.and_then(finish) {
             Ok(transition) => Ok(Ok(transition)),
             Err(BlockError::State(fault)) => Err(fault.into()),
             Err(error) => Ok(Err(BlockFault::of(error))),
@@ -291,6 +289,26 @@ impl ChainWriter {
     pub fn wait_until_indexed(&self) -> Result<(), ChainError> {
         self.background.wait_for(self.parent.height)
     }
+}
+
+/// Applies candidates as long as there is room, and notes which are refused.
+fn fill<V: StateView<Error = ViewError>>(
+    builder: &mut BlockBuilder<'_, V>,
+    candidates: Vec<VerifiedTransaction>,
+    refused: &mut Vec<(TxHash, Refusal)>,
+) -> Result<(), ChainError> {
+    for candidate in candidates {
+        if builder.check_room(candidate.byte_count()).is_err() {
+            break;
+        }
+        let hash = candidate.hash();
+        match builder.push(candidate) {
+            Ok(()) => {}
+            Err(Fault::Refused(refusal)) => refused.push((hash, refusal)),
+            Err(Fault::State(fault)) => return Err(fault.into()),
+        }
+    }
+    Ok(())
 }
 
 impl From<ViewError> for CommitError {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use ait_engine::types::Height;
 
 use super::port::WriteAheadLog;
+use crate::telemetry::Stage;
 
 const MAGIC: &[u8; 8] = b"AITWAL01";
 const CHECKSUM_BYTES: usize = 8;
@@ -164,6 +165,6 @@ impl WriteAheadLog for LogWriter {
     }
 
     fn flush(&mut self) -> Result<(), String> {
-        self.log.file.sync_data().map_err(|error| error.to_string())
+        Stage::Vote.time(|| self.log.file.sync_data()).map_err(|error| error.to_string())
     }
 }

@@ -13,6 +13,7 @@ use ait_engine::types::{ChainId, Hash, Height, Round};
 use ait_engine::vote::{ProposalMessage, Vote, VoteKind};
 
 use super::port::VoteSigner;
+use crate::telemetry::Stage;
 
 const MAGIC: &[u8; 8] = b"AITSIGN1";
 const SLOT_BYTES: usize = 128;
@@ -120,7 +121,7 @@ impl FileSigner {
     fn write(&mut self, signed: &Signed) -> std::io::Result<()> {
         self.file.seek(SeekFrom::Start(self.next_slot * SLOT_BYTES as u64))?;
         self.file.write_all(&write_slot(signed))?;
-        self.file.sync_data()?;
+        Stage::Vote.time(|| self.file.sync_data())?;
         self.next_slot = 1 - self.next_slot;
         Ok(())
     }

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::line::Line;
 use super::{AccountSource, Clock, SubmitError, Submitted};
 use crate::mempool::{Candidate, Inserted, Mempool, MempoolError, Recovered, Rules};
+use crate::telemetry::Stage;
 
 /// Largest batch: beyond it a signature gets no cheaper.
 const BATCH_COUNT_MAX: usize = 512;
@@ -72,9 +73,10 @@ pub(crate) fn submit(
     now: TimestampMs,
     cache: Option<&mut KeyCache>,
 ) -> Vec<Result<Submitted, SubmitError>> {
-    let verified = verify_transactions(transactions, cache);
+    let verified = Stage::Verify.time(|| verify_transactions(transactions, cache));
     let batch = verified.into_iter().map(|result| (now, result)).collect();
-    Admission { mempool, source, now }.admit(batch, Mempool::insert_batch)
+    let admission = Admission { mempool, source, now };
+    Stage::Admit.time(|| admission.admit(batch, Mempool::insert_batch))
 }
 
 type Verified = Result<VerifiedTransaction, TransactionError>;

@@ -60,6 +60,10 @@ fn describe() {
         "block_build_seconds",
         "Time to select and execute a block's transactions."
     );
+    describe_histogram!(
+        "pipeline_stage_seconds",
+        "Time that each stage of the pipeline worked: verify, admit, execute, .."
+    );
     describe_histogram!("block_commit_seconds", "Time to make a decided block durable.");
     describe_histogram!("block_interval_seconds", "Time between two blocks.");
     describe_gauge!("mempool_size", "Pending transactions.");

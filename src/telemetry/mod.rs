@@ -4,6 +4,9 @@
 
 mod legacy;
 pub mod metrics;
+pub mod stage;
+
+pub use stage::Stage;
 
 use tracing_subscriber::EnvFilter;
 

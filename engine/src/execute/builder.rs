@@ -222,6 +222,20 @@ impl<'p, V: StateView> BlockBuilder<'p, V> {
         Ok((block, Transition { block_id, outcomes, writes, next_validators }))
     }
 
+    /// Finishes a block that was received with this header, which must be the very same.
+    ///
+    /// # Errors
+    /// [`BlockError`] if there is no such block, or its header differs.
+    pub fn finish_as(self, header: &Header) -> Result<Transition, BlockError<V::Error>> {
+        let (rebuilt, transition) = self.finish()?;
+        match rebuilt.header.differences(header).into_iter().next() {
+            Some(FieldDifference { field, expected, found }) => {
+                Err(BlockError::Header { field, expected, found })
+            }
+            None => Ok(transition),
+        }
+    }
+
     fn pay_proposer(&mut self) -> Result<(), BlockError<V::Error>> {
         let missing = BlockError::State(StateFault::Missing { what: "proposer" });
         let payout = self.validators.get(&self.proposer).ok_or(missing)?.payout;
@@ -261,13 +275,7 @@ pub fn execute_block<V: StateView>(
     header: &Header,
     transactions: Vec<VerifiedTransaction>,
 ) -> Result<Transition, BlockError<V::Error>> {
-    let (rebuilt, transition) = rebuild_block(view, parent, header, transactions)?;
-    match rebuilt.header.differences(header).into_iter().next() {
-        Some(FieldDifference { field, expected, found }) => {
-            Err(BlockError::Header { field, expected, found })
-        }
-        None => Ok(transition),
-    }
+    refill_block(view, parent, header, transactions)?.finish_as(header)
 }
 
 /// Builds a received block again over the state of `parent`: the block as it should be, of
@@ -281,6 +289,20 @@ pub fn rebuild_block<V: StateView>(
     header: &Header,
     transactions: Vec<VerifiedTransaction>,
 ) -> Result<(Block, Transition), BlockError<V::Error>> {
+    refill_block(view, parent, header, transactions)?.finish()
+}
+
+/// Executes the transactions of a received block over the state of `parent`, without the
+/// roots: those are left to [`BlockBuilder::finish`] and [`BlockBuilder::finish_as`].
+///
+/// # Errors
+/// [`BlockError`] if one of them does not apply or the block is too large.
+pub fn refill_block<'a, V: StateView>(
+    view: V,
+    parent: &'a Header,
+    header: &Header,
+    transactions: Vec<VerifiedTransaction>,
+) -> Result<BlockBuilder<'a, V>, BlockError<V::Error>> {
     let mut builder = BlockBuilder::new(view, parent, header.time, header.proposer)?;
     for (index, transaction) in transactions.into_iter().enumerate() {
         let tx_hash = transaction.hash();
@@ -290,5 +312,5 @@ pub fn rebuild_block<V: StateView>(
             Fault::State(fault) => BlockError::State(fault),
         })?;
     }
-    builder.finish()
+    Ok(builder)
 }

@@ -15,7 +15,9 @@ mod refusal;
 
 use draft::Draft;
 
-pub use builder::{BlockBuilder, BlockError, Limit, Transition, execute_block, rebuild_block};
+pub use builder::{
+    BlockBuilder, BlockError, Limit, Transition, execute_block, rebuild_block, refill_block,
+};
 pub use draft::StateFault;
 pub use refusal::Refusal;
 
