@@ -3,6 +3,7 @@
 //! No rule that decides whether a transaction or a block is valid lives here.
 
 pub mod archive;
+pub mod bench;
 pub mod chain;
 pub mod cli;
 pub mod clock;

@@ -1,7 +1,7 @@
 //! Processes of one site share transactions over a real Redis server, which is killed and
 //! comes back.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "tests")]
 
 mod common;
 #[path = "common/redis.rs"]

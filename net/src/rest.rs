@@ -158,11 +158,32 @@ impl RestClient {
         self.get(&format!("/rpc/getBalance/{address}")).await
     }
 
+    /// Asks for a page of text, once.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn text(&self, path: &str) -> Result<String, RestError> {
+        let url = format!("{}{path}", self.base);
+        let bytes = self.bytes(&url, self.http.get(&url)).await?;
+        String::from_utf8(bytes)
+            .map_err(|error| RestError::Answer { url, reason: error.to_string() })
+    }
+
     async fn answer<T: DeserializeOwned>(
         &self,
         url: &str,
         request: reqwest::RequestBuilder,
     ) -> Result<T, RestError> {
+        let bytes = self.bytes(url, request).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| RestError::Answer { url: url.to_owned(), reason: error.to_string() })
+    }
+
+    async fn bytes(
+        &self,
+        url: &str,
+        request: reqwest::RequestBuilder,
+    ) -> Result<Vec<u8>, RestError> {
         let unreachable = |error: reqwest::Error| RestError::Unreachable {
             url: url.to_owned(),
             reason: innermost(&error),
@@ -181,7 +202,7 @@ impl RestClient {
             let body = Box::new(error_body(&bytes));
             return Err(RestError::Refused { status: status.as_u16(), body });
         }
-        serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))
+        Ok(bytes)
     }
 }
 

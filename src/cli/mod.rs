@@ -2,6 +2,7 @@
 //!
 //! Only [`output`] prints. No rule of the chain is decided here.
 
+pub mod bench;
 pub mod coordinator;
 pub mod db;
 pub mod dev;
@@ -90,6 +91,8 @@ pub enum Command {
     /// Check, measure or delete the databases of a stopped node
     #[command(subcommand)]
     Db(db::DbCommand),
+    /// Measure how fast a node is, its own or running ones, and where the time goes
+    Bench(bench::BenchArgs),
     /// Run a whole cluster in virtual time, and let things go wrong
     Simulate(simulate::SimulateArgs),
     /// Run the mock coordinator
@@ -141,6 +144,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<(), CliError> {
         // Both done above, because their configuration says how to log.
         Command::Run(_) | Command::Dev(_) => Ok(()),
         Command::Testnet(args) => block_on(testnet::run(args, output)),
+        Command::Bench(args) => bench::run(&args, output),
         Command::Simulate(args) => simulate::run(&args, output),
         Command::Init(args) => init::run(&args, output),
         Command::Key(command) => key::run(command, output),
