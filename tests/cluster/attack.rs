@@ -132,7 +132,8 @@ async fn equivocate(world: &mut World, liar: &mut Liar) {
 
 /// Each kind of misbehaviour to nodes of its own, so that each is seen to lead to a ban.
 async fn misbehave(world: &mut World, liar: &mut Liar) {
-    let count: [(Order, fn(&Deeds) -> u64); 3] = [
+    type Count = fn(&Deeds) -> u64;
+    let count: [(Order, Count); 3] = [
         (Order::Withhold, |deeds| deeds.withheld),
         (Order::Storm, |deeds| deeds.storms),
         (Order::WrongRoot, |deeds| deeds.wrong_roots),

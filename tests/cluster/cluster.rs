@@ -24,11 +24,34 @@ pub const NODES: usize = VALIDATORS + FOLLOWERS;
 /// Accounts that send.
 pub const ACCOUNTS: usize = 12;
 
-const BLOCK_INTERVAL: Duration = Duration::from_millis(250);
 const POLL: Duration = Duration::from_millis(50);
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a node has to serve after its start.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How large a cluster is.
+#[derive(Clone, Copy)]
+pub struct Size {
+    pub validators: usize,
+    pub followers: usize,
+    /// Accounts of its load.
+    pub accounts: usize,
+    pub block_interval: Duration,
+}
+
+/// What the scenarios are made for.
+pub const SIZE: Size = Size {
+    validators: VALIDATORS,
+    followers: FOLLOWERS,
+    accounts: ACCOUNTS,
+    block_interval: Duration::from_millis(250),
+};
+
+/// The program of the nodes.
+pub fn program() -> PathBuf {
+    let other = std::env::var_os("AIT_CLUSTER_PROGRAM").map(PathBuf::from);
+    other.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_ait-node")))
+}
 
 /// A node and its process, if it runs.
 pub struct Node {
@@ -61,7 +84,8 @@ pub struct Cluster {
 
 impl Cluster {
     /// Writes the nodes' directories and makes their namespaces; starts nothing.
-    pub fn prepare(directory: &Path, seed: u64) -> Self {
+    pub fn prepare(directory: &Path, seed: u64, size: Size) -> Self {
+        let count = size.validators + size.followers;
         let place = |node: usize| {
             let rpc = SocketAddr::new(IpAddr::V4(management(node)), 8080);
             (rpc, SocketAddr::new(IpAddr::V4(address(node)), 7070))
@@ -69,11 +93,11 @@ impl Cluster {
         let plans = prepare(&TestnetOptions {
             directory: directory.to_owned(),
             chain_id: "ait-cluster".parse().unwrap(),
-            weights: vec![1; VALIDATORS],
-            followers: FOLLOWERS,
-            accounts: ACCOUNTS,
-            block_interval: BLOCK_INTERVAL,
-            places: (0..NODES).map(place).collect(),
+            weights: vec![1; size.validators],
+            followers: size.followers,
+            accounts: size.accounts,
+            block_interval: size.block_interval,
+            places: (0..count).map(place).collect(),
         })
         .unwrap();
         let text = std::fs::read_to_string(plans[0].data_dir.join("genesis.json")).unwrap();
@@ -117,6 +141,7 @@ impl Cluster {
         command.args(["netns", "exec", &namespace(node)]).arg(program).stdin(Stdio::null());
         // What steers the tests is no configuration.
         command.env_remove(crate::INSIDE).env_remove(crate::MAY_SKIP);
+        command.env_remove("AIT_CLUSTER_PROGRAM");
         command
     }
 
@@ -125,7 +150,7 @@ impl Cluster {
         assert!(self.nodes[at].child.is_none(), "node {at} runs already");
         let log = append(&self.log_path(at));
         let config = self.nodes[at].plan.data_dir.join("config.toml");
-        let child = Self::command_at(at, Path::new(env!("CARGO_BIN_EXE_ait-node")))
+        let child = Self::command_at(at, &program())
             .args(["run", "--config"])
             .arg(config)
             .stdout(Stdio::null())
@@ -140,6 +165,11 @@ impl Cluster {
         let mut child = self.nodes[at].child.take().expect("the node runs");
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// The process of a node that runs.
+    pub fn pid(&self, at: usize) -> u32 {
+        self.nodes[at].child.as_ref().expect("the node runs").id()
     }
 
     /// Nodes whose processes should run.

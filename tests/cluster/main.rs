@@ -3,6 +3,8 @@
 //! done and what must hold.
 //!
 //! `cargo test --test cluster -- [SCENARIO..] [--long] [--json] [--rate N] [--seed N] [--keep]`
+//!
+//! With `--measure [--validators N] [--delay MS]` nothing is disturbed, and figures are taken.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub, reason = "a test program")]
 
@@ -11,6 +13,7 @@ mod byzantine;
 mod checks;
 mod cluster;
 mod load;
+mod measure;
 mod net;
 mod scenarios;
 
@@ -23,8 +26,9 @@ use futures_util::FutureExt;
 use serde_json::json;
 
 use crate::checks::{Ledger, settle};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, SIZE, VALIDATORS};
 use crate::load::Load;
+use crate::measure::Setting;
 use crate::scenarios::{Row, SCENARIOS, Scenario, World};
 
 /// Set in the copy of this program that runs in namespaces of its own.
@@ -44,6 +48,8 @@ struct Options {
     keeps: bool,
     rate: u32,
     seed: u64,
+    measures: bool,
+    setting: Setting,
 }
 
 fn options() -> Result<Options, String> {
@@ -54,6 +60,8 @@ fn options() -> Result<Options, String> {
         keeps: false,
         rate: RATE,
         seed: 7,
+        measures: false,
+        setting: Setting { validators: VALIDATORS, delay: Duration::ZERO },
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -65,6 +73,9 @@ fn options() -> Result<Options, String> {
             "--long" => options.is_long = true,
             "--json" => options.is_json = true,
             "--keep" => options.keeps = true,
+            "--measure" => options.measures = true,
+            "--validators" => options.setting.validators = number()? as usize,
+            "--delay" => options.setting.delay = Duration::from_millis(number()?),
             "--rate" => options.rate = u32::try_from(number()?).unwrap_or(RATE).max(1),
             "--seed" => options.seed = number()?,
             name if SCENARIOS.iter().any(|scenario| scenario.name == name) => {
@@ -139,8 +150,12 @@ async fn run(options: Options) -> ExitCode {
     if options.keeps {
         println!("data and logs stay in {}", directory.keep().display());
     }
+    if options.measures {
+        measure::run(&path, options.seed, options.setting).await;
+        return ExitCode::SUCCESS;
+    }
     let began = Instant::now();
-    let mut cluster = Cluster::prepare(&path, options.seed);
+    let mut cluster = Cluster::prepare(&path, options.seed, SIZE);
     for at in 0..cluster.nodes.len() {
         cluster.start(at);
     }

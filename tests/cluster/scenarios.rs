@@ -302,7 +302,7 @@ async fn from_genesis(world: &mut World) -> Measured {
 }
 
 /// Removes all that a node made itself.
-fn wipe(directory: &Path) {
+pub fn wipe(directory: &Path) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let entry = entry.unwrap();
         if KEPT.iter().any(|name| entry.file_name() == *name) {
