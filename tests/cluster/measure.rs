@@ -19,12 +19,14 @@ use crate::cluster::{Cluster, Size, program};
 use crate::net::{Shape, address, outside};
 use crate::scenarios::wipe;
 
-/// How long each figure is measured.
-const TIME: &str = "15s";
+/// How long a load is measured. One transfer a second needs longer to say something.
+const HEAVY_TIME: &str = "15s";
+const LIGHT_TIME: &str = "60s";
 /// How long a cluster is watched that does nothing.
 const IDLE: Duration = Duration::from_secs(10);
-/// Transfers a second of a light load.
-const LIGHT: &str = "20";
+/// Transfers a second of a light load: fewer than heights with any delay, so that none waits
+/// for the height before it.
+const LIGHT: &str = "1";
 /// Nodes that a node is connected with at once.
 const STRANGERS: u64 = 100;
 /// Ticks of the kernel's clock in a second, by which it counts a process's time.
@@ -66,7 +68,7 @@ async fn sent(cluster: &Cluster) -> f64 {
 /// Runs the load generator and gives its figures.
 async fn bench(nodes: &[SocketAddr], key: PathBuf, words: &[&str]) -> Value {
     let mut command = Command::new(program());
-    command.args(["bench", "--json", "--duration", TIME, "--warm-up", "3s", "--key"]).arg(key);
+    command.args(["bench", "--json", "--warm-up", "3s", "--key"]).arg(key);
     for node in nodes {
         command.args(["--rpc", &format!("http://{node}")]);
     }
@@ -99,7 +101,8 @@ pub async fn run(directory: &Path, seed: u64, setting: Setting) {
 
     let key = |name: &str| directory.join(format!("accounts/{name}.key"));
     let rpc: Vec<SocketAddr> = cluster.nodes.iter().map(|node| node.plan.rpc).collect();
-    let light = ["--rate", LIGHT, "--senders", "50", "--in-flight", "500"];
+    let light =
+        ["--duration", LIGHT_TIME, "--rate", LIGHT, "--senders", "50", "--in-flight", "500"];
     let figures = bench(&rpc[..1], key("alice"), &light).await;
     let ms = |figures: &Value, name: &str| figures[name].as_f64().unwrap();
     println!(
@@ -117,7 +120,16 @@ pub async fn run(directory: &Path, seed: u64, setting: Setting) {
     }
 
     let before = sent(&cluster).await;
-    let heavy = ["--senders", "1000", "--in-flight", "4000", "--connections", "32"];
+    let heavy = [
+        "--duration",
+        HEAVY_TIME,
+        "--senders",
+        "1000",
+        "--in-flight",
+        "4000",
+        "--connections",
+        "32",
+    ];
     let figures = bench(&rpc[..setting.validators], key("bob"), &heavy).await;
     let bytes = sent(&cluster).await - before;
     let finals: SyncStatus = cluster.nodes[0].client.get("/rpc/syncStatus").await.unwrap();
