@@ -8,16 +8,11 @@
 //! pinned in the manifest and a test compares with the public interface.
 
 use blake3::IncrementCounter;
-use blake3::hazmat::hash_derive_key_context;
-use blake3::platform::Platform;
+use blake3::platform::{Platform, words_from_le_bytes_32};
 
 use super::Domain;
+use super::chunk::{CHUNK_END, CHUNK_START, DERIVE_KEY_MATERIAL, ROOT};
 use crate::types::Hash;
-
-const CHUNK_START: u8 = 1 << 0;
-const CHUNK_END: u8 = 1 << 1;
-const ROOT: u8 = 1 << 3;
-const DERIVE_KEY_MATERIAL: u8 = 1 << 6;
 
 /// Blocks handed to the library at once: enough for every lane, small enough for the stack.
 const BATCH: usize = 16;
@@ -33,11 +28,7 @@ impl BlockHasher {
     /// A hasher for this domain.
     #[must_use]
     pub fn new(domain: Domain) -> Self {
-        let context_key = hash_derive_key_context(domain.context());
-        let mut key = [0; 8];
-        for (word, bytes) in key.iter_mut().zip(context_key.chunks_exact(4)) {
-            *word = bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
-        }
+        let key = words_from_le_bytes_32(domain.context_key());
         Self { platform: Platform::detect(), key }
     }
 

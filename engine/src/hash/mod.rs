@@ -3,11 +3,21 @@
 //!
 //! Source: the BLAKE3 paper, section 2.3 (`derive_key` mode).
 
+mod chunk;
 mod many;
 
 pub use many::BlockHasher;
 
+use std::sync::LazyLock;
+
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
+
 use crate::types::Hash;
+
+/// Keys of all contexts, in the order of [`Domain::ALL`]: hashing a context anew for every
+/// hash would take as long as the hash.
+static CONTEXT_KEYS: LazyLock<[ContextKey; Domain::ALL.len()]> =
+    LazyLock::new(|| Domain::ALL.map(|domain| hash_derive_key_context(domain.context())));
 
 /// What a hash is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,15 +96,23 @@ impl Domain {
         }
     }
 
+    /// The key that BLAKE3 derives from the context.
+    fn context_key(self) -> &'static ContextKey {
+        &CONTEXT_KEYS[self as usize]
+    }
+
     /// A hasher for this purpose.
     #[must_use]
     pub fn hasher(self) -> blake3::Hasher {
-        blake3::Hasher::new_derive_key(self.context())
+        blake3::Hasher::new_from_context_key(self.context_key())
     }
 
     /// Hash of the concatenation of `parts`.
     #[must_use]
     pub fn hash(self, parts: &[&[u8]]) -> Hash {
+        if let Some(hash) = chunk::hash(self.context_key(), parts) {
+            return hash;
+        }
         let mut hasher = self.hasher();
         for part in parts {
             hasher.update(part);
