@@ -333,8 +333,12 @@ impl VerifiedTransaction {
     /// certificate was verified, or that this node verified before it stored them.
     #[must_use]
     pub fn assume_verified(transaction: Transaction) -> Self {
-        let byte_count = u32::try_from(transaction.encode().len()).unwrap_or(u32::MAX);
-        Self { hash: transaction.hash(), sender: transaction.sender(), byte_count, transaction }
+        let mut bytes = Vec::with_capacity(256);
+        transaction.encode_unsigned_to(&mut bytes);
+        let hash = TxHash(Domain::Transaction.hash(&[&bytes]).0);
+        let encoded = bytes.len().saturating_add(transaction.signature.0.len());
+        let byte_count = u32::try_from(encoded).unwrap_or(u32::MAX);
+        Self { hash, sender: transaction.sender(), byte_count, transaction }
     }
 
     /// The transaction.

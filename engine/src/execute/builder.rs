@@ -120,7 +120,8 @@ impl<'p, V: StateView> BlockBuilder<'p, V> {
             let expected = format!("later than the parent's {}", parent.time);
             return Err(mismatch("time", expected, time.to_string()));
         }
-        let mut draft = Draft::new(view);
+        let seed = parent.id().0.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let mut draft = Draft::new(view, seed);
         let validators: ValidatorSet =
             read(&mut draft, &Key::validators(), EntryKind::Validators, "validator set")?;
         if validators.get(&proposer).is_none() {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use super::places::Places;
 use crate::codec::DecodeError;
 use crate::state::{Account, Key, Leaf, StateView, Value, WriteSet, update};
 use crate::types::Address;
@@ -28,6 +29,7 @@ pub enum StateFault<E> {
 
 #[derive(Debug, Clone)]
 struct Slot {
+    key: Key,
     /// Number and link of an entry that the view has; none for a new or absent one.
     old: Option<(u64, u64)>,
     value: Option<Value>,
@@ -38,32 +40,46 @@ struct Slot {
 #[derive(Debug)]
 pub(crate) struct Draft<V> {
     view: V,
-    entries: BTreeMap<Key, Slot>,
+    /// Entries in the order in which they were first asked for.
+    slots: Vec<Slot>,
+    places: Places,
     /// Keys of new entries in order of their creation, which gives their numbers.
     created: Vec<Key>,
     staged: Vec<(Key, Value)>,
 }
 
 impl<V: StateView> Draft<V> {
-    pub(crate) const fn new(view: V) -> Self {
-        Self { view, entries: BTreeMap::new(), created: Vec::new(), staged: Vec::new() }
+    /// `seed` decides only how slots are found.
+    pub(crate) fn new(view: V, seed: u64) -> Self {
+        let places = Places::new(seed);
+        Self { view, slots: Vec::new(), places, created: Vec::new(), staged: Vec::new() }
     }
 
+    /// The slot of a key, read from the view the first time.
     fn load(&mut self, key: &Key) -> Result<&mut Slot, StateFault<V::Error>> {
-        match self.entries.entry(*key) {
-            Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(entry) => {
-                let slot = match self.view.number_of(key).map_err(StateFault::Read)? {
-                    Some(number) => {
-                        let Leaf { next, value, .. } =
-                            self.view.leaf(number).map_err(StateFault::Read)?;
-                        Slot { old: Some((number, next)), value: Some(value), changed: false }
-                    }
-                    None => Slot { old: None, value: None, changed: false },
-                };
-                Ok(entry.insert(slot))
+        let key_of = |slots: &'_ [Slot], slot: u32| slots.get(slot as usize).map(|slot| slot.key);
+        let at = match self.places.find(key, |slot| key_of(&self.slots, slot)) {
+            Some(at) => at as usize,
+            None => {
+                let slot = self.read(key)?;
+                let at = self.slots.len();
+                self.slots.push(slot);
+                // A block holds far fewer keys than fit.
+                let number = u32::try_from(at).unwrap_or(u32::MAX);
+                self.places.insert(key, number, |slot| key_of(&self.slots, slot));
+                at
             }
+        };
+        self.slots.get_mut(at).ok_or(StateFault::Missing { what: "slot of a key" })
+    }
+
+    fn read(&self, key: &Key) -> Result<Slot, StateFault<V::Error>> {
+        let (mut old, mut value) = (None, None);
+        if let Some(number) = self.view.number_of(key).map_err(StateFault::Read)? {
+            let leaf = self.view.leaf(number).map_err(StateFault::Read)?;
+            (old, value) = (Some((number, leaf.next)), Some(leaf.value));
         }
+        Ok(Slot { key: *key, old, value, changed: false })
     }
 
     /// The value under a key, staged writes included.
@@ -110,14 +126,14 @@ impl<V: StateView> Draft<V> {
 
     /// Numbers and links the new entries, and computes the tree.
     pub(crate) fn finish(self) -> Result<WriteSet, StateFault<V::Error>> {
-        let Self { view, entries, created, .. } = self;
+        let Self { view, slots, created, .. } = self;
         let old_count = view.entry_count().map_err(StateFault::Read)?;
         let numbers: BTreeMap<Key, u64> = created.into_iter().zip(old_count..).collect();
         // Built into a map at once, which sorts them by number.
-        let mut changed = Vec::with_capacity(entries.len());
-        for (key, entry) in entries {
-            let (Some(value), true) = (entry.value, entry.changed) else { continue };
-            let place = entry.old.or_else(|| numbers.get(&key).map(|number| (*number, 0)));
+        let mut changed = Vec::with_capacity(slots.len());
+        for Slot { key, old, value, changed: is_changed } in slots {
+            let (Some(value), true) = (value, is_changed) else { continue };
+            let place = old.or_else(|| numbers.get(&key).map(|number| (*number, 0)));
             let (number, next) = place.ok_or(StateFault::Missing { what: "number of an entry" })?;
             changed.push((number, Leaf { key, next, value }));
         }

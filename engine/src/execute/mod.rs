@@ -11,6 +11,7 @@
 mod builder;
 mod claim;
 mod draft;
+mod places;
 mod refusal;
 
 use draft::Draft;
@@ -67,8 +68,8 @@ impl<E> Fault<E> {
 #[cfg(test)]
 pub(crate) use draft::Draft as TestDraft;
 #[cfg(test)]
-pub(crate) const fn test_draft<V: StateView>(view: V) -> TestDraft<V> {
-    Draft::new(view)
+pub(crate) fn test_draft<V: StateView>(view: V) -> TestDraft<V> {
+    Draft::new(view, 7)
 }
 
 /// Applies one transaction; on `Err` nothing is staged.

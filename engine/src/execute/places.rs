@@ -1,0 +1,78 @@
+//! Where the slot of a key is: a table with open addressing over a list of slots.
+//!
+//! Only looked into, never walked, so that nothing follows from its order: what is walked is
+//! the list, which is in the order in which the keys were first asked for. Which place a key
+//! is tried at first follows from the key and a seed. Whoever chooses keys does not know the
+//! seed, the id of a block that is not yet made; and if they did, a block's bounds leave
+//! them some ten thousand keys, which is slow, but no more.
+
+use crate::state::Key;
+
+/// Empty places are as many as full ones at least.
+const PLACES_MIN: usize = 64;
+const EMPTY: u32 = u32::MAX;
+
+/// Numbers of slots by key.
+#[derive(Debug)]
+pub(super) struct Places {
+    seed: u64,
+    /// A power of two many.
+    places: Vec<u32>,
+    used: usize,
+}
+
+impl Places {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { seed, places: vec![EMPTY; PLACES_MIN], used: 0 }
+    }
+
+    fn first(&self, key: &Key) -> usize {
+        // Mixed by products that wrap, as hash functions do; the low bits mix least.
+        let (words, _) = key.0.as_chunks::<8>();
+        let mixed = words.iter().fold(self.seed, |sum, word| {
+            (sum ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+        });
+        usize::try_from((mixed >> 24) & (self.places.len() as u64 - 1)).unwrap_or(0)
+    }
+
+    /// The slot of a key; `key_of` gives the key of a slot.
+    pub(super) fn find(&self, key: &Key, key_of: impl Fn(u32) -> Option<Key>) -> Option<u32> {
+        let mut at = self.first(key);
+        loop {
+            let slot = *self.places.get(at)?;
+            if slot == EMPTY {
+                return None;
+            }
+            if key_of(slot).as_ref() == Some(key) {
+                return Some(slot);
+            }
+            at = (at + 1) & (self.places.len() - 1);
+        }
+    }
+
+    /// Notes the slot of a key that has none yet.
+    pub(super) fn insert(&mut self, key: &Key, slot: u32, key_of: impl Fn(u32) -> Option<Key>) {
+        if (self.used + 1) * 2 > self.places.len() {
+            let doubled = vec![EMPTY; self.places.len() * 2];
+            let old = std::mem::replace(&mut self.places, doubled);
+            for slot in old.into_iter().filter(|slot| *slot != EMPTY) {
+                if let Some(key) = key_of(slot) {
+                    self.put(&key, slot);
+                }
+            }
+        }
+        self.used += 1;
+        self.put(key, slot);
+    }
+
+    fn put(&mut self, key: &Key, slot: u32) {
+        let mut at = self.first(key);
+        while let Some(place) = self.places.get_mut(at) {
+            if *place == EMPTY {
+                *place = slot;
+                return;
+            }
+            at = (at + 1) & (self.places.len() - 1);
+        }
+    }
+}
