@@ -15,9 +15,11 @@ use super::{ChainError, CheckpointPolicy};
 use crate::telemetry::Stage;
 
 /// Committed blocks that are kept in memory for the index; it reads others again.
-const QUEUE_BLOCKS: usize = 16;
-/// Transactions after which a batch of the index is written; bounds the time to stop.
-const BATCH_TRANSACTIONS: usize = 20_000;
+const QUEUE_BLOCKS: usize = 32;
+/// Transactions after which a batch of the index is written; bounds the time to stop. An
+/// index that is behind writes large batches: its keys are spread over all of it, and the
+/// more of them are sorted and written together, the fewer pages are written for each.
+const BATCH_TRANSACTIONS: usize = 200_000;
 /// Blocks in a batch at most.
 const BATCH_BLOCKS: usize = 256;
 

@@ -38,15 +38,18 @@ impl Indexable {
     /// held after it, or after a later block that will be indexed as well.
     pub(super) fn read(inner: &Inner, height: Height) -> Result<Self, ChainError> {
         let missing = || ChainError::corrupt(format!("block {height} is missing"));
-        let block = inner.blocks.block(height)?.ok_or_else(missing)?;
+        let block = match inner.recent.get(height) {
+            Some(block) => block,
+            None => Arc::new(inner.blocks.block(height)?.ok_or_else(missing)?),
+        };
         if height == Height::ZERO {
             let accounts = all_accounts(inner)?;
-            return Ok(Self { block: Arc::new(block), accounts, payout: None });
+            return Ok(Self { block, accounts, payout: None });
         }
         let state = inner.state.reader();
         let payout = payout(&block, &validators(&state)?);
         let accounts = touched(&state, &block, payout)?;
-        Ok(Self { block: Arc::new(block), accounts, payout })
+        Ok(Self { block, accounts, payout })
     }
 }
 

@@ -17,6 +17,7 @@ mod error;
 mod import;
 mod index;
 mod index_build;
+mod numbers;
 mod open;
 mod read;
 mod state;

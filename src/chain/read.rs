@@ -51,7 +51,7 @@ impl RecentBlocks {
     const COUNT_MAX: usize = 64;
     const BYTES_MAX: u64 = 64 << 20;
 
-    fn get(&self, height: Height) -> Option<Arc<CommittedBlock>> {
+    pub(super) fn get(&self, height: Height) -> Option<Arc<CommittedBlock>> {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at = recent.iter().position(|block| block.height() == height)?;
         let block = recent.remove(at)?;

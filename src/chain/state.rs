@@ -13,6 +13,7 @@ use ait_engine::types::{BlockId, Height, StateRoot};
 use ait_storage::{Batch, Durability, Storage};
 
 use super::ChainError;
+use super::numbers::Numbers;
 use super::tables::{
     KEYS, LEAVES, LEAVES_PER_CHUNK, LONG_VALUES, LeafChunk, NODES, NODES_PER_CHUNK, NodeChunk,
     ONLY, SCHEMA_VERSION, STATE_META, StateMeta, read_leaves, read_nodes, read_state_meta,
@@ -72,6 +73,7 @@ pub(super) struct Checkpoint {
 pub struct StateStore {
     storage: Arc<dyn Storage>,
     genesis: BlockId,
+    numbers: Numbers,
     shared: RwLock<Shared>,
 }
 
@@ -119,7 +121,8 @@ impl StateStore {
             root: meta.root(),
             checkpoint: meta.height(),
         };
-        Ok(Self { storage, genesis, shared: RwLock::new(shared) })
+        let numbers = Numbers::new(meta.entry_count);
+        Ok(Self { storage, genesis, numbers, shared: RwLock::new(shared) })
     }
 
     // A poisoned lock means that a thread panicked while it merged a block; the node stops then,
@@ -135,7 +138,7 @@ impl StateStore {
     /// A consistent read view at the head.
     #[must_use]
     pub fn reader(&self) -> StateReader<'_> {
-        StateReader { shared: self.read() }
+        StateReader::new(self.read(), &self.numbers)
     }
 
     /// Height and root of the newest state.

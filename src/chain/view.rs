@@ -1,11 +1,13 @@
 //! The state as the engine reads it: newest writes in memory, the rest on disk.
 
+use std::cell::RefCell;
 use std::sync::{Arc, RwLockReadGuard};
 
 use ait_engine::state::{GROUP_LEVEL, Key, Leaf, StateView, Value};
 use ait_engine::types::Hash;
-use ait_storage::{Direction, KeyRange, Snapshot, StorageError};
+use ait_storage::{Direction, KeyRange, Snapshot, StorageError, Value as Stored};
 
+use super::numbers::Numbers;
 use super::state::Shared;
 use super::tables::{
     KEYS, LEAVES, LEAVES_PER_CHUNK, LONG_VALUE_MARK, LONG_VALUES, NODE_ROWS, NODES, access_leaves,
@@ -75,17 +77,17 @@ impl DiskView {
         Ok(Some((Key(found), number(&value)?)))
     }
 
-    pub(super) fn leaf(&self, number: u64) -> Result<Leaf, ViewError> {
-        let missing = || corrupt(format!("the state has no leaf {number}"));
-        self.leaves(number, number + 1)?.pop().ok_or_else(missing)
+    /// The chunk of leaves with this number, to be read by [`DiskView::leaves`].
+    fn chunk(&self, chunk: u64) -> Result<Stored, ViewError> {
+        let missing = || corrupt(format!("the state has no chunk {chunk} of leaves"));
+        self.snapshot.get(LEAVES, &chunk.to_be_bytes())?.ok_or_else(missing)
     }
 
     /// Leaves of one chunk, in order.
-    pub(super) fn leaves(&self, first: u64, end: u64) -> Result<Vec<Leaf>, ViewError> {
+    fn leaves(&self, chunk: &[u8], first: u64, end: u64) -> Result<Vec<Leaf>, ViewError> {
         let missing = || corrupt(format!("the state has no leaves {first} to {end}"));
-        let (chunk, at) = (first / LEAVES_PER_CHUNK, first % LEAVES_PER_CHUNK);
-        let bytes = self.snapshot.get(LEAVES, &chunk.to_be_bytes())?.ok_or_else(missing)?;
-        let slots = &access_leaves(&bytes).map_err(corrupt)?.slots;
+        let at = first % LEAVES_PER_CHUNK;
+        let slots = &access_leaves(chunk).map_err(corrupt)?.slots;
         let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         let slots = slots.get(place(at)..place(at + (end - first))).ok_or_else(missing)?;
         let numbered = (first..end).zip(slots);
@@ -125,6 +127,27 @@ fn number(bytes: &[u8]) -> Result<u64, ViewError> {
 /// One consistent read view of the state at the head. Writers wait while it lives: keep it short.
 pub struct StateReader<'a> {
     pub(super) shared: RwLockReadGuard<'a, Shared>,
+    numbers: &'a Numbers,
+    /// The chunk of leaves that was read last, and its number: a commitment reads the leaves
+    /// of a block in the order of their numbers, many of each chunk.
+    chunk: RefCell<Option<(u64, Stored)>>,
+}
+
+impl<'a> StateReader<'a> {
+    pub(super) const fn new(shared: RwLockReadGuard<'a, Shared>, numbers: &'a Numbers) -> Self {
+        Self { shared, numbers, chunk: RefCell::new(None) }
+    }
+
+    /// Leaves on disk of one chunk, in order.
+    fn leaves_on_disk(&self, first: u64, end: u64) -> Result<Vec<Leaf>, ViewError> {
+        let (disk, wanted) = (&self.shared.disk, first / LEAVES_PER_CHUNK);
+        let mut kept = self.chunk.borrow_mut();
+        let chunk = match &mut *kept {
+            Some((number, chunk)) if *number == wanted => chunk,
+            other => &mut other.insert((wanted, disk.chunk(wanted)?)).1,
+        };
+        disk.leaves(chunk, first, end)
+    }
 }
 
 impl StateView for StateReader<'_> {
@@ -138,7 +161,16 @@ impl StateView for StateReader<'_> {
     fn number_of(&self, key: &Key) -> Result<Option<u64>, ViewError> {
         match self.shared.layers().find_map(|layer| layer.number_of(key)) {
             Some(number) => Ok(Some(number)),
-            None => self.shared.disk.number_of(key),
+            None => match self.numbers.get(key) {
+                Some(number) => Ok(Some(number)),
+                None => {
+                    let found = self.shared.disk.number_of(key)?;
+                    if let Some(number) = found {
+                        self.numbers.put(key, number);
+                    }
+                    Ok(found)
+                }
+            },
         }
     }
 
@@ -151,7 +183,10 @@ impl StateView for StateReader<'_> {
     fn leaf(&self, number: u64) -> Result<Leaf, ViewError> {
         match self.shared.layers().find_map(|layer| layer.leaf(number)) {
             Some(leaf) => Ok(leaf.clone()),
-            None => self.shared.disk.leaf(number),
+            None => {
+                let missing = || corrupt(format!("the state has no leaf {number}"));
+                self.leaves_on_disk(number, number + 1)?.pop().ok_or_else(missing)
+            }
         }
     }
 
@@ -159,7 +194,7 @@ impl StateView for StateReader<'_> {
         // Entries that are only in memory come after those on disk.
         let on_disk = end.min(self.shared.disk.entry_count);
         let mut leaves: Vec<Option<Leaf>> = if first < on_disk {
-            self.shared.disk.leaves(first, on_disk)?.into_iter().map(Some).collect()
+            self.leaves_on_disk(first, on_disk)?.into_iter().map(Some).collect()
         } else {
             Vec::new()
         };
