@@ -272,6 +272,23 @@ impl ClientRate {
         let clock = DefaultClock::default();
         limiter.check_key(&network(client)).map_err(|until| until.wait_time_from(clock.now()))
     }
+
+    /// Counts `count` requests of this client, or none.
+    ///
+    /// # Errors
+    /// How long to wait, if they are too many.
+    pub fn check_many(&self, client: IpAddr, count: u32) -> Result<(), Duration> {
+        let (Some(limiter), Some(count)) = (&self.limiter, NonZeroU32::new(count)) else {
+            return Ok(());
+        };
+        let clock = DefaultClock::default();
+        match limiter.check_key_n(&network(client), count) {
+            Ok(checked) => checked.map_err(|until| until.wait_time_from(clock.now())),
+            // More than may ever come at once: the caller bounds the count, so that waiting
+            // is no lie.
+            Err(_) => Err(Duration::from_secs(60)),
+        }
+    }
 }
 
 #[cfg(test)]

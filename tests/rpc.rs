@@ -282,6 +282,82 @@ fn signed_transactions_are_taken_and_everything_wrong_with_one_has_a_code() {
 }
 
 #[test]
+fn a_batch_is_answered_in_its_order_as_each_would_be_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let devnet = Devnet::start(directory.path());
+    let (key, chain) = (devnet.alice(), "ait-devnet");
+    let at = |nonce| transfer(&key, chain, nonce, 5, 1);
+    // Plain ones only.
+    let (status, sent) = devnet.post("/rpc/sendTxs", &json!([at(0), at(1)]));
+    assert_eq!(status, 200, "{sent}");
+    for one in sent.as_array().unwrap() {
+        assert_eq!(one.as_object().unwrap().len(), 1, "{sent}");
+        devnet.committed(one["tx_hash"].as_str().unwrap());
+    }
+    // All sorts.
+    let mut forged = at(2);
+    forged["payload"]["amount"] = json!(6);
+    let mut lenient = at(3);
+    lenient["fee"] = json!("1");
+    let unsigned = json!({"type": "TRANSFER", "sender": "bob", "nonce": 0, "fee": 0,
+        "payload": {"to": "carol", "amount": 1}});
+    let (unknown, nothing) = (json!({"type": "STAKE"}), json!(7));
+    let list = json!([at(0), at(2), forged, lenient, unsigned, unknown, nothing]);
+    let (status, sent) = devnet.post("/rpc/sendTxs", &list);
+    assert_eq!((status, sent.as_array().unwrap().len()), (200, 7), "{sent}");
+    for (one, alone) in sent.as_array().unwrap().iter().zip(list.as_array().unwrap()) {
+        match one.get("tx_hash") {
+            Some(hash) => drop(devnet.committed(hash.as_str().unwrap())),
+            None => {
+                let (status, expected) = devnet.post("/rpc/sendTx", alone);
+                assert_eq!(one["status"], status, "{one}");
+                for field in ["detail", "code", "hint"] {
+                    assert_eq!(one[field], expected[field], "{one}");
+                }
+            }
+        }
+    }
+    let codes: Vec<_> = sent.as_array().unwrap().iter().map(|one| one["code"].clone()).collect();
+    let expected = json!([
+        "nonce_used",
+        null,
+        "bad_signature",
+        null,
+        null,
+        "type_unsupported",
+        "json_invalid"
+    ]);
+    assert_eq!(json!(codes), expected, "{sent}");
+
+    // Canonical bytes, by the client that the load generator uses.
+    let rest = ait_net::rest::RestClient::new(devnet.announced["rpc"].as_str().unwrap()).unwrap();
+    let read = |body: Value| {
+        let json: TransactionJson = serde_json::from_value(body).unwrap();
+        Transaction::try_from(&json).unwrap()
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let batch = [read(at(4)), read(at(4)), read(at(0)), read(at(5))];
+    let items = runtime.block_on(rest.send_many(&batch)).unwrap();
+    let codes: Vec<_> = items.iter().map(|item| item.code.as_deref()).collect();
+    assert_eq!(codes, [None, None, Some("nonce_used"), None]);
+    assert_eq!(items[3].tx_hash.as_deref(), Some(batch[3].hash().to_string().as_str()));
+    devnet.committed(items[3].tx_hash.as_ref().unwrap());
+    let bytes = [("content-type", "application/octet-stream")];
+    let (status, _, body) = devnet.exchange("POST", "/rpc/sendTxs", &bytes, "no").unwrap();
+    assert!(status == 422 && body.contains("begins at byte 0"), "{body}");
+
+    // Not in its form, empty, and too much.
+    for (body, status, code) in [
+        (at(6), 422, "json_invalid"),
+        (json!([]), 200, ""),
+        (json!(vec![0; 4_097]), 413, "batch_too_large"),
+    ] {
+        let (found, answer) = devnet.post("/rpc/sendTxs", &body);
+        assert_eq!((found, answer["code"].as_str().unwrap_or("")), (status, code), "{answer}");
+    }
+}
+
+#[test]
 fn fees_parameters_and_the_node_itself_can_be_asked_for() {
     let directory = tempfile::tempdir().unwrap();
     let devnet = Devnet::start(directory.path());

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use ait_engine::codec::Canonical;
 use ait_engine::transaction::Transaction;
 use ait_engine::types::Address;
 use backon::{ExponentialBuilder, Retryable};
@@ -12,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::wire::{ErrorBody, SendTxResponse, TransactionJson};
+use crate::wire::{ErrorBody, SendTxResponse, SendTxsItem, TransactionJson};
 
 /// Largest answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -145,6 +146,29 @@ impl RestClient {
     /// [`RestError`].
     pub async fn send(&self, transaction: &Transaction) -> Result<SendTxResponse, RestError> {
         self.post("/rpc/sendTx", &TransactionJson::from(transaction)).await
+    }
+
+    /// Sends transactions as canonical bytes, once; the answers stand in their order. Sending
+    /// the same ones twice is harmless.
+    ///
+    /// # Errors
+    /// [`RestError`], also if there are not as many answers as transactions.
+    pub async fn send_many(
+        &self,
+        transactions: &[Transaction],
+    ) -> Result<Vec<SendTxsItem>, RestError> {
+        let url = format!("{}/rpc/sendTxs", self.base);
+        let mut body = Vec::new();
+        for transaction in transactions {
+            transaction.encode_to(&mut body);
+        }
+        let request = self.http.post(&url).header("content-type", "application/octet-stream");
+        let items: Vec<SendTxsItem> = self.answer(&url, request.body(body)).await?;
+        if items.len() == transactions.len() {
+            return Ok(items);
+        }
+        let reason = format!("{} answers to {} transactions", items.len(), transactions.len());
+        Err(RestError::Answer { url, reason })
     }
 
     /// Balance and next nonce of an account, as the node says without proof.

@@ -12,6 +12,7 @@ use warp::http::{HeaderMap, StatusCode};
 use warp::hyper::body::Bytes;
 use warp::reply::Response;
 
+use super::submit::object_of;
 use super::{Api, ApiError};
 use crate::chain::ChainError;
 use crate::http::Client;
@@ -142,15 +143,7 @@ impl Call {
 
     /// The body as a JSON object.
     pub(super) fn object(&self) -> Result<Value, ApiError> {
-        let value: Value = serde_json::from_slice(&self.body).map_err(|error| {
-            let detail = format!("not JSON: {error}");
-            ApiError::unprocessable("json_invalid", detail, "send one JSON object")
-        })?;
-        if value.is_object() {
-            return Ok(value);
-        }
-        let detail = "the body is not a JSON object";
-        Err(ApiError::unprocessable("json_invalid", detail, "send one JSON object"))
+        object_of(&self.body)
     }
 
     /// As [`Call::read`], once the index has what is committed now; what it has, if that

@@ -53,9 +53,11 @@ pub(super) fn edge(call: &Call) -> Result<&DevEdge, ApiError> {
     }
 }
 
-/// Makes a signed transaction of an old script's unsigned one, and submits it.
+/// Makes a signed transaction of an old script's unsigned one, which `text` spells, and
+/// submits it.
 pub(super) async fn submit_unsigned(
     call: &Call,
+    text: &[u8],
     body: &Value,
     kind: Kind,
 ) -> Result<Submitted, ApiError> {
@@ -73,7 +75,7 @@ pub(super) async fn submit_unsigned(
     };
     let payload = match kind {
         Kind::Transfer => transfer(call, body)?,
-        Kind::ReceiptClaim => claim(call, dev, &key.public_key().address()).await?,
+        Kind::ReceiptClaim => claim(call, text, dev, &key.public_key().address()).await?,
         Kind::ParamSet | Kind::Mint | Kind::ProviderBind => {
             let detail = format!("Value error, unsupported transaction type: {}", kind.name());
             let hint = "unsigned, only TRANSFER and RECEIPT_CLAIM are taken; sign the transaction";
@@ -107,8 +109,13 @@ fn transfer(call: &Call, body: &Value) -> Result<Payload, ApiError> {
     })
 }
 
-async fn claim(call: &Call, dev: &DevEdge, sender: &Address) -> Result<Payload, ApiError> {
-    let text = payload_text(&call.body)?;
+async fn claim(
+    call: &Call,
+    text: &[u8],
+    dev: &DevEdge,
+    sender: &Address,
+) -> Result<Payload, ApiError> {
+    let text = payload_text(text)?;
     let edge = Edge {
         names: &dev.names,
         coordinator: &dev.coordinator,

@@ -10,6 +10,7 @@
 mod accounts;
 mod admin;
 mod attest;
+mod batch;
 mod call;
 mod chain;
 mod dev;
@@ -19,6 +20,7 @@ mod node;
 mod openapi;
 mod peers;
 mod proofs;
+mod quick;
 mod receipts;
 mod remotes;
 mod route;

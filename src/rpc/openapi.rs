@@ -62,6 +62,12 @@ fn content(shape: Shape, schemas: &mut Schemas) -> Option<Value> {
         Shape::List(schema) => {
             json(json!({ "type": "array", "items": reference(schema, schemas) }))
         }
+        Shape::ListOrBytes(schema) => Some(json!({
+            "application/json": {
+                "schema": { "type": "array", "items": reference(schema, schemas) },
+            },
+            "application/octet-stream": { "schema": { "type": "string", "format": "binary" } },
+        })),
         Shape::Object => json(json!({ "type": "object" })),
         Shape::Other(media) => Some(json!({ media: { "schema": { "type": "string" } } })),
     }
@@ -69,7 +75,9 @@ fn content(shape: Shape, schemas: &mut Schemas) -> Option<Value> {
 
 fn tag(path: &str) -> &'static str {
     match path.trim_start_matches("/rpc").split('/').nth(1).unwrap_or_default() {
-        "sendTx" | "transaction" | "submitReceipt" | "estimateFee" | "attest" => "submit",
+        "sendTx" | "sendTxs" | "transaction" | "submitReceipt" | "estimateFee" | "attest" => {
+            "submit"
+        }
         "admin" => "admin",
         "proof" => "proofs",
         "ws" | "events" => "subscriptions",

@@ -25,6 +25,8 @@ pub(super) enum Shape {
     Json(SchemaFn),
     /// A JSON list of this schema.
     List(SchemaFn),
+    /// The same, or bytes.
+    ListOrBytes(SchemaFn),
     /// A JSON object that is described in words.
     Object,
     /// Another media type.

@@ -6,8 +6,8 @@ use warp::http::Method;
 
 use super::route::{QueryParam, Route, Shape, schema};
 use super::{
-    accounts, admin, attest, chain, import, node, peers, proofs, receipts, submit, subscribe,
-    transactions,
+    accounts, admin, attest, batch, chain, import, node, peers, proofs, receipts, submit,
+    subscribe, transactions,
 };
 
 const LIMIT: QueryParam = ("limit", "Most entries of the page, 1 to 100.");
@@ -92,6 +92,7 @@ const EVENTS: &str = "text/event-stream";
 pub(super) const ROUTES: &[Route] = &[
     post("/rpc/sendTx", "send_tx", "Submit a signed transaction; on a devnet also an unsigned one of a named account.", of!(TransactionJson), of!(SendTxResponse), run!(submit::send)),
     post("/rpc/transaction", "send_transaction", "The same as sendTx.", of!(TransactionJson), of!(SendTxResponse), run!(submit::send)),
+    post("/rpc/sendTxs", "send_txs", "Submit up to 4096 transactions: a list of what sendTx takes, or canonical bytes one after the other. Answered in their order, each as sendTx would.", Shape::ListOrBytes(schema::<wire::TransactionJson>), Shape::List(schema::<wire::SendTxsItem>), run!(batch::send)),
     post("/rpc/submitReceipt", "submit_receipt", "Claim a receipt: sendTx with the type RECEIPT_CLAIM.", of!(TransactionJson), of!(SendTxResponse), run!(submit::receipt)),
     post("/rpc/estimateFee", "estimate_fee", "Advised and least fee of `{type?, payload?}`.", Shape::Object, of!(FeeEstimate), run!(submit::estimate_fee)),
     post("/rpc/attest", "attest", "The mock coordinator's answer about a job (devnet only).", Shape::Object, Shape::Object, run!(attest::attest)),

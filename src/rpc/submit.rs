@@ -10,12 +10,15 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json as object};
 
 use super::call::{Answer, Call, json};
-use super::{ApiError, dev};
+use super::{ApiError, dev, quick};
 use crate::ingress::Submitted;
 use crate::receipts::ClaimBody;
 
 /// `POST /rpc/sendTx` and `POST /rpc/transaction`
 pub(super) async fn send(call: Call) -> Answer {
+    if let Some(transaction) = quick::transfer(&call.body) {
+        return accepted(&call.api.ingress.submit(transaction).await?);
+    }
     let body = call.object()?;
     let kind = kind_of(&body, None)?;
     let submitted = submit(&call, body, kind).await?;
@@ -35,7 +38,7 @@ fn accepted(submitted: &Submitted) -> Answer {
     json(&SendTxResponse { tx_hash_alias: tx_hash.clone(), tx_hash })
 }
 
-fn kind_of(body: &Value, default: Option<Kind>) -> Result<Kind, ApiError> {
+pub(super) fn kind_of(body: &Value, default: Option<Kind>) -> Result<Kind, ApiError> {
     let found = body.get("type").unwrap_or(&Value::Null);
     let kind = match found {
         Value::Null => default,
@@ -55,20 +58,38 @@ fn kind_of(body: &Value, default: Option<Kind>) -> Result<Kind, ApiError> {
 }
 
 async fn submit(call: &Call, body: Value, kind: Kind) -> Result<Submitted, ApiError> {
-    // Old scripts also leave it empty.
-    if body.get("sig").is_none_or(|sig| sig.is_null() || sig == "") {
-        return dev::submit_unsigned(call, &body, kind).await;
+    if is_unsigned(&body) {
+        return dev::submit_unsigned(call, &call.body, &body, kind).await;
     }
-    let transaction = signed(call, body, kind)?;
+    let transaction = signed(&call.body, body, kind)?;
     Ok(call.api.ingress.submit(transaction).await?)
 }
 
-fn signed(call: &Call, mut body: Value, kind: Kind) -> Result<Transaction, ApiError> {
+/// Old scripts also leave the signature empty.
+pub(super) fn is_unsigned(body: &Value) -> bool {
+    body.get("sig").is_none_or(|sig| sig.is_null() || sig == "")
+}
+
+/// A JSON text as an object.
+pub(super) fn object_of(text: &[u8]) -> Result<Value, ApiError> {
+    let value: Value = serde_json::from_slice(text).map_err(|error| {
+        let detail = format!("not JSON: {error}");
+        ApiError::unprocessable("json_invalid", detail, "send one JSON object")
+    })?;
+    if value.is_object() {
+        return Ok(value);
+    }
+    let detail = "the body is not a JSON object";
+    Err(ApiError::unprocessable("json_invalid", detail, "send one JSON object"))
+}
+
+/// The signed transaction in `body`, which `text` spells.
+pub(super) fn signed(text: &[u8], mut body: Value, kind: Kind) -> Result<Transaction, ApiError> {
     if kind == Kind::ReceiptClaim
         && body.get("payload").is_some_and(|payload| payload.get("signature").is_some())
     {
         // Numbers of a signed receipt must keep their spelling, which `Value` would not.
-        let text = payload_text(&call.body)?;
+        let text = payload_text(text)?;
         let claim = ReceiptClaim::from_signed_json(text.as_bytes());
         let claim = claim.map_err(crate::receipts::ClaimError::from)?;
         body["payload"] = payload_to_json(&Payload::ReceiptClaim(claim));

@@ -36,6 +36,6 @@ pub use proof::{AccountProof, Anchor, ListProofJson, ReceiptProof, TransactionPr
 pub use time::rfc3339;
 pub use transaction::{PayloadError, TransactionJson, payload_from_json, payload_to_json};
 pub use views::{
-    AccountBalance, ErrorBody, OutcomeJson, ReceiptView, RewardJson, SendTxResponse,
+    AccountBalance, ErrorBody, OutcomeJson, ReceiptView, RewardJson, SendTxResponse, SendTxsItem,
     TransactionView, WhyResponse,
 };
