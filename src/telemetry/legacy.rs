@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ait_engine::block::Header;
-use metrics::{counter, gauge, histogram};
+use metrics::{Counter, Histogram, counter, gauge, histogram};
 use warp::http::StatusCode;
 
 /// Operations that the old node counted.
@@ -100,28 +100,34 @@ pub(super) fn register() {
     }
 }
 
-pub(super) fn request(route: &'static str, status: StatusCode, took: Duration) {
+/// What an answer to a request counts into.
+pub(super) fn request(
+    route: &'static str,
+    status: StatusCode,
+) -> (Vec<Counter>, Option<Histogram>) {
+    let mut counters = Vec::new();
     if status.is_client_error() {
-        counter!("rpc_client_errors_total").increment(1);
-        counter!("rpc_request_failures_total").increment(1);
+        counters.push(counter!("rpc_client_errors_total"));
+        counters.push(counter!("rpc_request_failures_total"));
     } else if status.is_server_error() {
-        counter!("rpc_server_errors_total").increment(1);
-        counter!("rpc_request_failures_total").increment(1);
+        counters.push(counter!("rpc_server_errors_total"));
+        counters.push(counter!("rpc_request_failures_total"));
     }
     // The design's names of an operation count as the operation.
     let operation = route.strip_suffix("_alias").unwrap_or(route);
     if !OPERATIONS.contains(&operation) {
-        return;
+        return (counters, None);
     }
-    counter!(format!("rpc_{operation}_total")).increment(1);
-    histogram!(format!("rpc_{operation}_duration_seconds")).record(took.as_secs_f64());
+    counters.push(counter!(format!("rpc_{operation}_total")));
+    let duration = histogram!(format!("rpc_{operation}_duration_seconds"));
     let outcome = match status.as_u16() {
         200..=299 => "success",
         404 => "not_found",
         400..=499 => "rejected",
         _ => "failed",
     };
-    counter!(format!("rpc_{operation}_{outcome}_total")).increment(1);
+    counters.push(counter!(format!("rpc_{operation}_{outcome}_total")));
+    (counters, Some(duration))
 }
 
 /// A block was handed in.

@@ -1,11 +1,16 @@
 //! What the node counts, for Prometheus. Names follow its conventions: units, `_total`,
 //! labels of few values. The old node's names are emitted beside them if asked for.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use warp::http::StatusCode;
 
@@ -93,11 +98,52 @@ pub fn upkeep() {
 
 /// A request was answered.
 pub fn request(route: &'static str, status: StatusCode, took: Duration) {
-    counter!("rpc_requests_total", "route" => route, "status" => status.as_str().to_owned())
-        .increment(1);
-    histogram!("rpc_request_duration_seconds", "route" => route).record(took.as_secs_f64());
-    if LEGACY.load(Ordering::Relaxed) {
-        legacy::request(route, status, took);
+    let with_legacy = LEGACY.load(Ordering::Relaxed);
+    let count = |figures: &RequestFigures| {
+        for counter in &figures.counters {
+            counter.increment(1);
+        }
+        for histogram in &figures.histograms {
+            histogram.record(took.as_secs_f64());
+        }
+    };
+    // What is found before there is a recorder would count into nothing for ever.
+    if HANDLE.get().is_none() {
+        return count(&RequestFigures::find(route, status, with_legacy));
+    }
+    REQUESTS.with_borrow_mut(|known| {
+        let key = (route, status, with_legacy);
+        count(known.entry(key).or_insert_with(|| RequestFigures::find(route, status, with_legacy)));
+    });
+}
+
+/// What one kind of answer counts into. Finding them by their names costs more than the rest
+/// of a small request's bookkeeping, so that each thread remembers them.
+struct RequestFigures {
+    counters: Vec<Counter>,
+    histograms: Vec<Histogram>,
+}
+
+thread_local! {
+    static REQUESTS: RefCell<HashMap<(&'static str, StatusCode, bool), RequestFigures>> =
+        RefCell::default();
+}
+
+impl RequestFigures {
+    fn find(route: &'static str, status: StatusCode, with_legacy: bool) -> Self {
+        let status_text = status.as_str().to_owned();
+        let mut figures = Self {
+            counters: vec![
+                counter!("rpc_requests_total", "route" => route, "status" => status_text),
+            ],
+            histograms: vec![histogram!("rpc_request_duration_seconds", "route" => route)],
+        };
+        if with_legacy {
+            let (counters, duration) = legacy::request(route, status);
+            figures.counters.extend(counters);
+            figures.histograms.extend(duration);
+        }
+        figures
     }
 }
 
