@@ -86,6 +86,9 @@ fn running_nodes_are_driven_from_a_funded_account() {
     check(&figures(&bench(&[&words[..], &time].concat())));
     // Again, with senders that have used nonces.
     check(&figures(&bench(&[&words[..], &time, &["--seed", "2"]].concat())));
+    // Many in a request.
+    let batches = ["--seed", "3", "--batch", "20"];
+    check(&figures(&bench(&[&words[..], &time, &batches].concat())));
 }
 
 #[test]
@@ -101,5 +104,7 @@ fn what_is_wrong_is_said_with_advice() {
     failed(&["--rpc", "http://127.0.0.1:1", "--key", &key], 1, "is the node running");
     failed(&["--rpc", "https://127.0.0.1:1", "--key", &key], 1, "directly");
     failed(&["--embedded", "--accounts", "10", "--senders", "11"], 2, "at most --accounts");
+    let batch = ["--rpc", "http://127.0.0.1:1", "--key", &key, "--batch", "4097"];
+    failed(&batch, 2, "at most 4096");
     failed(&["--rate", "0"], 2, "not a number from");
 }

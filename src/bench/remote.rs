@@ -1,5 +1,5 @@
-//! Running nodes, by their REST interface: transactions one a request, blocks as the first
-//! of the nodes tells of them over a WebSocket.
+//! Running nodes, by their REST interface: transactions one a request or in batches,
+//! blocks as the first of the nodes tells of them over a WebSocket.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,9 @@ use ait_engine::crypto::SecretKey;
 use ait_engine::transaction::{Payload, Transaction};
 use ait_engine::types::{Address, Amount, ChainId, Nonce, TxHash};
 use ait_net::rest::{RestClient, RestError};
-use ait_net::wire::{AccountBalance, BlockRange, FeeEstimate, Head, WhyResponse, read_canonical};
+use ait_net::wire::{
+    AccountBalance, BlockRange, FeeEstimate, Head, SendTxsItem, WhyResponse, read_canonical,
+};
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -96,6 +98,9 @@ impl Remote {
         transactions: Vec<Transaction>,
         connection: usize,
     ) -> Vec<Result<(), Refused>> {
+        if transactions.len() > 1 {
+            return self.submit_many(&transactions, connection).await;
+        }
         let mut results = Vec::with_capacity(transactions.len());
         for transaction in transactions {
             results.push(match self.client(connection) {
@@ -104,6 +109,22 @@ impl Remote {
             });
         }
         results
+    }
+
+    /// In one request, as canonical bytes.
+    async fn submit_many(
+        &self,
+        transactions: &[Transaction],
+        connection: usize,
+    ) -> Vec<Result<(), Refused>> {
+        let all = |refused: Refused| vec![Err(refused); transactions.len()];
+        let Some(client) = self.client(connection) else {
+            return all(Refused { code: "no_node".to_owned(), is_temporary: false });
+        };
+        match client.send_many(transactions).await {
+            Ok(items) => items.into_iter().map(became).collect(),
+            Err(error) => all(error.into()),
+        }
     }
 
     pub(super) async fn metrics(&self) -> Option<String> {
@@ -237,6 +258,14 @@ async fn bodies(client: &RestClient, from: u64, to: u64) -> Result<Vec<Vec<TxHas
         Some(block.transactions.iter().map(Transaction::hash).collect())
     };
     Ok(range.blocks.iter().map_while(|block| hashes(block.canonical.as_ref()?)).collect())
+}
+
+/// What became of one of a batch.
+fn became(item: SendTxsItem) -> Result<(), Refused> {
+    match item.code {
+        None => Ok(()),
+        Some(code) => Err(Refused { code, is_temporary: matches!(item.status, Some(429 | 503)) }),
+    }
 }
 
 impl From<RestError> for Refused {

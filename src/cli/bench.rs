@@ -17,6 +17,8 @@ use crate::telemetry::metrics;
 const ACCOUNTS_MAX: u64 = 100_000_000;
 /// Senders of running nodes: each is funded by a transfer first.
 const REMOTE_SENDERS: usize = 1_000;
+/// Transactions that a node takes in one request.
+const REMOTE_BATCH_MAX: usize = 4_096;
 /// Accounts that send at most, unless told otherwise; each key takes time to make.
 const EMBEDDED_SENDERS: u64 = 1_000_000;
 
@@ -36,7 +38,8 @@ Examples:
   ait-node bench --embedded --accounts 1000000 --duration 60s --json
   ait-node bench --embedded --rate 100 --block-interval 1ms --duration 20s
   ait-node bench --embedded --workload zipf --html report.html
-  ait-node bench --rpc http://127.0.0.1:8080 --key alice.key --duration 30s"
+  ait-node bench --rpc http://127.0.0.1:8080 --key alice.key --duration 30s
+  ait-node bench --rpc http://127.0.0.1:8080 --key alice.key --batch 500 --connections 4"
 )]
 pub struct BenchArgs {
     /// Drive a new node in this process [default, unless --rpc is given]
@@ -60,8 +63,9 @@ pub struct BenchArgs {
     /// Transactions under way at most [default: 40000 embedded, 2000 by REST]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub in_flight: Option<u32>,
-    /// Transactions handed over at once to an embedded node [default: 1000, with --rate 1]
-    #[arg(long, value_name = "COUNT", conflicts_with = "rpc", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Transactions handed over at once, at most 4096 by REST [default: 1000; by REST or with
+    /// --rate 1]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub batch: Option<u32>,
     /// Connections with running nodes [default: 64]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=4_096))]
@@ -148,8 +152,7 @@ impl BenchArgs {
         let (few, many) = if is_remote { (2_000, 64) } else { (40_000, 2) };
         let in_flight = self.in_flight.map_or(few, |count| count as usize);
         let batch = match (is_remote, self.rate) {
-            (true, _) => 1,
-            (false, Some(_)) => self.batch.map_or(1, |count| count as usize),
+            (true, _) | (false, Some(_)) => self.batch.map_or(1, |count| count as usize),
             (false, None) => self.batch.map_or(1_000, |count| count as usize),
         };
         let most = usize::try_from(self.accounts.min(EMBEDDED_SENDERS)).unwrap_or(usize::MAX);
@@ -159,6 +162,11 @@ impl BenchArgs {
             let message = format!("{senders} senders of {} accounts", self.accounts);
             return Err(CliError::usage("bad_senders", message)
                 .hint("--senders must be at least 1 and at most --accounts"));
+        }
+        if is_remote && batch > REMOTE_BATCH_MAX {
+            let message = format!("a batch of {batch} by REST");
+            return Err(CliError::usage("bad_batch", message)
+                .hint("a node takes at most 4096 transactions a request"));
         }
         let drive = Drive {
             duration: self.duration.max(Duration::from_secs(1)),
