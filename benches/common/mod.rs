@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each bench uses its part")]
 
+pub mod load;
+
 use std::collections::BTreeMap;
 
 use ait_engine::crypto::SecretKey;
@@ -63,5 +65,13 @@ pub fn transfers(accounts: u64, senders: u64, nonce: u64) -> Vec<Transaction> {
         let nonce = Nonce::saturating(nonce);
         Transaction::sign(&key(n), chain(), nonce, Amount::saturating(1), None, payload)
     };
-    (0..senders).map(transfer).collect()
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let part = senders.div_ceil(cores);
+    std::thread::scope(|scope| {
+        let signing: Vec<_> = (0..cores)
+            .map(|core| core * part..((core + 1) * part).min(senders))
+            .map(|range| scope.spawn(move || range.map(transfer).collect::<Vec<_>>()))
+            .collect();
+        signing.into_iter().flat_map(|part| part.join().unwrap()).collect()
+    })
 }
