@@ -45,8 +45,9 @@ pub struct IngressOptions {
 
 impl Default for IngressOptions {
     fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { queue_max: 16_384, threads: cores.saturating_sub(1).max(1), cached_keys: 16_384 }
+        // Signatures are most of the work, and what else there is waits for the disk now and then.
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { queue_max: 16_384, threads, cached_keys: 16_384 }
     }
 }
 
