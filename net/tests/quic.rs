@@ -215,6 +215,67 @@ async fn a_question_is_answered_or_known_not_to_be() {
         other => panic!("{other:?}"),
     }
     assert!(matches!(a.bulk().await, Event::NoBody { block_id: found, .. } if found == block_id));
+    // None of the others was a fault: only the last was nonsense.
+    match a.urgent().await {
+        Event::Fault { peer, fault, .. } => assert_eq!((peer, fault), (b.id(), Fault::BadAnswer)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_peer_of_another_protocol_version_is_told_so() {
+    let mut other = ours();
+    // It shares the chain, and so no name but the one that asks why.
+    (other.version, other.genesis) = (other.version + 1, BlockId([8; 32]));
+    let (mut a, b) = (end(1), bind(2, "127.0.0.1:0", other));
+    a.transport.dial(b.address());
+    match a.urgent().await {
+        Event::DialFailed { reason, .. } => {
+            assert!(reason.contains("protocol version"), "{reason}")
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A line of so many bytes a second.
+async fn narrow(to: SocketAddr, bytes_per_second: u64) -> SocketAddr {
+    let inside = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = inside.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut caller, mut bytes) = (None, vec![0; 65_536]);
+        loop {
+            let (count, from) = inside.recv_from(&mut bytes).await.unwrap();
+            if from == to {
+                inside.send_to(&bytes[..count], caller.unwrap()).await.unwrap();
+                continue;
+            }
+            caller = Some(from);
+            tokio::time::sleep(Duration::from_micros(count as u64 * 1_000_000 / bytes_per_second))
+                .await;
+            inside.send_to(&bytes[..count], to).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vote_does_not_wait_behind_bodies() {
+    let (mut a, mut b) = (end(1), end(2));
+    let through = narrow(b.transport.local_addr().unwrap(), 2_000_000).await;
+    a.transport.dial(at(b.id(), through));
+    assert_eq!(a.connected().await, (b.id(), true));
+    assert_eq!(b.connected().await, (a.id(), false));
+    // Twenty seconds of bodies; they are no bodies, which shows only at their end.
+    for _ in 0..2 {
+        a.transport.send(&[b.id()], &Frame::Body(Arc::new(vec![0; 20 << 20])));
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for height in 0..5 {
+        let began = std::time::Instant::now();
+        a.tell_height(b.id(), height);
+        assert_eq!(b.height_told().await, height);
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    }
 }
 
 #[tokio::test]

@@ -122,7 +122,7 @@ impl Protocol {
             Input::Transactions { peer, transactions } => self.on_transactions(peer, transactions),
             Input::Body { peer, body } => self.on_body(peer, body),
             Input::Blocks { id, blocks } => {
-                let steps = self.sync.answered(id >> 1, blocks.map(|blocks| blocks.0));
+                let steps = self.sync.answered(id >> 1, blocks.map(|blocks| blocks.0), now_ms);
                 self.do_steps(steps, now_ms);
             }
             Input::NoBody { peer, block_id } => {
@@ -444,7 +444,12 @@ impl Protocol {
                     self.out.push(Output::Deliver(delivery));
                 }
                 Step::BadAnswer { peer } => {
-                    self.fault(peer, Fault::BadAnswer, "no answer, or not what was asked", now_ms);
+                    self.fault(
+                        peer,
+                        Fault::BadAnswer,
+                        "no answer again and again, or not what was asked",
+                        now_ms,
+                    );
                 }
             }
         }

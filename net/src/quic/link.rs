@@ -204,27 +204,34 @@ impl Link {
 
     /// Asks; the answer, or that there is none, becomes an event.
     pub(super) fn ask(&self, id: u64, request: Request, sinks: &Sinks) {
-        let (connection, peer, bulk) = (self.connection.clone(), self.peer, sinks.bulk.clone());
+        let (connection, peer, sinks) = (self.connection.clone(), self.peer, sinks.clone());
         tokio::spawn(async move {
             let answered = tokio::time::timeout(ANSWER_TIMEOUT, ask(&connection, request)).await;
             let bytes = answered.ok().flatten();
             counter!("peer_received_bytes_total", "kind" => "sync")
                 .increment(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64));
-            let event = match request {
+            let (event, is_answer) = match request {
                 Request::Blocks { .. } => {
-                    let blocks = bytes.and_then(|bytes| Blocks::decode(&bytes).ok());
-                    Event::Blocks { id, blocks }
+                    let blocks = bytes.as_ref().and_then(|bytes| Blocks::decode(bytes).ok());
+                    let is_answer = blocks.is_some();
+                    (Event::Blocks { id, blocks }, is_answer)
                 }
                 Request::Body { block_id, .. } => {
-                    match bytes.and_then(|bytes| Body::decode(&bytes).ok()) {
+                    match bytes.as_ref().and_then(|bytes| Body::decode(bytes).ok()) {
                         Some(body) if body.proposal.proposal.block_id == block_id => {
-                            Event::Body { peer, body: Box::new(body) }
+                            (Event::Body { peer, body: Box::new(body) }, true)
                         }
-                        _ => Event::NoBody { peer, block_id },
+                        _ => (Event::NoBody { peer, block_id }, false),
                     }
                 }
             };
-            let _ = bulk.send(event).await;
+            // To give no answer is no fault, to give nonsense is one.
+            if bytes.is_some() && !is_answer {
+                let reason = "an answer that is none".to_owned();
+                let fault = Event::Fault { peer, fault: Fault::BadAnswer, reason };
+                let _ = sinks.urgent.send(fault).await;
+            }
+            let _ = sinks.bulk.send(event).await;
         });
     }
 }
@@ -406,8 +413,13 @@ impl Reader {
         if self.sinks.bulk.send(event).await.is_err() {
             return;
         }
+        let answer = tokio::select! {
+            answer = answer => answer,
+            // Whoever asked has given up: nothing is read from the disk for it.
+            _ = out.stopped() => return,
+        };
         let write = async {
-            match answer.await.ok().flatten() {
+            match answer.ok().flatten() {
                 Some(bytes) => {
                     counter!("peer_sent_bytes_total", "kind" => "sync")
                         .increment(bytes.len() as u64);

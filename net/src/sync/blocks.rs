@@ -27,6 +27,13 @@ const WAITING_MAX: usize = 4_096;
 const SILENT_MS: u64 = 10_000;
 /// How long a peer that sent bad blocks is not asked.
 const REFUSED_MS: u64 = 60_000;
+/// How long a peer that gave no answer is not asked: it may have too much to do.
+const PAUSE_MS: u64 = 1_000;
+/// Requests without an answer, one after the other, that are nobody's fault: a slow line is
+/// asked for a quarter each time, and is down to single blocks well before.
+const UNANSWERED_MAX: u32 = 10;
+/// Halvings after which a peer is asked for a single block.
+const HALVINGS_MAX: u32 = ANSWER_BLOCKS_MAX.ilog2();
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +58,7 @@ pub enum Step {
         /// Its certificate.
         certificate: Certificate,
     },
-    /// A peer did not answer in time, or not what was asked.
+    /// A peer answered something else than was asked, or gives no answer again and again.
     BadAnswer {
         /// Which.
         peer: PeerId,
@@ -64,6 +71,20 @@ struct Peer {
     asked: usize,
     refused_until_ms: u64,
     silent_until_ms: u64,
+    /// Requests without an answer since the last answer.
+    unanswered: u32,
+    /// How often the count of blocks that it is asked for was halved.
+    halvings: u32,
+}
+
+impl Peer {
+    /// No answer came: it is asked for less, and not at once. Whether that is a fault.
+    fn gave_nothing(&mut self, pause_ms: u64, now_ms: u64) -> bool {
+        self.silent_until_ms = self.silent_until_ms.max(now_ms.saturating_add(pause_ms));
+        self.halvings = (self.halvings + 2).min(HALVINGS_MAX);
+        self.unanswered = self.unanswered.saturating_add(1);
+        self.unanswered > UNANSWERED_MAX
+    }
 }
 
 #[derive(Debug)]
@@ -156,11 +177,24 @@ impl BlockSync {
         }
     }
 
-    /// An answer came, or none.
-    pub fn answered(&mut self, id: u64, blocks: Option<Vec<(Block, Certificate)>>) -> Vec<Step> {
+    /// An answer came, or that there will be none: the peer has too much to do, or the line
+    /// is too slow for what was asked.
+    pub fn answered(
+        &mut self,
+        id: u64,
+        blocks: Option<Vec<(Block, Certificate)>>,
+        now_ms: u64,
+    ) -> Vec<Step> {
         let Some(asked) = self.asked.remove(&id) else { return Vec::new() };
         if let Some(peer) = self.peers.get_mut(&asked.peer) {
             peer.asked = peer.asked.saturating_sub(1);
+            if blocks.is_none() {
+                let is_fault = peer.gave_nothing(PAUSE_MS, now_ms);
+                return is_fault
+                    .then_some(Step::BadAnswer { peer: asked.peer })
+                    .into_iter()
+                    .collect();
+            }
         }
         let in_order = |blocks: &[(Block, Certificate)]| {
             let heights = blocks.iter().map(|(block, _)| block.header.height.get());
@@ -176,6 +210,10 @@ impl BlockSync {
                 peer.height = peer.height.min(asked.from.saturating_sub(1));
             }
             return vec![Step::BadAnswer { peer: asked.peer }];
+        }
+        if let Some(peer) = self.peers.get_mut(&asked.peer) {
+            peer.unanswered = 0;
+            peer.halvings = peer.halvings.saturating_sub(1);
         }
         for (block, certificate) in blocks {
             let height = block.header.height.get();
@@ -213,14 +251,16 @@ impl BlockSync {
     fn overdue(&mut self, now_ms: u64) -> Vec<Step> {
         let late = self.asked.extract_if(.., |_, a| now_ms.saturating_sub(a.at_ms) > ANSWER_MS_MAX);
         let late: Vec<Asked> = late.map(|(_, asked)| asked).collect();
-        for asked in &late {
-            if let Some(peer) = self.peers.get_mut(&asked.peer) {
-                peer.asked = peer.asked.saturating_sub(1);
-                // Others are asked first.
-                peer.silent_until_ms = now_ms + ANSWER_MS_MAX;
+        let mut steps = Vec::new();
+        for asked in late {
+            let Some(peer) = self.peers.get_mut(&asked.peer) else { continue };
+            peer.asked = peer.asked.saturating_sub(1);
+            // Others are asked first.
+            if peer.gave_nothing(ANSWER_MS_MAX, now_ms) {
+                steps.push(Step::BadAnswer { peer: asked.peer });
             }
         }
-        late.into_iter().map(|asked| Step::BadAnswer { peer: asked.peer }).collect()
+        steps
     }
 
     fn ask(&mut self, now_ms: u64, steps: &mut Vec<Step>) {
@@ -240,7 +280,8 @@ impl BlockSync {
             else {
                 break;
             };
-            let count = count.min(peer.height - from + 1).min(u64::from(ANSWER_BLOCKS_MAX));
+            let most = u64::from(ANSWER_BLOCKS_MAX >> peer.halvings);
+            let count = count.min(peer.height - from + 1).min(most);
             peer.asked += 1;
             self.next_id += 1;
             let asked = Asked { peer: *id, from, count, at_ms: now_ms };

@@ -207,6 +207,45 @@ fn sync_gets_round_peers_that_are_silent_or_answer_nonsense() {
 }
 
 #[test]
+fn a_slow_line_is_asked_for_less_until_it_answers_in_time() {
+    let mut world = World::default();
+    world.add(&[], 300);
+    world.nodes[0].manner = Manner::Slow;
+    let new = world.add(&[0], 0);
+    world.run(400_000);
+    let state = world.nodes[new].protocol.sync_state(world.now_ms);
+    assert_eq!(world.nodes[new].height, 300, "{state:?}");
+    assert_eq!(world.nodes[new].calls.len(), 1, "it did nothing wrong, and is never cut off");
+}
+
+#[test]
+fn who_has_too_much_to_do_is_left_in_peace_for_a_moment_and_not_banned() {
+    let mut world = World::default();
+    world.add(&[], 20_000);
+    world.nodes[0].manner = Manner::Busy;
+    let new = world.add(&[0], 0);
+    world.run(200_000);
+    assert_eq!(world.nodes[new].height, 20_000);
+    assert_eq!(world.nodes[new].calls.len(), 1, "it was banned for being busy");
+}
+
+#[test]
+fn who_claims_a_height_and_never_gives_a_block_is_banned_in_the_end() {
+    let mut world = World::default();
+    world.add(&[], u64::MAX / 2);
+    world.nodes[0].manner = Manner::Empty;
+    world.add(&[], 10);
+    let new = world.add(&[0, 1], 0);
+    world.run(5_000);
+    assert_eq!(world.nodes[new].height, 10, "others are asked meanwhile");
+    world.run(55_000);
+    let state = world.nodes[new].protocol.sync_state(world.now_ms);
+    assert!(!world.is_connected(0, new));
+    assert_eq!((state.reason, state.target.get()), (SyncReason::InSync, 10), "{state:?}");
+    assert!(world.nodes[new].asked.len() < 200, "{} requests", world.nodes[new].asked.len());
+}
+
+#[test]
 fn a_stalled_sync_says_why() {
     for (manner, expected) in
         [(Manner::Silent, SyncReason::PeersSilent), (Manner::Invalid, SyncReason::BadBlocks)]

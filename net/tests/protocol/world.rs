@@ -30,7 +30,16 @@ pub(crate) enum Manner {
     Wrong,
     /// With blocks that nobody accepts.
     Invalid,
+    /// Over a line that takes half a second for a block.
+    Slow,
+    /// Two times of five that it has too much to do.
+    Busy,
+    /// Always that it has nothing, whatever it said of its height.
+    Empty,
 }
+
+/// How long [`Manner::Slow`] takes for a block.
+const SLOW_MS: u64 = 500;
 
 enum Arrival {
     Input(Input),
@@ -56,6 +65,8 @@ pub(crate) struct Node {
     pub(crate) asked: Vec<PeerId>,
     pub(crate) asked_bodies: Vec<PeerId>,
     pub(crate) calls: Vec<u64>,
+    /// Requests for blocks that came.
+    requests: u64,
     connected: BTreeSet<PeerId>,
 }
 
@@ -148,6 +159,7 @@ impl World {
             asked: Vec::new(),
             asked_bodies: Vec::new(),
             calls: Vec::new(),
+            requests: 0,
             connected: BTreeSet::new(),
         });
         self.nodes.len() - 1
@@ -379,8 +391,19 @@ impl World {
         if manner == Manner::Silent {
             return;
         }
+        let mut after_ms = DELAY_MS;
         let input = match request {
             Request::Blocks { from: first, count } => {
+                self.nodes[n].requests += 1;
+                if manner == Manner::Slow {
+                    after_ms += SLOW_MS * u64::from(count);
+                }
+                let is_refused = manner == Manner::Empty
+                    || (manner == Manner::Busy && self.nodes[n].requests % 5 < 2);
+                if is_refused {
+                    let none = Arrival::Input(Input::Blocks { id, blocks: None });
+                    return self.send(from, after_ms, none);
+                }
                 let first = first.get() + u64::from(manner == Manner::Wrong);
                 let end = (first + u64::from(count)).min(self.nodes[n].height + 1);
                 let is_valid = manner != Manner::Invalid;
@@ -392,6 +415,6 @@ impl World {
                 None => Input::NoBody { peer: us, block_id },
             },
         };
-        self.send(from, DELAY_MS, Arrival::Input(input));
+        self.send(from, after_ms, Arrival::Input(input));
     }
 }
