@@ -31,6 +31,10 @@ use crate::telemetry::metrics;
 const REQUEST_ID_BYTES_MAX: usize = 64;
 /// How long a large body waits for its place.
 const PLACE_WAIT: Duration = Duration::from_secs(5);
+/// What a large body may take before it must have come at this pace at least: there are few
+/// places, and who sends a byte now and then would hold one for the whole idle time-out.
+const PACE_GRACE: Duration = Duration::from_secs(10);
+const PACE_BYTES_PER_SECOND: u64 = 64 * 1024;
 
 /// The other end of the connection, and the version that it speaks.
 #[derive(Clone, Copy)]
@@ -236,7 +240,7 @@ async fn take_body<B: Buf>(
     } else {
         (usual, None)
     };
-    let bytes = read_body(max, headers, body);
+    let bytes = read_body(max, headers, body, place.is_some());
     let timed = tokio::time::timeout(api.options.idle_timeout, bytes).await;
     Ok((timed.unwrap_or_else(|_| Err(slow_body()))?, place))
 }
@@ -250,6 +254,7 @@ async fn read_body<B: Buf>(
     max: usize,
     headers: &HeaderMap,
     body: impl Stream<Item = Result<B, warp::Error>>,
+    keeps_pace: bool,
 ) -> Result<Bytes, ApiError> {
     let too_large = || {
         let detail = format!("the body is over {max} bytes");
@@ -261,7 +266,17 @@ async fn read_body<B: Buf>(
     }
     let mut bytes = Vec::new();
     let mut body = std::pin::pin!(body);
-    while let Some(chunk) = body.next().await {
+    let began = tokio::time::Instant::now();
+    loop {
+        let came = bytes.len() as u64;
+        let next = match keeps_pace {
+            true => {
+                let due = began + PACE_GRACE + Duration::from_secs(came / PACE_BYTES_PER_SECOND);
+                tokio::time::timeout_at(due, body.next()).await.map_err(|_| slow_body())?
+            }
+            false => body.next().await,
+        };
+        let Some(chunk) = next else { break };
         let mut chunk = chunk.map_err(|error| {
             let detail = format!("the body broke off: {error}");
             ApiError::new(StatusCode::BAD_REQUEST, "body_incomplete", detail, "send it again")
