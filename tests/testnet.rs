@@ -26,17 +26,19 @@ struct Net {
 }
 
 impl Net {
-    fn start() -> Self {
+    fn start(count: usize, words: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut child = binary()
-            .args(["testnet", "--json", "--validators", "4", "--followers", "1"])
-            .args(["--block-interval", "50ms", "--data-dir"])
+            .args(["testnet", "--json", "--block-interval", "50ms"])
+            .args(words)
+            .arg("--data-dir")
             .arg(directory.path().join("net"))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let nodes = (0..5).map(|_| serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap());
+        let nodes =
+            (0..count).map(|_| serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap());
         let nodes = nodes.collect();
         Self { child, nodes, again: Vec::new(), directory }
     }
@@ -124,7 +126,7 @@ impl Drop for Net {
 
 #[test]
 fn validators_agree_and_a_minority_changes_nothing() {
-    let mut net = Net::start();
+    let mut net = Net::start(5, &["--validators", "4", "--followers", "1"]);
     // Through the follower: gossip brings it to who proposes, the block comes back.
     let first = net.send(4, 1);
     net.wait_for("the first transfer", || (0..5).all(|node| net.is_final(node, &first)));
@@ -147,4 +149,88 @@ fn validators_agree_and_a_minority_changes_nothing() {
         assert!((0..5).all(|node| net.is_final(node, hash)), "an accepted transfer was lost");
     }
     net.check_agreement(&[0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn weight_decides_and_not_the_count_of_validators() {
+    // The first has more than two thirds of the power by itself.
+    let words = ["--validators", "3", "--weights", "5,1,1", "--followers", "1"];
+    let mut net = Net::start(4, &words);
+    net.kill(1);
+    net.kill(2);
+    let first = net.send(3, 1);
+    net.wait_for("blocks of one heavy validator", || {
+        [0, 3].iter().all(|node| net.is_final(*node, &first))
+    });
+    net.restart(1);
+    net.restart(2);
+    net.wait_for("the light ones", || [1, 2].iter().all(|node| net.is_final(*node, &first)));
+    net.kill(0);
+    let stuck = net.send(3, 2);
+    std::thread::sleep(Duration::from_secs(3));
+    assert!((1..4).all(|node| !net.is_final(node, &stuck)), "two sevenths are no quorum");
+    net.restart(0);
+    net.wait_for("the chain going on", || (0..4).all(|node| net.is_final(node, &stuck)));
+    net.check_agreement(&[0, 1, 2, 3]);
+}
+
+#[test]
+fn weights_that_are_not_those_of_the_validators_are_refused() {
+    let out = binary().args(["testnet", "--validators", "4", "--weights", "1,2"]).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    assert!(said.contains("2 weights for 4 validators"), "{said}");
+}
+
+/// A program on a terminal of its own, whose keys are what is written to its input.
+fn on_terminal(command: &str, typescript: &Path) -> Child {
+    // Without a size it would be a terminal of no columns.
+    let command = format!("stty cols 120 rows 40; {command}");
+    Command::new("script")
+        .args(["--quiet", "--flush", "--return", "--command", &command])
+        .arg(typescript)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn the_table_refreshes_on_a_terminal_and_ctrl_c_stops_every_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let (net, typescript) = (directory.path().join("net"), directory.path().join("typescript"));
+    let program = env!("CARGO_BIN_EXE_ait-node");
+    let command =
+        format!("exec {program} testnet --validators 2 --followers 1 --data-dir {}", net.display());
+    let mut child = on_terminal(&command, &typescript);
+    let shown =
+        || String::from_utf8_lossy(&std::fs::read(&typescript).unwrap_or_default()).into_owned();
+    let wait_for = |what: &str, is_true: &dyn Fn() -> bool| {
+        let began = Instant::now();
+        while !is_true() {
+            assert!(began.elapsed() < PATIENCE, "{what} did not happen: {}", shown());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    // The head and a line for each node, drawn over the lines before.
+    wait_for("a second table", &|| shown().matches("\u{1b}[4A").count() >= 2);
+    let table = shown();
+    for expected in ["node-0    validator", "node-1    validator", "node-2    follower", "in_sync"]
+    {
+        assert!(table.contains(expected), "{expected} is missing in {table}");
+    }
+    let running = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let words = |at: std::fs::DirEntry| std::fs::read(at.path().join("cmdline")).ok();
+        let ours = net.join("node-").display().to_string();
+        let is_node = |words: &Vec<u8>| {
+            let words = String::from_utf8_lossy(words).replace('\0', " ");
+            words.contains(" run --config ") && words.contains(&ours)
+        };
+        processes.filter_map(words).filter(is_node).count()
+    };
+    assert_eq!(running(), 3);
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\x03").unwrap();
+    wait_for("the end of all nodes", &|| running() == 0);
+    assert!(child.wait().unwrap().success(), "{}", shown());
 }

@@ -17,6 +17,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{CliError, Output};
 use crate::testnet::{TestnetNode, TestnetOptions, prepare};
 
+/// Validators if nothing is said.
+const VALIDATORS: u16 = 4;
 /// How long the nodes have to serve.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a node has to stop before it is killed.
@@ -34,14 +36,14 @@ const REFRESH: Duration = Duration::from_secs(1);
 Keys of funded accounts are in DIR/accounts:
   ait-node tx transfer --key DIR/accounts/alice.key --to ait1... --amount 5 --rpc URL")]
 pub struct TestnetArgs {
-    /// How many validators
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=100))]
-    pub validators: u16,
+    /// How many validators [default: 4, or as many as there are weights]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub validators: Option<u16>,
     /// How many nodes that follow
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=100))]
     pub followers: u16,
     /// Voting power of each validator [default: all the same]
-    #[arg(long, value_delimiter = ',', value_name = "POWER,..", conflicts_with = "validators")]
+    #[arg(long, value_delimiter = ',', value_name = "POWER,..")]
     pub weights: Vec<u64>,
     /// Where to keep the nodes [default: a temporary directory]
     #[arg(long, value_name = "DIR")]
@@ -66,10 +68,13 @@ pub struct TestnetArgs {
 
 impl TestnetArgs {
     fn options(&self, directory: PathBuf) -> Result<TestnetOptions, CliError> {
-        let weights = if self.weights.is_empty() {
-            vec![1; usize::from(self.validators)]
-        } else {
-            self.weights.clone()
+        let weights = match (self.validators, self.weights.len()) {
+            (count, 0) => vec![1; usize::from(count.unwrap_or(VALIDATORS))],
+            (Some(count), given) if usize::from(count) != given => {
+                let message = format!("{given} weights for {count} validators");
+                return Err(CliError::usage("weights", message).hint("give one for each"));
+            }
+            _ => self.weights.clone(),
         };
         let count = weights.len() + usize::from(self.followers);
         let places = if self.hosts.is_empty() {
