@@ -116,7 +116,9 @@ pub fn run(args: &DevArgs, log: Option<&str>, output: &Output) -> Result<(), Cli
         coordinator: mock.clone(),
         signing: tokio::sync::Mutex::default(),
     };
-    let served = Served { config: &config, genesis: &text, key: Some(validator), clock };
+    // Alone, it is never behind anybody.
+    let (key, shows_progress) = (Some(validator), false);
+    let served = Served { config: &config, genesis: &text, key, clock, shows_progress };
     let temporary = directory == temporary.path();
     served
         .until_stopped(Some((edge, mock)), |served| announce(served, temporary, &accounts, output))

@@ -13,6 +13,7 @@ use super::serve::{Served, Serving};
 use super::{CliError, Output};
 use crate::config::{ConfigError, NodeConfig};
 use crate::keystore::{self, Passphrase};
+use crate::telemetry::LogFormat;
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -95,7 +96,8 @@ pub fn run(args: &RunArgs, config: &NodeConfig, output: &Output) -> Result<(), C
     })?;
     let key = if config.sequencer.enabled { Some(validator_key(args, config)?) } else { None };
     let clock = crate::clock::system();
-    let served = Served { config, genesis: &text, key, clock };
+    let shows_progress = !output.is_json() && config.log_format == LogFormat::Text;
+    let served = Served { config, genesis: &text, key, clock, shows_progress };
     served.until_stopped(None, |serving| announce(serving, config, output))
 }
 

@@ -8,16 +8,18 @@ use std::time::Duration;
 
 use ait_engine::crypto::SecretKey;
 use ait_engine::genesis::GenesisDocument;
+use ait_engine::types::Height;
 use ait_net::gossip::Incoming;
 use ait_net::peer::PeerAddress;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::CliError;
+use super::progress::SyncBar;
 use crate::chain::{GenesisSource, OpenProgress};
 use crate::config::NodeConfig;
 use crate::coordinator::{self, Coordinator};
-use crate::cross_site::{self, CrossSiteError};
+use crate::cross_site::{self, CrossSiteError, CrossSiteView};
 use crate::gossip;
 use crate::ingress::Clock;
 use crate::network::{self, EFFECTS_MAX, Network, NetworkError, NetworkOptions, Parts};
@@ -39,6 +41,8 @@ pub(super) struct Served<'a> {
     /// The validator's key; none for a node that follows.
     pub key: Option<SecretKey>,
     pub clock: Clock,
+    /// Whether standard error is for people: progress is shown there.
+    pub shows_progress: bool,
 }
 
 /// A node that serves.
@@ -59,7 +63,7 @@ impl Served<'_> {
         dev: Option<(DevEdge, Coordinator)>,
         announce: impl FnOnce(&Serving<'_>) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
-        let Self { config, genesis: text, key, clock } = self;
+        let Self { config, genesis: text, key, clock, shows_progress } = self;
         let page = metrics::install(config.legacy_metric_names)
             .map_err(|error| CliError::failed("metrics", error))?;
         let token_file = &config.rpc.admin_token_file;
@@ -102,7 +106,8 @@ impl Served<'_> {
                 })?;
             let peer = network.as_ref().and_then(reached_at);
             backend.network = network.clone();
-            backend.cross_site = cross_site::start(&config.cross_site, &node, until())?;
+            let remotes = cross_site::start(&config.cross_site, &node, until())?;
+            backend.cross_site = remotes.clone();
             let (rpc, rpc_task) = rpc::serve(config.rpc.clone(), backend, until())
                 .await
                 .map_err(|error| CliError::new(&error, error.hint()))?;
@@ -118,7 +123,14 @@ impl Served<'_> {
             }
             let data_dir = config.data_dir.as_path();
             announce(&Serving { node: &node, rpc, coordinator, peer, data_dir, admin_token })?;
-            let result = wait(&node).await;
+            let mut bar = SyncBar::new(shows_progress);
+            let look = || {
+                let height = node.chain().head().height.get();
+                let (target, what) = target(network.as_ref(), &remotes);
+                bar.update(height, target, what);
+            };
+            let result = wait(&node, look).await;
+            drop(bar);
             let _ = stop.send(true);
             // Connections that are still open then are cut.
             let close = futures_util::future::join_all(tasks);
@@ -195,8 +207,20 @@ impl From<CrossSiteError> for CliError {
     }
 }
 
+/// How far others are, and what goes on.
+fn target(network: Option<&Network>, remotes: &CrossSiteView) -> (u64, &'static str) {
+    let sync = network.and_then(|network| network.view().sync.clone());
+    let lines = remotes.remotes();
+    let well = lines.iter().filter(|line| line.status.reason.is_well());
+    let remote = well.filter_map(|line| line.status.height).max().map_or(0, Height::get);
+    match sync {
+        Some(sync) if sync.target.get() >= remote => (sync.target.get(), sync.reason.name()),
+        _ => (remote, "from another site"),
+    }
+}
+
 /// Until a signal, or until the node fails.
-async fn wait(node: &Node) -> Result<(), CliError> {
+async fn wait(node: &Node, mut look: impl FnMut()) -> Result<(), CliError> {
     let io = |error: std::io::Error| CliError::new(&error, "");
     let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io)?;
@@ -205,6 +229,7 @@ async fn wait(node: &Node) -> Result<(), CliError> {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             () = tokio::time::sleep(LOOK) => {
+                look();
                 if let Some(message) = node.failure() {
                     return Err(CliError::failed("node_failed", message).hint("the log says more"));
                 }

@@ -45,6 +45,8 @@ pub(super) struct Service {
     began: Instant,
     progress_at: Instant,
     progress_height: u64,
+    /// Since when it is far behind, and the height then.
+    behind_since: Option<(Instant, u64)>,
 }
 
 impl Service {
@@ -82,6 +84,7 @@ impl Service {
             began: now,
             progress_at: now,
             progress_height: head.get(),
+            behind_since: None,
         }
     }
 
@@ -151,6 +154,20 @@ impl Service {
         } else if behind < PROGRESS_BLOCKS && sync.reason == SyncReason::InSync {
             self.progress_height = sync.height.get();
         }
+        match self.behind_since {
+            None if behind >= PROGRESS_BLOCKS => {
+                let (height, target) = (sync.height, sync.target);
+                tracing::info!(%height, %target, "behind, fetching blocks");
+                self.behind_since = Some((Instant::now(), sync.height.get()));
+            }
+            Some((since, from)) if behind == 0 && sync.reason == SyncReason::InSync => {
+                let (height, blocks) = (sync.height, sync.height.get() - from);
+                let seconds = since.elapsed().as_secs_f32();
+                tracing::info!(%height, blocks, seconds, "caught up");
+                self.behind_since = None;
+            }
+            _ => {}
+        }
     }
 
     /// Tells a new peer of pending transactions.
@@ -211,14 +228,19 @@ impl Service {
                 let _ = reply.send(self.bodies.frame(&block_id));
             }
             Request::Blocks { from, count } => {
-                let Ok(permit) = Arc::clone(&self.answering).try_acquire_owned() else {
-                    let _ = reply.send(None);
-                    return;
-                };
-                let chain = self.parts.chain.clone();
-                tokio::task::spawn_blocking(move || {
-                    let _permit = permit;
-                    let _ = reply.send(serve::blocks(&chain, from, count));
+                let (chain, answering) = (self.parts.chain.clone(), Arc::clone(&self.answering));
+                tokio::spawn(async move {
+                    // Each connection has few requests under way, so that few wait here.
+                    let Ok(permit) = answering.acquire_owned().await else { return };
+                    if reply.is_closed() {
+                        // Whoever asked has given up, or is gone.
+                        return;
+                    }
+                    let read = move || {
+                        let _permit = permit;
+                        let _ = reply.send(serve::blocks(&chain, from, count));
+                    };
+                    tokio::task::spawn_blocking(read);
                 });
             }
         }

@@ -169,7 +169,11 @@ fn behind(api: &Api) -> Result<Option<String>, ApiError> {
     let is_lost = sync.reason == SyncReason::NoPeers && needs_peers;
     Ok((is_lost || missing > BEHIND_MAX).then(|| {
         let (height, target, reason) = (sync.height, sync.target, sync.reason);
-        format!("at height {height} of {target}, {}: {}", reason.name(), reason.about())
+        let waited = sync.waiting_ms / 1_000;
+        let from: Vec<_> = sync.from.iter().map(ait_net::peer::PeerId::short).collect();
+        let asked = if from.is_empty() { "nobody".to_owned() } else { from.join(", ") };
+        let (name, about) = (reason.name(), reason.about());
+        format!("at height {height} of {target}, asked: {asked}, no block for {waited} s, {name}: {about}")
     }))
 }
 

@@ -5,6 +5,7 @@
 mod legacy;
 pub mod metrics;
 pub mod stage;
+pub mod terminal;
 
 pub use stage::Stage;
 
@@ -33,7 +34,7 @@ pub fn init(level: &str, format: LogFormat) -> Result<(), String> {
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| terminal::Lines)
         .with_ansi(colours);
     match format {
         LogFormat::Text => builder.try_init(),

@@ -1,0 +1,152 @@
+//! A node that is told of a peer while it runs, over IPv6: it catches up, shows how far it
+//! is, and finds the peer again by itself after it was killed.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ait_engine::crypto::SecretKey;
+use ait_engine::transaction::{Payload, Transaction};
+use ait_engine::types::{Address, Amount, Nonce};
+use ait_net::wire::TransactionJson;
+use ait_node::keystore::{self, Passphrase};
+use common::Devnet;
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const PROGRAM: &str = env!("CARGO_BIN_EXE_ait-node");
+/// Blocks of the chain: enough that a node is seen behind.
+const BLOCKS: u64 = 400;
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn height(node: &Devnet) -> u64 {
+    node.get("/rpc/head").1["height"].as_u64().unwrap()
+}
+
+fn init(directory: &Path, words: &[&str]) {
+    let out =
+        Command::new(PROGRAM).args(["init", "--data-dir"]).arg(directory).args(words).output();
+    let out = out.unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+fn run(directory: &Path, words: &[&str]) -> Devnet {
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(["run", "--json", "--rpc", "127.0.0.1:0", "--p2p", "[::1]:0", "--data-dir"])
+        .arg(directory)
+        .args(words);
+    Devnet::announced_by(command)
+}
+
+/// Makes a block of one transfer.
+fn make_block(node: &Devnet, key: &SecretKey) {
+    let before = height(node);
+    let payload = Payload::Transfer { to: Address([77; 32]), amount: Amount::saturating(3) };
+    let (nonce, fee) = (Nonce::saturating(before), Amount::saturating(1_000));
+    let chain = "my-chain".parse().unwrap();
+    let transaction = Transaction::sign(key, chain, nonce, fee, None, payload);
+    let body = serde_json::to_value(TransactionJson::from(&transaction)).unwrap();
+    let (status, answer) = node.post("/rpc/sendTx", &body);
+    assert_eq!(status, 200, "{answer}");
+    until("a block", || height(node) > before);
+}
+
+fn add_peer(node: &Devnet, peer: &str, token: Option<&str>) -> (u16, Value) {
+    let bearer = token.map(|token| format!("Bearer {token}"));
+    let headers: Vec<_> = bearer.iter().map(|bearer| ("authorization", &**bearer)).collect();
+    let body = json!({ "peer": peer }).to_string();
+    let (status, _, body) = node.exchange("POST", "/rpc/admin/peers/add", &headers, &body).unwrap();
+    (status, serde_json::from_str(&body).unwrap())
+}
+
+#[test]
+fn a_peer_that_is_added_over_ipv6_is_synced_from_and_remembered() {
+    let folder = tempfile::tempdir().unwrap();
+    let (at_a, at_b, at_c) =
+        (folder.path().join("a"), folder.path().join("b"), folder.path().join("c"));
+    init(&at_a, &["--new-chain", "my-chain", "--no-passphrase"]);
+    let genesis = at_a.join("genesis.json").display().to_string();
+    let words = ["--block-interval", "1ms"];
+    let a = run(&at_a, &words);
+    let key = at_a.join("validator.key").display().to_string();
+    let key = keystore::resolve(&key, &Passphrase { file: None }).unwrap();
+    let peer = a.announced["p2p"].as_str().unwrap().to_owned();
+    assert!(peer.contains("@[::1]:"), "{peer}");
+    while height(&a) < BLOCKS {
+        make_block(&a, &key);
+    }
+    init(&at_b, &["--genesis", &genesis]);
+    let b = run(&at_b, &["--follow"]);
+    let (status, answer) = b.get("/readyz");
+    assert_eq!((status, height(&b)), (503, 0), "{answer}");
+    let reason = answer["detail"].as_str().unwrap();
+    assert!(reason.contains("no_peers") && reason.contains("asked: nobody"), "{reason}");
+    let token = std::fs::read_to_string(b.announced["admin_token_file"].as_str().unwrap()).unwrap();
+    let token = Some(token.trim());
+    assert_eq!(add_peer(&b, &peer, None).0, 401);
+    assert_eq!(add_peer(&b, "nobody", token).0, 422);
+    assert_eq!(add_peer(&b, &peer, token).0, 200);
+    until("b is level", || height(&b) == height(&a));
+    until("b is ready", || b.get("/readyz").0 == 200);
+    let sync = b.get("/rpc/syncStatus").1;
+    assert_eq!((&sync["reason"], &sync["role"]), (&json!("in_sync"), &json!("follower")), "{sync}");
+
+    // Each shows the other, with what was measured of the connection.
+    let short = &peer[..8];
+    let page = || b.exchange("GET", "/metrics", &[], "").unwrap().2;
+    let of = |name: &str| {
+        let line = format!("{name}{{peer=\"{short}\"}} ");
+        page().lines().find_map(|found| found.strip_prefix(&line)?.parse::<f64>().ok())
+    };
+    until("a's height is shown", || of("peer_height") == Some(height(&a) as f64));
+    let bytes = of("peer_link_received_bytes_total").unwrap();
+    assert!(bytes > BLOCKS as f64 * 200.0, "{bytes} bytes for all blocks");
+    assert!(of("peer_rtt_seconds").unwrap() < 1.0 && of("peer_connected_seconds").is_some());
+    assert_eq!(of("peer_banned_seconds"), None);
+    let said = b.stderr();
+    for expected in ["behind, fetching blocks", "caught up"] {
+        assert!(said.contains(expected), "{expected} is missing in {said}");
+    }
+
+    // Killed without a word and started without a peer: it was told once.
+    drop(b);
+    make_block(&a, &key);
+    let b = run(&at_b, &["--follow"]);
+    until("b is level again", || height(&b) == height(&a));
+
+    // On a terminal the progress is seen while it lasts.
+    init(&at_c, &["--genesis", &genesis]);
+    let typescript = folder.path().join("typescript");
+    let command = format!(
+        "stty cols 120 rows 40; exec {PROGRAM} run --follow --rpc 127.0.0.1:0 --p2p [::1]:0 \
+         --peer {peer} --data-dir {}",
+        at_c.display()
+    );
+    let mut child = Command::new("script")
+        .args(["--quiet", "--flush", "--return", "--command", &command])
+        .arg(&typescript)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let shown =
+        || String::from_utf8_lossy(&std::fs::read(&typescript).unwrap_or_default()).into_owned();
+    until("the log says that it caught up", || shown().contains("caught up"));
+    let bar = format!("/{}", height(&a));
+    let terminal = shown();
+    assert!(terminal.contains("syncing, fetching [") && terminal.contains(&bar), "{terminal}");
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\x03").unwrap();
+    assert!(child.wait().unwrap().success(), "{}", shown());
+}
