@@ -161,10 +161,12 @@ const BEHIND_MAX: u64 = 10;
 
 /// Why a node does not know the newest blocks, if so.
 fn behind(api: &Api) -> Result<Option<String>, ApiError> {
-    let Some(sync) = api.network.as_ref().and_then(|network| network.view().sync.clone()) else {
-        return Ok(remotes::behind(api, BEHIND_MAX));
-    };
+    let Some(network) = api.network.as_ref() else { return Ok(remotes::behind(api, BEHIND_MAX)) };
     let needs_peers = api.validator.is_none() || api.chain.validators()?.count() > 1;
+    let Some(sync) = network.view().sync.clone() else {
+        // In its first moments it does not know of anybody.
+        return Ok(needs_peers.then(|| "no peer was asked yet".to_owned()));
+    };
     let missing = sync.target.get().saturating_sub(sync.height.get());
     let is_lost = sync.reason == SyncReason::NoPeers && needs_peers;
     Ok((is_lost || missing > BEHIND_MAX).then(|| {

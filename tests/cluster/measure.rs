@@ -74,7 +74,8 @@ async fn bench(nodes: &[SocketAddr], key: PathBuf, words: &[&str]) -> Value {
     }
     command.args(words).env_remove(crate::INSIDE);
     let out = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(out.status.success(), "{} {}", said(&out.stdout), said(&out.stderr));
     serde_json::from_slice(&out.stdout).unwrap()
 }
 

@@ -29,6 +29,9 @@ const SILENT_MS: u64 = 10_000;
 const REFUSED_MS: u64 = 60_000;
 /// How long a peer that gave no answer is not asked: it may have too much to do.
 const PAUSE_MS: u64 = 1_000;
+/// Time after which no answer means that the line is too slow for what was asked. Who has
+/// too much to do says so sooner.
+const SLOW_MS: u64 = 3_000;
 /// Requests without an answer, one after the other, that are nobody's fault: a slow line is
 /// asked for a quarter each time, and is down to single blocks well before.
 const UNANSWERED_MAX: u32 = 10;
@@ -78,10 +81,13 @@ struct Peer {
 }
 
 impl Peer {
-    /// No answer came: it is asked for less, and not at once. Whether that is a fault.
-    fn gave_nothing(&mut self, pause_ms: u64, now_ms: u64) -> bool {
+    /// No answer came: it is not asked again at once, and for less if that took long.
+    /// Whether it is a fault.
+    fn gave_nothing(&mut self, asked: &Asked, pause_ms: u64, now_ms: u64) -> bool {
         self.silent_until_ms = self.silent_until_ms.max(now_ms.saturating_add(pause_ms));
-        self.halvings = (self.halvings + 2).min(HALVINGS_MAX);
+        if now_ms.saturating_sub(asked.at_ms) >= SLOW_MS {
+            self.halvings = (self.halvings + 2).min(HALVINGS_MAX);
+        }
         self.unanswered = self.unanswered.saturating_add(1);
         self.unanswered > UNANSWERED_MAX
     }
@@ -189,7 +195,7 @@ impl BlockSync {
         if let Some(peer) = self.peers.get_mut(&asked.peer) {
             peer.asked = peer.asked.saturating_sub(1);
             if blocks.is_none() {
-                let is_fault = peer.gave_nothing(PAUSE_MS, now_ms);
+                let is_fault = peer.gave_nothing(&asked, PAUSE_MS, now_ms);
                 return is_fault
                     .then_some(Step::BadAnswer { peer: asked.peer })
                     .into_iter()
@@ -256,7 +262,7 @@ impl BlockSync {
             let Some(peer) = self.peers.get_mut(&asked.peer) else { continue };
             peer.asked = peer.asked.saturating_sub(1);
             // Others are asked first.
-            if peer.gave_nothing(ANSWER_MS_MAX, now_ms) {
+            if peer.gave_nothing(&asked, ANSWER_MS_MAX, now_ms) {
                 steps.push(Step::BadAnswer { peer: asked.peer });
             }
         }
