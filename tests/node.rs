@@ -20,6 +20,7 @@ use ait_node::devnet::DevnetPlan;
 use ait_node::health::Watchdog;
 use ait_node::mempool::TxStatus;
 use ait_node::node::{Node, NodeError, NodeOptions};
+use ait_storage::{Batch, Durability, KeyRange, RedbOptions, RedbStorage, Storage, Table};
 
 const SEED: [u8; 32] = [42; 32];
 
@@ -92,13 +93,13 @@ fn check(node: &Node) {
     let count = chain.index().account_count().unwrap();
     let all = chain.index().richest(Amount::ZERO, None, 1_000).unwrap();
     assert_eq!(all.len() as u64, count);
-    let sum: u64 = all.iter().map(|(_, stats)| stats.balance.get()).sum();
+    let sum: u64 = all.iter().map(|(_, balance)| balance.get()).sum();
     assert_eq!(sum, chain.supply().unwrap().total.get());
-    for (address, stats) in &all {
+    for (address, balance) in &all {
         let proven = chain.prove(&Key::account(address)).unwrap();
         let claim = proven.proof.verify(&proven.header.state_root, &Key::account(address)).unwrap();
         let Claim::Present(value) = claim else { panic!("{address} is not in the state") };
-        assert_eq!(Account::try_from(&value).unwrap().balance, stats.balance);
+        assert_eq!(Account::try_from(&value).unwrap().balance, *balance);
     }
 }
 
@@ -148,6 +149,20 @@ fn accepted_transactions_survive_a_restart_before_their_block() {
     wait_for_nonce(&node, 2);
 }
 
+/// Everything that the index says of every account.
+fn holdings(node: &Node) -> Vec<(Address, Amount, ait_node::chain::AccountStats)> {
+    let chain = node.chain();
+    let richest = chain.index().richest(Amount::ZERO, None, 100).unwrap().into_iter();
+    richest
+        .map(|(address, balance)| {
+            let account = chain.account(&address).unwrap().unwrap();
+            let stats = chain.index().account(&address, &account).unwrap().unwrap();
+            assert_eq!(stats.balance, balance);
+            (address, balance, stats)
+        })
+        .collect()
+}
+
 #[test]
 fn a_deleted_index_is_made_again() {
     let directory = tempfile::tempdir().unwrap();
@@ -157,17 +172,43 @@ fn a_deleted_index_is_made_again() {
         wait_for_nonce(&node, n + 1);
     }
     assert!(node.chain().wait_until_indexed(Duration::from_secs(30)));
-    let before = node.chain().index().richest(Amount::ZERO, None, 100).unwrap();
+    let before = holdings(&node);
     node.stop().unwrap();
     std::fs::remove_file(directory.path().join("chain/index.redb")).unwrap();
     let node = start(directory.path());
     assert!(node.chain().wait_until_indexed(Duration::from_secs(30)));
-    let after = node.chain().index().richest(Amount::ZERO, None, 100).unwrap();
-    let holdings = |list: &[(Address, ait_node::chain::AccountStats)]| -> Vec<_> {
-        list.iter().map(|(a, s)| (*a, s.balance, s.nonce, s.sent, s.received)).collect()
-    };
-    assert_eq!(holdings(&after), holdings(&before));
+    assert_eq!(holdings(&node), before);
+    assert!(before.iter().any(|(_, _, stats)| stats.received == 10));
     check(&node);
+}
+
+#[test]
+fn an_index_of_an_older_version_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path());
+    submit(&node, (0..10).map(|n| transfer(&node, n, Address([7; 32]))).collect());
+    wait_for_nonce(&node, 10);
+    assert!(node.chain().wait_until_indexed(Duration::from_secs(30)));
+    let before = holdings(&node);
+    node.stop().unwrap();
+    let path = directory.path().join("chain/index.redb");
+    let old = Table::new("tx_locations");
+    {
+        // The meta row of the first version stood in another table, beside others that are gone.
+        let storage = RedbStorage::open(&path, &RedbOptions::default()).unwrap();
+        let mut batch = Batch::new();
+        batch.delete_range(Table::new("index"), KeyRange::all());
+        batch.put(Table::new("index_meta"), [], [1; 40]);
+        batch.put(old, [1; 32], [2; 12]);
+        storage.commit(batch, Durability::Immediate).unwrap();
+    }
+    let node = start(directory.path());
+    assert!(node.chain().wait_until_indexed(Duration::from_secs(30)));
+    assert_eq!(holdings(&node), before);
+    check(&node);
+    node.stop().unwrap();
+    let storage = RedbStorage::open(&path, &RedbOptions::default()).unwrap();
+    assert!(storage.snapshot().unwrap().first(old, KeyRange::all()).unwrap().is_none());
 }
 
 #[test]

@@ -9,7 +9,8 @@ use std::thread::{Builder, JoinHandle};
 
 use ait_engine::types::Height;
 
-use super::index_build::Indexable;
+use super::index::Listing;
+use super::index::build::Indexable;
 use super::read::Inner;
 use super::{ChainError, CheckpointPolicy};
 use crate::telemetry::Stage;
@@ -150,8 +151,9 @@ impl Drop for FailOnPanic<'_> {
 
 /// Indexes everything up to the newest block, then whatever is committed.
 fn index(inner: &Inner, board: &Board, waiting: &Receiver<Indexable>) -> Result<(), ChainError> {
+    let mut listing = Listing::open(inner)?;
     loop {
-        catch_up(inner, board)?;
+        catch_up(inner, board, &mut listing)?;
         // All is indexed that was committed before the queue was looked at.
         let Ok(first) = waiting.recv() else { return Ok(()) };
         let mut next = inner.index.next_height()?;
@@ -170,7 +172,7 @@ fn index(inner: &Inner, board: &Board, waiting: &Receiver<Indexable>) -> Result<
             let is_full = transactions(&batch) >= BATCH_TRANSACTIONS || batch.len() >= BATCH_BLOCKS;
             candidate = if is_full { None } else { waiting.try_recv().ok() };
         }
-        write(inner, board, &batch)?;
+        write(inner, board, &mut listing, &batch)?;
         if board.lock().closing {
             return Ok(());
         }
@@ -178,7 +180,7 @@ fn index(inner: &Inner, board: &Board, waiting: &Receiver<Indexable>) -> Result<
 }
 
 /// Indexes what is committed and was not handed over, read from the store of blocks.
-fn catch_up(inner: &Inner, board: &Board) -> Result<(), ChainError> {
+fn catch_up(inner: &Inner, board: &Board, listing: &mut Listing) -> Result<(), ChainError> {
     loop {
         let next = inner.index.next_height()?;
         // Not the store of blocks: a block is there before the state has taken it over, and what
@@ -194,7 +196,7 @@ fn catch_up(inner: &Inner, board: &Board) -> Result<(), ChainError> {
                 break;
             }
         }
-        write(inner, board, &batch)?;
+        write(inner, board, listing, &batch)?;
     }
 }
 
@@ -202,10 +204,16 @@ fn transactions(batch: &[Indexable]) -> usize {
     batch.iter().map(|indexable| indexable.block.tx_hashes.len()).sum()
 }
 
-fn write(inner: &Inner, board: &Board, batch: &[Indexable]) -> Result<(), ChainError> {
+fn write(
+    inner: &Inner,
+    board: &Board,
+    listing: &mut Listing,
+    batch: &[Indexable],
+) -> Result<(), ChainError> {
     let Some(last) = batch.last() else { return Ok(()) };
-    Stage::Index.time(|| inner.index.add(batch))?;
     let height = last.block.height();
+    let is_level = height >= inner.state.head().0;
+    Stage::Index.time(|| inner.index.add(inner, batch, listing, is_level))?;
     inner.indexed.send_replace(height);
     crate::telemetry::metrics::indexed(height.get());
     board.change(|progress| progress.indexed = height);

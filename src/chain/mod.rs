@@ -16,7 +16,6 @@ mod divergence;
 mod error;
 mod import;
 mod index;
-mod index_build;
 mod numbers;
 mod open;
 mod read;

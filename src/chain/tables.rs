@@ -39,24 +39,45 @@ pub(super) const NODES: Table = Table::new("nodes");
 
 // Store `index`.
 
+/// Version of the layout of the index. An index of another version is made again.
+pub(super) const INDEX_VERSION: u32 = 2;
 /// The one row of the [`IndexMeta`].
-pub(super) const INDEX_META: Table = Table::new("index_meta");
-/// Transaction hash -> location.
-pub(super) const TX_LOCATIONS: Table = Table::new("tx_locations");
+pub(super) const INDEX_META: Table = Table::new("index");
+/// Runs of transaction hash and location.
+pub(super) const TX_LOCATIONS: Table = Table::new("tx_location_runs");
+/// Runs of address, side and location.
+pub(super) const ACCOUNT_TXS: Table = Table::new("account_tx_runs");
 /// Block id -> height.
 pub(super) const BLOCK_HEIGHTS: Table = Table::new("block_heights");
-/// Height -> transactions up to and including it.
+/// Height -> transactions up to and including it, and the block's time.
 pub(super) const TX_TOTALS: Table = Table::new("tx_totals");
-/// Address, side, location -> nothing.
-pub(super) const ACCOUNT_TXS: Table = Table::new("account_txs");
-/// Address -> [`AccountRecord`].
-pub(super) const ACCOUNTS: Table = Table::new("accounts");
+/// Address -> time of the last block whose fees it got.
+pub(super) const PAYOUTS: Table = Table::new("payouts");
+/// Address -> balance under which it stands in [`RICHEST`].
+pub(super) const LISTED: Table = Table::new("listed");
 /// Descending balance, address -> nothing.
 pub(super) const RICHEST: Table = Table::new("richest");
 /// Receipt id -> location of its claim.
 pub(super) const RECEIPTS: Table = Table::new("receipts");
 /// Number of a claim in chain order -> its location.
 pub(super) const RECEIPT_ORDER: Table = Table::new("receipt_order");
+
+/// Tables of the index, and those that older versions of it had.
+pub(super) const INDEX_TABLES: [Table; 13] = [
+    INDEX_META,
+    TX_LOCATIONS,
+    ACCOUNT_TXS,
+    BLOCK_HEIGHTS,
+    TX_TOTALS,
+    PAYOUTS,
+    LISTED,
+    RICHEST,
+    RECEIPTS,
+    RECEIPT_ORDER,
+    Table::new("index_meta"),
+    Table::new("tx_locations"),
+    Table::new("account_txs"),
+];
 
 /// Key of a table's only row.
 pub(super) const ONLY: &[u8] = b"";
@@ -116,24 +137,29 @@ pub(super) struct NodeChunk {
     pub(super) hashes: [[u8; 32]; NODES_PER_CHUNK],
 }
 
+/// A run of sorted records.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RunRecord {
+    /// The first part of the keys of its rows.
+    pub(super) id: u64,
+    /// How many records it holds.
+    pub(super) records: u64,
+}
+
 /// How far the index is.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, Default)]
 pub(super) struct IndexMeta {
-    pub(super) schema: u32,
+    pub(super) version: u32,
     pub(super) height: u64,
+    /// Height up to which the list of accounts goes, and one more; 0 before there is a list.
+    pub(super) listed: u64,
     pub(super) account_count: u64,
     pub(super) receipt_count: u64,
     pub(super) transaction_count: u64,
-}
-
-/// What the index knows of an account.
-#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default)]
-pub(super) struct AccountRecord {
-    pub(super) balance: u64,
-    pub(super) nonce: u64,
-    pub(super) sent: u64,
-    pub(super) received: u64,
-    pub(super) updated_ms: u64,
+    pub(super) next_run: u64,
+    /// Runs of [`TX_LOCATIONS`] and of [`ACCOUNT_TXS`], the oldest first.
+    pub(super) tx_runs: Vec<RunRecord>,
+    pub(super) account_runs: Vec<RunRecord>,
 }
 
 /// Bytes of a record.
@@ -179,5 +205,4 @@ readers! {
     read_leaves, access_leaves: LeafChunk, ArchivedLeafChunk, "a leaf chunk";
     read_nodes, access_nodes: NodeChunk, ArchivedNodeChunk, "a node chunk";
     read_index_meta, access_index_meta: IndexMeta, ArchivedIndexMeta, "the index's meta record";
-    read_account, access_account: AccountRecord, ArchivedAccountRecord, "an account record";
 }

@@ -14,7 +14,7 @@ use ait_engine::types::{Address, BlockId, Height, TimestampMs, TxHash};
 use ait_engine::validator::ValidatorSet;
 
 use super::background::Background;
-use super::index_build::{Indexable, payout};
+use super::index::build::{Indexable, payout};
 use super::read::{Chain, Head, from_block_error};
 use super::{ChainError, CheckpointPolicy, CommittedBlock, ViewError};
 use crate::telemetry::Stage;
@@ -256,7 +256,6 @@ impl ChainWriter {
         inner.state.apply(height, &transition.writes);
         self.proposals.clear();
         self.parent = certified.header().clone();
-        let accounts = transition.accounts().collect();
         let proposing = std::mem::replace(&mut self.validators, transition.next_validators);
         let committed = Arc::new(CommittedBlock {
             tx_hashes: transition.outcomes.iter().map(|outcome| outcome.tx_hash).collect(),
@@ -276,7 +275,7 @@ impl ChainWriter {
         // Without subscribers there is nobody to tell.
         let _ = inner.events.send(Arc::clone(&committed));
         let payout = payout(&committed, &proposing);
-        self.background.index(Indexable { block: Arc::clone(&committed), accounts, payout })?;
+        self.background.index(Indexable { block: Arc::clone(&committed), payout })?;
         let crowded = inner.state.in_memory() > self.policy.entries.saturating_mul(2);
         self.background.checkpoint(crowded)?;
         Ok(committed)

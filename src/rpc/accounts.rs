@@ -1,5 +1,6 @@
 //! Accounts: balance, history, the list of all.
 
+use ait_engine::state::Account;
 use ait_engine::types::{Address, Amount};
 use ait_net::wire::{
     AccountBalance, AddressList, AddressSummary, AddressTransaction, AddressView, rfc3339,
@@ -8,7 +9,7 @@ use ait_net::wire::{
 use super::call::{Answer, Call, Page, bad_cursor, json};
 use super::transactions::{cursor_of, location_of};
 use super::{Api, ApiError, views};
-use crate::chain::{Location, Side};
+use crate::chain::{AccountStats, Location, Side};
 
 /// Most entries that may be skipped by offset; cursors go on from there.
 const OFFSET_MAX: u64 = 10_000;
@@ -28,8 +29,7 @@ pub(super) async fn balance_of(call: Call) -> Answer {
 async fn balance_at(call: &Call, address: String) -> Answer {
     let resolved = call.resolve(&address)?;
     let read = move |api: &Api| {
-        let account = api.chain.account(&resolved)?.unwrap_or_default();
-        let stats = api.chain.index().account(&resolved)?;
+        let (account, stats) = known(api, &resolved)?;
         let pending = api.mempool.next_nonce(&resolved, account.nonce);
         Ok(AccountBalance {
             pending_nonce: Some(pending.get()).filter(|next| *next != account.nonce.get()),
@@ -51,8 +51,7 @@ pub(super) async fn history(call: Call) -> Answer {
     let cursor = |name: &str| call.query.get(name).map(location_of).transpose();
     let (sent_cursor, received_cursor) = (cursor("sent_cursor")?, cursor("received_cursor")?);
     let read = move |api: &Api| {
-        let account = api.chain.account(&resolved)?.unwrap_or_default();
-        let stats = api.chain.index().account(&resolved)?;
+        let (account, stats) = known(api, &resolved)?;
         let side = |side, cursor| side_of(api, &resolved, side, cursor, &page);
         let (latest_sent, next_sent_cursor) = side(Side::Sent, sent_cursor)?;
         let (latest_received, next_received_cursor) = side(Side::Received, received_cursor)?;
@@ -70,6 +69,12 @@ pub(super) async fn history(call: Call) -> Answer {
         })
     };
     json(&call.read_index(read).await?)
+}
+
+/// What an account holds, and what it did if it is in the state.
+fn known(api: &Api, address: &Address) -> Result<(Account, Option<AccountStats>), ApiError> {
+    let Some(account) = api.chain.account(address)? else { return Ok((Account::default(), None)) };
+    Ok((account, api.chain.index().account(address, &account)?))
 }
 
 type Part = (Vec<AddressTransaction>, Option<String>);
@@ -131,22 +136,25 @@ pub(super) async fn list(call: Call) -> Answer {
         let shown = found.get(skip..).unwrap_or_default();
         let (shown, rest) = shown.split_at(shown.len().min(page.count()));
         let next = shown.last().filter(|_| !rest.is_empty());
+        let mut addresses = Vec::with_capacity(shown.len());
+        for (address, balance) in shown {
+            // What decides the place is shown, and the page goes on after it.
+            let (_, Some(stats)) = known(api, address)? else { continue };
+            addresses.push(AddressSummary {
+                address: api.shown(address),
+                balance: balance.get(),
+                nonce: stats.nonce.get(),
+                total_transactions_sent: stats.sent,
+                total_transactions_received: stats.received,
+                updated_at: rfc3339(stats.updated_at),
+            });
+        }
         Ok(AddressList {
-            addresses: shown
-                .iter()
-                .map(|(address, stats)| AddressSummary {
-                    address: api.shown(address),
-                    balance: stats.balance.get(),
-                    nonce: stats.nonce.get(),
-                    total_transactions_sent: stats.sent,
-                    total_transactions_received: stats.received,
-                    updated_at: rfc3339(stats.updated_at),
-                })
-                .collect(),
+            addresses,
             total: index.account_count()?,
             limit: page.limit,
             offset: page.offset,
-            next_cursor: next.map(|(address, stats)| format!("{}-{address}", stats.balance)),
+            next_cursor: next.map(|(address, balance)| format!("{balance}-{address}")),
         })
     };
     json(&call.read_index(read).await?)

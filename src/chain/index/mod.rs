@@ -1,18 +1,29 @@
 //! Indexes over the committed chain: where a transaction is, what an account did.
 //!
-//! Derived data: written behind the commit point by [`super::index_build`], all of it
-//! can be made again from blocks and state. Every read is bounded by its limit.
+//! Derived data: written behind the commit point by [`build`], all of it can be made again
+//! from blocks and state. Where transactions are and who took part stands in sorted runs
+//! ([`runs`]); the list of accounts by balance ([`list`]) is brought up to date when there is
+//! time, and once a minute at least. What an account holds is the state's to say.
+//! Every read is bounded by its limit.
+
+pub(super) mod build;
+mod list;
+mod runs;
 
 use std::sync::Arc;
 
+use ait_engine::state::Account;
 use ait_engine::types::{Address, Amount, BlockId, Height, Nonce, TimestampMs, TxHash};
-use ait_storage::{Direction, KeyRange, Snapshot, Storage, Table};
+use ait_storage::{Direction, KeyRange, Snapshot, Storage};
 
 use super::ChainError;
 use super::tables::{
-    ACCOUNT_TXS, ACCOUNTS, AccountRecord, BLOCK_HEIGHTS, INDEX_META, IndexMeta, ONLY,
-    RECEIPT_ORDER, RECEIPTS, RICHEST, TX_LOCATIONS, TX_TOTALS, read_account, read_index_meta,
+    ACCOUNT_TXS, BLOCK_HEIGHTS, INDEX_META, INDEX_VERSION, IndexMeta, ONLY, PAYOUTS, RECEIPT_ORDER,
+    RECEIPTS, RICHEST, TX_LOCATIONS, TX_TOTALS, read_index_meta,
 };
+use runs::Runs;
+
+pub(super) use list::Listing;
 
 /// Where a transaction is: height of its block and position therein.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,34 +78,29 @@ pub struct AccountStats {
     pub updated_at: TimestampMs,
 }
 
-impl From<AccountRecord> for AccountStats {
-    fn from(record: AccountRecord) -> Self {
-        Self {
-            balance: Amount::saturating(record.balance),
-            nonce: Nonce::saturating(record.nonce),
-            sent: record.sent,
-            received: record.received,
-            updated_at: TimestampMs::saturating(record.updated_ms),
-        }
-    }
-}
-
 /// Read access to the indexes.
 #[derive(Debug, Clone)]
 pub struct Index {
     pub(super) storage: Arc<dyn Storage>,
 }
 
-pub(super) fn account_tx_prefix(address: &Address, side: Side) -> Vec<u8> {
-    let mut key = address.0.to_vec();
-    key.push(match side {
+/// Bytes of a record of [`TX_LOCATIONS`]: hash and location.
+const TX_BYTES: usize = 32 + Location::BYTES;
+/// Bytes of what the records of an account's side begin with, and of such a record.
+const SIDE_BYTES: usize = 33;
+const ACCOUNT_TX_BYTES: usize = SIDE_BYTES + Location::BYTES;
+
+fn account_tx_prefix(address: &Address, side: Side) -> [u8; SIDE_BYTES] {
+    let mut prefix = [0; SIDE_BYTES];
+    prefix[..32].copy_from_slice(&address.0);
+    prefix[32] = match side {
         Side::Sent => 0,
         Side::Received => 1,
-    });
-    key
+    };
+    prefix
 }
 
-pub(super) fn richest_key(balance: u64, address: &Address) -> Vec<u8> {
+fn richest_key(balance: u64, address: &Address) -> Vec<u8> {
     [&(u64::MAX - balance).to_be_bytes()[..], &address.0].concat()
 }
 
@@ -118,11 +124,8 @@ impl Index {
     /// Height of the first block that is not in the index.
     pub(super) fn next_height(&self) -> Result<Height, ChainError> {
         let meta = self.meta()?;
-        Ok(Height::saturating(if meta.schema == 0 { 0 } else { meta.height + 1 }))
-    }
-
-    fn location(&self, table: Table, key: &[u8]) -> Result<Option<Location>, ChainError> {
-        self.snapshot()?.get(table, key)?.map(|bytes| Location::from_bytes(&bytes)).transpose()
+        let is_here = meta.version == INDEX_VERSION;
+        Ok(Height::saturating(if is_here { meta.height + 1 } else { 0 }))
     }
 
     /// Where a transaction is.
@@ -130,7 +133,10 @@ impl Index {
     /// # Errors
     /// When the store fails.
     pub fn transaction(&self, hash: &TxHash) -> Result<Option<Location>, ChainError> {
-        self.location(TX_LOCATIONS, &hash.0)
+        let snapshot = self.snapshot()?;
+        let meta = meta(&*snapshot)?;
+        let found = tx_runs(&*snapshot, &meta).newest(&hash.0)?;
+        found.map(|record| Location::from_bytes(record.get(32..).unwrap_or_default())).transpose()
     }
 
     /// Where the claim of a receipt is.
@@ -138,7 +144,8 @@ impl Index {
     /// # Errors
     /// When the store fails.
     pub fn receipt(&self, receipt_id: &str) -> Result<Option<Location>, ChainError> {
-        self.location(RECEIPTS, receipt_id.as_bytes())
+        let found = self.snapshot()?.get(RECEIPTS, receipt_id.as_bytes())?;
+        found.map(|bytes| Location::from_bytes(&bytes)).transpose()
     }
 
     /// Height of the block with this id.
@@ -183,13 +190,20 @@ impl Index {
         Ok(locations)
     }
 
-    /// What an account holds and did; none if no block touched it.
+    /// What an account did, beside what the state says that it holds; none before there is
+    /// an index.
     ///
     /// # Errors
     /// When the store fails.
-    pub fn account(&self, address: &Address) -> Result<Option<AccountStats>, ChainError> {
-        let stored = self.snapshot()?.get(ACCOUNTS, &address.0)?;
-        stored.map(|bytes| read_account(&bytes).map(AccountStats::from)).transpose()
+    pub fn account(
+        &self,
+        address: &Address,
+        account: &Account,
+    ) -> Result<Option<AccountStats>, ChainError> {
+        let snapshot = self.snapshot()?;
+        let meta = meta(&*snapshot)?;
+        let is_here = meta.version == INDEX_VERSION;
+        is_here.then(|| stats(&*snapshot, &meta, address, account)).transpose()
     }
 
     /// Transactions of an account, newest first, those before a location if one is given.
@@ -203,23 +217,25 @@ impl Index {
         before: Option<Location>,
         limit: usize,
     ) -> Result<Vec<Location>, ChainError> {
-        let prefix = account_tx_prefix(address, side);
-        let range = match before {
-            Some(location) => {
-                let end = [&prefix[..], &location.to_bytes()].concat();
-                KeyRange::between(prefix.clone(), end)
-            }
-            None => KeyRange::prefix(prefix.clone()),
-        };
+        let from = account_tx_prefix(address, side);
+        // Locations are never all ones.
+        let last = [u8::MAX; Location::BYTES];
+        let before = before.map_or(last, Location::to_bytes);
+        let to = [&from[..], &before].concat();
         let snapshot = self.snapshot()?;
-        let entries = snapshot.range(ACCOUNT_TXS, range, Direction::Reverse)?;
-        entries
-            .take(limit)
-            .map(|entry| Location::from_bytes(entry?.0.get(prefix.len()..).unwrap_or_default()))
-            .collect()
+        let meta = meta(&*snapshot)?;
+        let mut found = Vec::new();
+        if limit == 0 {
+            return Ok(found);
+        }
+        account_runs(&*snapshot, &meta).newest_first(&from, &to, |record| {
+            found.push(Location::from_bytes(record.get(SIDE_BYTES..).unwrap_or_default())?);
+            Ok(found.len() < limit)
+        })?;
+        Ok(found)
     }
 
-    /// Accounts in the state.
+    /// Accounts in the list.
     ///
     /// # Errors
     /// When the store fails.
@@ -227,7 +243,8 @@ impl Index {
         Ok(self.meta()?.account_count)
     }
 
-    /// Accounts that hold at least `min_balance`, richest first, after one if it is given.
+    /// Accounts that hold at least `min_balance` with what they hold, richest first, after one
+    /// if it is given. While the node is busy, the list may be a minute old.
     ///
     /// # Errors
     /// When the store fails.
@@ -236,7 +253,7 @@ impl Index {
         min_balance: Amount,
         after: Option<(Amount, Address)>,
         limit: usize,
-    ) -> Result<Vec<(Address, AccountStats)>, ChainError> {
+    ) -> Result<Vec<(Address, Amount)>, ChainError> {
         let range = match after {
             Some((balance, address)) => KeyRange::after(richest_key(balance.get(), &address)),
             None => KeyRange::all(),
@@ -245,18 +262,16 @@ impl Index {
         let mut found = Vec::new();
         for entry in snapshot.range(RICHEST, range, Direction::Forward)?.take(limit) {
             let (key, _) = entry?;
-            let address = key
-                .get(8..)
-                .and_then(|bytes| bytes.try_into().ok().map(Address))
-                .ok_or_else(|| ChainError::corrupt("a key in the index of balances"))?;
-            let record = snapshot
-                .get(ACCOUNTS, &address.0)?
-                .ok_or_else(|| ChainError::corrupt("an account in the index of balances alone"))?;
-            let stats = AccountStats::from(read_account(&record)?);
-            if stats.balance < min_balance {
+            let parts = key.split_first_chunk::<8>().and_then(|(balance, address)| {
+                let balance = Amount::new(u64::MAX - u64::from_be_bytes(*balance))?;
+                Some((Address(address.try_into().ok()?), balance))
+            });
+            let (address, balance) =
+                parts.ok_or_else(|| ChainError::corrupt("a key in the index of balances"))?;
+            if balance < min_balance {
                 break;
             }
-            found.push((address, stats));
+            found.push((address, balance));
         }
         Ok(found)
     }
@@ -291,17 +306,61 @@ fn meta(snapshot: &dyn Snapshot) -> Result<IndexMeta, ChainError> {
     }
 }
 
+const fn tx_runs<'a>(snapshot: &'a dyn Snapshot, meta: &'a IndexMeta) -> Runs<'a, TX_BYTES> {
+    Runs { table: TX_LOCATIONS, snapshot, runs: meta.tx_runs.as_slice() }
+}
+
+const fn account_runs<'a>(
+    snapshot: &'a dyn Snapshot,
+    meta: &'a IndexMeta,
+) -> Runs<'a, ACCOUNT_TX_BYTES> {
+    Runs { table: ACCOUNT_TXS, snapshot, runs: meta.account_runs.as_slice() }
+}
+
+fn stats(
+    snapshot: &dyn Snapshot,
+    meta: &IndexMeta,
+    address: &Address,
+    account: &Account,
+) -> Result<AccountStats, ChainError> {
+    let runs = account_runs(snapshot, meta);
+    let mut counts = [0, 0];
+    // At genesis, unless something came later.
+    let mut last = Height::ZERO;
+    for (count, side) in counts.iter_mut().zip([Side::Sent, Side::Received]) {
+        let prefix = account_tx_prefix(address, side);
+        *count = runs.count(&prefix)?;
+        if let Some(record) = runs.newest(&prefix)? {
+            let at = Location::from_bytes(record.get(SIDE_BYTES..).unwrap_or_default())?;
+            last = last.max(at.height);
+        }
+    }
+    let (_, mut updated) = totals(snapshot, last.get())?;
+    if let Some(bytes) = snapshot.get(PAYOUTS, &address.0)? {
+        updated = updated.max(integer(&bytes)?);
+    }
+    let [sent, received] = counts;
+    let updated_at = TimestampMs::saturating(updated);
+    let Account { balance, nonce } = *account;
+    Ok(AccountStats { balance, nonce, sent, received, updated_at })
+}
+
 fn integer(bytes: &[u8]) -> Result<u64, ChainError> {
     let bytes = bytes.try_into().map_err(|_| ChainError::corrupt("an integer in the index"))?;
     Ok(u64::from_be_bytes(bytes))
 }
 
+/// Transactions up to and including `height`, and its block's time.
+fn totals(snapshot: &dyn Snapshot, height: u64) -> Result<(u64, u64), ChainError> {
+    let missing = || ChainError::corrupt(format!("the index has no total for height {height}"));
+    let bytes = snapshot.get(TX_TOTALS, &height.to_be_bytes())?.ok_or_else(missing)?;
+    let (total, time) = bytes.split_first_chunk::<8>().ok_or_else(missing)?;
+    Ok((u64::from_be_bytes(*total), integer(time)?))
+}
+
 /// Transactions up to and including `height`.
 fn total(snapshot: &dyn Snapshot, height: u64) -> Result<u64, ChainError> {
-    match snapshot.get(TX_TOTALS, &height.to_be_bytes())? {
-        Some(bytes) => integer(&bytes),
-        None => Err(ChainError::corrupt(format!("the index has no total for height {height}"))),
-    }
+    Ok(totals(snapshot, height)?.0)
 }
 
 fn first_height_with(snapshot: &dyn Snapshot, head: u64, ordinal: u64) -> Result<u64, ChainError> {

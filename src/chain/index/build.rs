@@ -1,0 +1,186 @@
+//! Writing the indexes: one batch for all blocks that wait.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ait_engine::receipt::Receipt;
+use ait_engine::transaction::Payload;
+use ait_engine::types::{Address, Amount, Height};
+use ait_engine::validator::ValidatorSet;
+use ait_storage::{Batch, Durability, KeyRange};
+
+use super::super::ChainError;
+use super::super::blocks::CommittedBlock;
+use super::super::read::{Inner, validators};
+use super::super::tables::{
+    ACCOUNT_TXS, BLOCK_HEIGHTS, INDEX_META, INDEX_TABLES, INDEX_VERSION, IndexMeta, ONLY, PAYOUTS,
+    RECEIPT_ORDER, RECEIPTS, TX_LOCATIONS, TX_TOTALS, to_bytes,
+};
+use super::{
+    ACCOUNT_TX_BYTES, Index, Listing, Location, SIDE_BYTES, Side, TX_BYTES, account_tx_prefix, runs,
+};
+
+/// A committed block.
+#[derive(Debug)]
+pub(in super::super) struct Indexable {
+    pub(in super::super) block: Arc<CommittedBlock>,
+    /// Who got the block's fees, if there were any.
+    pub(in super::super) payout: Option<Address>,
+}
+
+impl Indexable {
+    /// A committed block that was not handed over.
+    pub(in super::super) fn read(inner: &Inner, height: Height) -> Result<Self, ChainError> {
+        let missing = || ChainError::corrupt(format!("block {height} is missing"));
+        let block = match inner.recent.get(height) {
+            Some(block) => block,
+            None => Arc::new(inner.blocks.block(height)?.ok_or_else(missing)?),
+        };
+        let payout = payout(&block, &validators(&inner.state.reader())?);
+        Ok(Self { block, payout })
+    }
+
+    /// Accounts that the block can have touched.
+    pub(super) fn touched(&self) -> BTreeSet<Address> {
+        let mut addresses: BTreeSet<Address> = self.payout.into_iter().collect();
+        for (transaction, outcome) in self.block.block.transactions.iter().zip(&self.block.outcomes)
+        {
+            addresses.insert(transaction.sender());
+            addresses.extend(outcome.rewards.iter().map(|reward| reward.address));
+            if let Payload::Transfer { to, .. } = transaction.payload {
+                addresses.insert(to);
+            }
+        }
+        addresses
+    }
+}
+
+/// Who gets a block's fees, if there are any.
+pub(in super::super) fn payout(
+    block: &CommittedBlock,
+    validators: &ValidatorSet,
+) -> Option<Address> {
+    let has_fees = block.outcomes.iter().any(|outcome| outcome.fee > Amount::ZERO);
+    let proposer = validators.get(&block.block.header.proposer).filter(|_| has_fees);
+    proposer.map(|validator| validator.payout)
+}
+
+#[derive(Default)]
+struct Update {
+    batch: Batch,
+    meta: IndexMeta,
+    transactions: Vec<[u8; TX_BYTES]>,
+    sides: Vec<[u8; ACCOUNT_TX_BYTES]>,
+}
+
+impl Index {
+    /// Adds blocks, which must follow each other and the last one indexed; those that
+    /// are in the index already are skipped. `is_level` says that there are no later ones.
+    pub(in super::super) fn add(
+        &self,
+        inner: &Inner,
+        blocks: &[Indexable],
+        listing: &mut Listing,
+        is_level: bool,
+    ) -> Result<(), ChainError> {
+        let before = self.storage.snapshot()?;
+        let mut update = Update { meta: self.meta()?, ..Update::default() };
+        let is_here = update.meta.version == INDEX_VERSION;
+        let next = if is_here { update.meta.height + 1 } else { 0 };
+        let mut blocks = blocks;
+        while let Some((first, rest)) = blocks.split_first()
+            && first.block.height().get() < next
+        {
+            blocks = rest;
+        }
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        if !is_here {
+            for table in INDEX_TABLES {
+                update.batch.delete_range(table, KeyRange::all());
+            }
+            update.meta = IndexMeta { version: INDEX_VERSION, ..IndexMeta::default() };
+        }
+        for indexable in blocks {
+            update.add(indexable)?;
+        }
+        listing.note(blocks);
+        let Update { mut batch, mut meta, transactions, sides } = update;
+        let IndexMeta { next_run, tx_runs, account_runs, .. } = &mut meta;
+        runs::append(TX_LOCATIONS, &*before, tx_runs, next_run, transactions, &mut batch)?;
+        runs::append(ACCOUNT_TXS, &*before, account_runs, next_run, sides, &mut batch)?;
+        let is_due = listing.is_due(is_level);
+        let has_joined = is_due && listing.join(inner, &*before, &mut batch, &mut meta)?;
+        batch.put(INDEX_META, ONLY, to_bytes(&meta)?);
+        drop(before);
+        self.storage.commit(batch, Durability::Immediate)?;
+        if is_due && !has_joined { listing.flush(self, inner) } else { Ok(()) }
+    }
+}
+
+impl Update {
+    fn add(&mut self, indexable: &Indexable) -> Result<(), ChainError> {
+        let block = &indexable.block;
+        let height = block.height();
+        let key = height.get().to_be_bytes();
+        self.batch.put(BLOCK_HEIGHTS, block.id.0, key);
+        for (index, hash) in (0_u32..).zip(&block.tx_hashes) {
+            let location = Location { height, index };
+            let mut record = [0; TX_BYTES];
+            record[..32].copy_from_slice(&hash.0);
+            record[32..].copy_from_slice(&location.to_bytes());
+            self.transactions.push(record);
+            self.add_sides(block, location)?;
+        }
+        self.meta.transaction_count += block.tx_hashes.len() as u64;
+        let time = block.block.header.time.get().to_be_bytes();
+        let total = self.meta.transaction_count.to_be_bytes();
+        self.batch.put(TX_TOTALS, key, [total, time].as_flattened());
+        if let Some(payout) = &indexable.payout {
+            self.batch.put(PAYOUTS, payout.0, time);
+        }
+        self.meta.height = height.get();
+        Ok(())
+    }
+
+    fn add_sides(&mut self, block: &CommittedBlock, location: Location) -> Result<(), ChainError> {
+        let at = usize::try_from(location.index).unwrap_or(usize::MAX);
+        let (Some(transaction), Some(outcome)) =
+            (block.block.transactions.get(at), block.outcomes.get(at))
+        else {
+            return Err(ChainError::corrupt("a block with fewer outcomes than transactions"));
+        };
+        self.add_side(&transaction.sender(), Side::Sent, location);
+        let mut received: Vec<Address> =
+            outcome.rewards.iter().map(|reward| reward.address).collect();
+        match &transaction.payload {
+            Payload::Transfer { to, .. } => received.push(*to),
+            Payload::ReceiptClaim(claim) => self.add_receipt(&claim.receipt, location)?,
+            _ => {}
+        }
+        received.sort_unstable();
+        received.dedup();
+        for address in received {
+            self.add_side(&address, Side::Received, location);
+        }
+        Ok(())
+    }
+
+    fn add_side(&mut self, address: &Address, side: Side, location: Location) {
+        let mut record = [0; ACCOUNT_TX_BYTES];
+        record[..SIDE_BYTES].copy_from_slice(&account_tx_prefix(address, side));
+        record[SIDE_BYTES..].copy_from_slice(&location.to_bytes());
+        self.sides.push(record);
+    }
+
+    fn add_receipt(&mut self, receipt: &[u8], location: Location) -> Result<(), ChainError> {
+        let receipt = Receipt::parse(receipt)
+            .map_err(|error| ChainError::corrupt(format!("a committed receipt: {error}")))?;
+        let number = self.meta.receipt_count.to_be_bytes();
+        self.batch.put(RECEIPT_ORDER, number, location.to_bytes());
+        self.batch.put(RECEIPTS, receipt.receipt_id.into_bytes(), location.to_bytes());
+        self.meta.receipt_count += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,268 @@
+//! Sorted runs: records of one length in few large rows, appended and merged.
+//!
+//! A row for each record, spread over the whole of a table, costs a page write each once the
+//! table is large. Here the records of many blocks are sorted in memory and written as one
+//! run of chunks one after the other; runs of like size are merged into one eight times as
+//! large, so that a record is written again once a size, and a reader looks into few runs.
+//! (O'Neil et al., The log-structured merge-tree, 1996.)
+//!
+//! Invariants: runs stand in the order of the blocks that they hold, the newest last, and
+//! only neighbours are merged; a run is never changed.
+
+use ait_storage::{Batch, KeyRange, Snapshot, Table, Value};
+
+use super::super::ChainError;
+use super::super::tables::RunRecord;
+
+/// Bytes of a chunk at most: with its row just under 32 KiB, because the embedded engine
+/// rounds large values up to a power of two.
+const CHUNK_BYTES: usize = 32_000;
+/// Neighbours of one size that are merged.
+const FAN_IN: usize = 8;
+/// Records of a merged run at most, which bounds what a merge holds in memory.
+const MERGED_RECORDS_MAX: u64 = 4_000_000;
+/// Number of the row of a run that holds the first record of each of its chunks.
+const FENCES: u32 = u32::MAX;
+
+fn row(run: u64, chunk: u32) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&run.to_be_bytes());
+    key[8..].copy_from_slice(&chunk.to_be_bytes());
+    key
+}
+
+const fn per_chunk<const N: usize>() -> usize {
+    CHUNK_BYTES / N
+}
+
+/// Size of a run, in powers of [`FAN_IN`].
+fn size(run: &RunRecord) -> u32 {
+    run.records.max(1).ilog2() / FAN_IN.ilog2()
+}
+
+fn corrupt(table: Table, run: u64) -> ChainError {
+    ChainError::corrupt(format!("run {run} of the table {} is not whole", table.name()))
+}
+
+/// Runs of records of `N` bytes in one table.
+pub(super) struct Runs<'a, const N: usize> {
+    pub(super) table: Table,
+    pub(super) snapshot: &'a dyn Snapshot,
+    /// From the oldest to the newest.
+    pub(super) runs: &'a [RunRecord],
+}
+
+impl<const N: usize> Runs<'_, N> {
+    fn get(&self, run: u64, chunk: u32) -> Result<Value, ChainError> {
+        let value = self.snapshot.get(self.table, &row(run, chunk))?;
+        value.ok_or_else(|| corrupt(self.table, run))
+    }
+
+    /// How many records of a run are below `key`, which may be a part of a record.
+    fn below(&self, run: &RunRecord, key: &[u8]) -> Result<u64, ChainError> {
+        let fences = self.get(run.id, FENCES)?;
+        let (fences, _) = fences.as_chunks::<N>();
+        // The first chunk that begins at or above the key; the one before it holds the place.
+        let Some(chunk) = fences.partition_point(|first| &first[..] < key).checked_sub(1) else {
+            return Ok(0);
+        };
+        let records = self.get(run.id, u32::try_from(chunk).unwrap_or(FENCES))?;
+        let (records, _) = records.as_chunks::<N>();
+        let within = records.partition_point(|record| &record[..] < key);
+        Ok((chunk * per_chunk::<N>() + within) as u64)
+    }
+
+    /// The records of a run from place `from` to before `to`, the last first, until `each` says
+    /// that it has enough.
+    fn backwards(
+        &self,
+        run: &RunRecord,
+        (from, to): (u64, u64),
+        mut each: impl FnMut(&[u8; N]) -> Result<bool, ChainError>,
+    ) -> Result<bool, ChainError> {
+        let per_chunk = per_chunk::<N>() as u64;
+        let mut end = to;
+        while end > from {
+            let chunk = (end - 1) / per_chunk;
+            let start = (chunk * per_chunk).max(from);
+            let records = self.get(run.id, u32::try_from(chunk).unwrap_or(FENCES))?;
+            let (records, _) = records.as_chunks::<N>();
+            for at in (start..end).rev() {
+                let at = usize::try_from(at - chunk * per_chunk).unwrap_or(usize::MAX);
+                let record = records.get(at).ok_or_else(|| corrupt(self.table, run.id))?;
+                if !each(record)? {
+                    return Ok(false);
+                }
+            }
+            end = start;
+        }
+        Ok(true)
+    }
+
+    /// The newest record that begins with `prefix`.
+    pub(super) fn newest(&self, prefix: &[u8]) -> Result<Option<[u8; N]>, ChainError> {
+        let mut found = None;
+        self.newest_first(prefix, &after(prefix), |record| {
+            found = Some(*record);
+            Ok(false)
+        })?;
+        Ok(found)
+    }
+
+    /// Records at or above `from` and below `to`: those of newer runs first, within a run the
+    /// greatest first, until `each` says that it has enough.
+    pub(super) fn newest_first(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        mut each: impl FnMut(&[u8; N]) -> Result<bool, ChainError>,
+    ) -> Result<(), ChainError> {
+        for run in self.runs.iter().rev() {
+            let places = (self.below(run, from)?, self.below(run, to)?);
+            if !self.backwards(run, places, &mut each)? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// How many records begin with `prefix`.
+    pub(super) fn count(&self, prefix: &[u8]) -> Result<u64, ChainError> {
+        let end = after(prefix);
+        let each =
+            self.runs.iter().map(|run| Ok(self.below(run, &end)? - self.below(run, prefix)?));
+        each.sum()
+    }
+
+    /// All records of a run, in order.
+    fn records(&self, run: &RunRecord, into: &mut Vec<[u8; N]>) -> Result<(), ChainError> {
+        let chunks = run.records.div_ceil(per_chunk::<N>() as u64);
+        for chunk in 0..chunks {
+            let chunk = self.get(run.id, u32::try_from(chunk).unwrap_or(FENCES))?;
+            into.extend_from_slice(chunk.as_chunks::<N>().0);
+        }
+        Ok(())
+    }
+}
+
+/// Above everything that begins with `prefix`, which is not all ones.
+fn after(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.last_mut() {
+        if *last < u8::MAX {
+            *last += 1;
+            return end;
+        }
+        end.pop();
+    }
+    // Longer than any record of ones.
+    vec![u8::MAX; 64]
+}
+
+/// Adds records as the newest run and merges what is due, all in `batch`.
+pub(super) fn append<const N: usize>(
+    table: Table,
+    snapshot: &dyn Snapshot,
+    runs: &mut Vec<RunRecord>,
+    next_id: &mut u64,
+    mut records: Vec<[u8; N]>,
+    batch: &mut Batch,
+) -> Result<(), ChainError> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    // A run to be, which is not in the table yet, may be merged with its neighbours at once.
+    let mut id = *next_id;
+    *next_id += 1;
+    runs.push(RunRecord { id, records: records.len() as u64 });
+    loop {
+        let newest = runs.last().map_or(0, size);
+        let like = runs.iter().rev().take_while(|run| size(run) <= newest).count();
+        let from = runs.len() - like;
+        let sum: u64 = runs[from..].iter().map(|run| run.records).sum();
+        if like < FAN_IN || sum > MERGED_RECORDS_MAX {
+            break;
+        }
+        runs.pop();
+        let older = Runs::<N> { table, snapshot, runs: &[] };
+        for run in &runs[from..] {
+            older.records(run, &mut records)?;
+            batch.delete_range(table, KeyRange::prefix(run.id.to_be_bytes()));
+        }
+        runs.truncate(from);
+        id = *next_id;
+        *next_id += 1;
+        runs.push(RunRecord { id, records: records.len() as u64 });
+    }
+    // Stable, and quick where parts are sorted already.
+    records.sort();
+    let mut fences = Vec::new();
+    for (number, chunk) in (0_u32..).zip(records.chunks(per_chunk::<N>())) {
+        fences.extend(chunk.first().into_iter().flatten());
+        batch.put(table, row(id, number), chunk.as_flattened());
+    }
+    batch.put(table, row(id, FENCES), fences);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
+    use ait_storage::{Durability, MemoryStorage, Storage};
+
+    use super::*;
+
+    const TABLE: Table = Table::new("runs");
+
+    /// Few first bytes, so that many records share a prefix; the rest grows with time.
+    fn record(n: u32) -> [u8; 40] {
+        let mut record = [0; 40];
+        record[0] = (n.wrapping_mul(2_654_435_761) >> 24) as u8 % 5 + 251;
+        record[1..5].copy_from_slice(&n.to_be_bytes());
+        record
+    }
+
+    #[test]
+    fn finds_counts_and_walks_as_a_set_does_and_keeps_few_runs() {
+        let storage = MemoryStorage::new();
+        let (mut runs, mut next_id, mut model) = (Vec::new(), 0, BTreeSet::new());
+        let mut n = 0;
+        for step in 0..300_u32 {
+            let count = if step % 50 == 0 { 3_000 } else { step % 7 + 1 };
+            let new: Vec<[u8; 40]> = (n..n + count).map(record).collect();
+            n += count;
+            model.extend(new.iter().copied());
+            let snapshot = storage.snapshot().unwrap();
+            let mut batch = Batch::new();
+            append(TABLE, &*snapshot, &mut runs, &mut next_id, new, &mut batch).unwrap();
+            storage.commit(batch, Durability::Immediate).unwrap();
+            assert!(runs.len() < 40, "{} runs", runs.len());
+        }
+        let snapshot = storage.snapshot().unwrap();
+        let all = Runs::<40> { table: TABLE, snapshot: &*snapshot, runs: &runs };
+        for first in 250..=255_u8 {
+            let expected: Vec<_> = model.iter().filter(|record| record[0] == first).collect();
+            assert_eq!(all.count(&[first]).unwrap(), expected.len() as u64);
+            let mut found = Vec::new();
+            all.newest_first(&[first], &after(&[first]), |record| {
+                found.push(*record);
+                Ok(true)
+            })
+            .unwrap();
+            // Runs hold one time after the other, so that this is the order of time.
+            assert!(found.iter().eq(expected.iter().rev().copied()), "{first}");
+            assert_eq!(all.newest(&[first]).unwrap().as_ref(), expected.last().copied());
+        }
+        for n in [0, 1, n / 2, n - 1] {
+            assert_eq!(all.newest(&record(n)).unwrap(), Some(record(n)));
+        }
+        assert_eq!(all.newest(&record(n)).unwrap(), None);
+        let stored: u64 = runs.iter().map(|run| run.records).sum();
+        assert_eq!(stored, model.len() as u64);
+        let rows = storage.stats().unwrap()[0].entries;
+        let wanted: u64 = runs.iter().map(|run| run.records.div_ceil(800) + 1).sum();
+        assert_eq!(rows, wanted, "nothing of merged runs is left");
+    }
+}
