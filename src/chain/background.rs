@@ -3,7 +3,7 @@
 //! and then reads what it missed from the store of blocks. A fault of either stops the
 //! writer.
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
@@ -155,7 +155,18 @@ fn index(inner: &Inner, board: &Board, waiting: &Receiver<Indexable>) -> Result<
     loop {
         catch_up(inner, board, &mut listing)?;
         // All is indexed that was committed before the queue was looked at.
-        let Ok(first) = waiting.recv() else { return Ok(()) };
+        let received = match listing.rest() {
+            Some(rest) => waiting.recv_timeout(rest),
+            None => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let first = match received {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => {
+                Stage::Index.time(|| listing.flush(inner))?;
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        };
         let mut next = inner.index.next_height()?;
         let mut batch = Vec::new();
         let mut candidate = Some(first);

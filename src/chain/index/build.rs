@@ -1,6 +1,5 @@
 //! Writing the indexes: one batch for all blocks that wait.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ait_engine::receipt::Receipt;
@@ -40,18 +39,17 @@ impl Indexable {
         Ok(Self { block, payout })
     }
 
-    /// Accounts that the block can have touched.
-    pub(super) fn touched(&self) -> BTreeSet<Address> {
-        let mut addresses: BTreeSet<Address> = self.payout.into_iter().collect();
+    /// Adds the accounts that the block can have touched, some more than once.
+    pub(super) fn touched(&self, addresses: &mut Vec<Address>) {
+        addresses.extend(self.payout);
         for (transaction, outcome) in self.block.block.transactions.iter().zip(&self.block.outcomes)
         {
-            addresses.insert(transaction.sender());
+            addresses.push(transaction.sender());
             addresses.extend(outcome.rewards.iter().map(|reward| reward.address));
             if let Payload::Transfer { to, .. } = transaction.payload {
-                addresses.insert(to);
+                addresses.push(to);
             }
         }
-        addresses
     }
 }
 
@@ -115,7 +113,7 @@ impl Index {
         batch.put(INDEX_META, ONLY, to_bytes(&meta)?);
         drop(before);
         self.storage.commit(batch, Durability::Immediate)?;
-        if is_due && !has_joined { listing.flush(self, inner) } else { Ok(()) }
+        if is_due && !has_joined { listing.flush(inner) } else { Ok(()) }
     }
 }
 

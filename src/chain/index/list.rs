@@ -2,13 +2,13 @@
 //!
 //! Every transfer moves two accounts in it, each out of one row and into another, at random.
 //! That would cost more than all else in the index, so that it is not done for every block:
-//! accounts that changed are noted, and moved once the index has caught up, or after a
-//! minute. What was noted is made again from the blocks after a restart.
+//! accounts that changed are noted, and moved at once if they are few, else when twenty times
+//! as long went by as moving took last, so that a twentieth of a thread's time goes into it.
+//! What was noted is made again from the blocks after a restart.
 //!
 //! Invariant: an account stands in the list under the balance that its row of [`LISTED`]
 //! has, and nowhere else.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use ait_engine::state::{Account, StateView};
@@ -19,12 +19,16 @@ use super::super::ChainError;
 use super::super::read::{Inner, account};
 use super::super::tables::{INDEX_META, IndexMeta, LISTED, ONLY, RICHEST, to_bytes};
 use super::build::Indexable;
+use super::runs::in_order;
 use super::{Index, integer, richest_key};
 
-/// Accounts that are noted at most before they are moved.
-const NOTED_MAX: usize = 1_000_000;
-/// The longest that the list may be behind.
-const BEHIND_MAX: Duration = Duration::from_secs(60);
+/// Accounts that are noted at most before they are moved, 32 bytes each; twice as many while
+/// it is not known that some are the same.
+const NOTED_MAX: usize = 2_000_000;
+/// So few are moved at once.
+const FEW: usize = 1_000;
+/// How many times as long as it took last must go by before it is done again.
+const REST: u32 = 20;
 /// Accounts that are moved in one batch.
 const BATCH_ACCOUNTS: usize = 100_000;
 /// Entries of the state that are read under one lock.
@@ -33,11 +37,13 @@ const READ_ENTRIES: usize = 4_096;
 /// Accounts that are to be moved in the list.
 #[derive(Debug)]
 pub(in super::super) struct Listing {
-    noted: BTreeSet<Address>,
+    /// Each at least once, in no order.
+    noted: Vec<Address>,
     /// Whether there is no list yet.
     is_new: bool,
-    /// When the list was last up to date.
+    /// When the list was last up to date, and how long that took.
     since: Instant,
+    took: Duration,
 }
 
 impl Listing {
@@ -47,12 +53,12 @@ impl Listing {
     /// When a store fails.
     pub(in super::super) fn open(inner: &Inner) -> Result<Self, ChainError> {
         let meta = inner.index.meta()?;
-        let mut listing =
-            Self { noted: BTreeSet::new(), is_new: meta.listed == 0, since: Instant::now() };
+        let (is_new, since) = (meta.listed == 0, Instant::now());
+        let mut listing = Self { noted: Vec::new(), is_new, since, took: Duration::ZERO };
         if meta.listed > 0 {
             for height in meta.listed..=meta.height {
                 let block = Indexable::read(inner, Height::saturating(height))?;
-                listing.noted.extend(block.touched());
+                listing.note(&[block]);
             }
         }
         Ok(listing)
@@ -62,14 +68,39 @@ impl Listing {
     pub(super) fn note(&mut self, blocks: &[Indexable]) {
         for block in blocks {
             if block.block.height() > Height::ZERO {
-                self.noted.extend(block.touched());
+                block.touched(&mut self.noted);
+            }
+            if self.noted.len() >= 2 * NOTED_MAX {
+                self.sort();
             }
         }
     }
 
+    fn sort(&mut self) {
+        self.noted.sort_unstable_by(|a, b| in_order(&a.0, &b.0));
+        self.noted.dedup();
+    }
+
+    /// What is noted, in order; nothing is any more.
+    fn take(&mut self) -> Vec<Address> {
+        self.sort();
+        std::mem::take(&mut self.noted)
+    }
+
+    /// How long what is noted may wait; none if nothing is.
+    pub(in super::super) fn rest(&self) -> Option<Duration> {
+        if self.noted.is_empty() && !self.is_new {
+            return None;
+        }
+        if self.is_new || self.noted.len() >= NOTED_MAX {
+            return Some(Duration::ZERO);
+        }
+        Some((self.took * REST).saturating_sub(self.since.elapsed()))
+    }
+
     /// Whether it is time: `is_level` says that the index has all blocks.
     pub(super) fn is_due(&self, is_level: bool) -> bool {
-        is_level || self.noted.len() >= NOTED_MAX || self.since.elapsed() >= BEHIND_MAX
+        (is_level && self.noted.len() <= FEW) || self.rest() == Some(Duration::ZERO)
     }
 
     /// Moves what is noted if it fits into the batch of the blocks themselves; whether it did.
@@ -80,22 +111,23 @@ impl Listing {
         batch: &mut Batch,
         meta: &mut IndexMeta,
     ) -> Result<bool, ChainError> {
-        if self.is_new || self.noted.len() > BATCH_ACCOUNTS {
+        if self.is_new || self.noted.len() > FEW {
             return Ok(false);
         }
-        let noted = std::mem::take(&mut self.noted).into_iter().collect::<Vec<_>>();
+        let noted = self.take();
         move_accounts(&read(inner, &noted)?, before, batch, meta)?;
         meta.listed = meta.height + 1;
-        self.since = Instant::now();
         Ok(true)
     }
 
     /// Moves all that is noted, in batches of its own.
-    pub(super) fn flush(&mut self, index: &Index, inner: &Inner) -> Result<(), ChainError> {
+    pub(in super::super) fn flush(&mut self, inner: &Inner) -> Result<(), ChainError> {
+        let index = &inner.index;
         if self.is_new {
             list_all(index, inner)?;
         }
-        let noted = std::mem::take(&mut self.noted).into_iter().collect::<Vec<_>>();
+        // What the beginning took says nothing of what comes.
+        let (began, noted) = (Instant::now(), self.take());
         for part in noted.chunks(BATCH_ACCOUNTS) {
             let (before, mut meta) = (index.snapshot()?, index.meta()?);
             let mut batch = Batch::new();
@@ -106,7 +138,8 @@ impl Listing {
         let mut meta = index.meta()?;
         meta.listed = meta.height + 1;
         commit(index, Batch::new(), &meta)?;
-        (self.is_new, self.since) = (false, Instant::now());
+        (self.is_new, self.since, self.took) = (false, Instant::now(), began.elapsed());
+        tracing::debug!(accounts = noted.len(), took = ?self.took, "moved in the list of accounts");
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 //! Derived data: written behind the commit point by [`build`], all of it can be made again
 //! from blocks and state. Where transactions are and who took part stands in sorted runs
 //! ([`runs`]); the list of accounts by balance ([`list`]) is brought up to date when there is
-//! time, and once a minute at least. What an account holds is the state's to say.
+//! time. What an account holds is the state's to say.
 //! Every read is bounded by its limit.
 
 pub(super) mod build;
@@ -244,7 +244,7 @@ impl Index {
     }
 
     /// Accounts that hold at least `min_balance` with what they hold, richest first, after one
-    /// if it is given. While the node is busy, the list may be a minute old.
+    /// if it is given. While the node is busy, the list may be some minutes old.
     ///
     /// # Errors
     /// When the store fails.

@@ -9,6 +9,8 @@
 //! Invariants: runs stand in the order of the blocks that they hold, the newest last, and
 //! only neighbours are merged; a run is never changed.
 
+use std::cmp::Ordering;
+
 use ait_storage::{Batch, KeyRange, Snapshot, Table, Value};
 
 use super::super::ChainError;
@@ -145,6 +147,12 @@ impl<const N: usize> Runs<'_, N> {
     }
 }
 
+/// The order of bytes. The first eight, which mostly decide, are compared as an integer.
+pub(super) fn in_order<const N: usize>(a: &[u8; N], b: &[u8; N]) -> Ordering {
+    let first = |bytes: &[u8; N]| bytes.first_chunk().copied().map(u64::from_be_bytes);
+    first(a).cmp(&first(b)).then_with(|| a.cmp(b))
+}
+
 /// Above everything that begins with `prefix`, which is not all ones.
 fn after(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
@@ -195,7 +203,7 @@ pub(super) fn append<const N: usize>(
         runs.push(RunRecord { id, records: records.len() as u64 });
     }
     // Stable, and quick where parts are sorted already.
-    records.sort();
+    records.sort_by(in_order);
     let mut fences = Vec::new();
     for (number, chunk) in (0_u32..).zip(records.chunks(per_chunk::<N>())) {
         fences.extend(chunk.first().into_iter().flatten());
