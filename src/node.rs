@@ -64,6 +64,7 @@ impl NodeOptions {
         options.stores.cache_bytes = config.storage.cache_bytes;
         options.chain.checkpoints.blocks = config.storage.checkpoint_blocks;
         options.chain.checkpoints.entries = config.storage.checkpoint_entries;
+        options.chain.state_bytes = config.storage.state_bytes;
         options.mempool = MempoolLimits {
             count_max: config.mempool.transactions_max,
             bytes_max: config.mempool.bytes_max,

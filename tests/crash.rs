@@ -58,7 +58,10 @@ fn open(stores: &Stores) -> Result<ChainWriter, ChainError> {
     let document = plan().document;
     let build = || document.build().map_err(ChainError::from);
     let source = GenesisSource { fingerprint: [1; 32], build: &build };
-    let options = ChainOptions { checkpoints: CheckpointPolicy { blocks: 2, entries: 1_000_000 } };
+    let options = ChainOptions {
+        checkpoints: CheckpointPolicy { blocks: 2, entries: 1_000_000 },
+        ..ChainOptions::default()
+    };
     chain::open(stores, &source, &options, &mut |_| {})
 }
 

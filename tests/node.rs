@@ -32,8 +32,10 @@ fn start_as(path: &Path, timestamp: u64, engine: StorageEngine) -> Result<Node, 
     let source = GenesisSource { fingerprint: GenesisSource::fingerprint(&text), build: &build };
     let mut options = NodeOptions::new(path, engine);
     options.sequencer.block_interval = Duration::from_millis(1);
-    options.chain =
-        ChainOptions { checkpoints: CheckpointPolicy { blocks: 3, entries: 1_000_000 } };
+    options.chain = ChainOptions {
+        checkpoints: CheckpointPolicy { blocks: 3, entries: 1_000_000 },
+        ..ChainOptions::default()
+    };
     Node::start(&options, &source, plan.validator, &ait_node::clock::system(), &mut |_| {})
 }
 

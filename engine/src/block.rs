@@ -6,6 +6,7 @@
 
 use crate::certificate::{Certificate, CertificateError, Signed, verify_signed};
 use crate::codec::{Canonical, DecodeError, Reader, Writer};
+use crate::execute::Transition;
 use crate::hash::Domain;
 use crate::limits::{BLOCK_BODY_BYTES_MAX, BLOCK_TRANSACTION_COUNT_MAX};
 use crate::list;
@@ -242,7 +243,7 @@ pub enum CertifyError {
     Certificate(#[from] CertificateError),
 }
 
-/// Checks all but the signatures.
+/// Checks all but the body and the signatures.
 fn check(
     block: &Block,
     certificate: &Certificate,
@@ -252,9 +253,6 @@ fn check(
     let header = &block.header;
     if header.validators_hash != expected {
         return Err(CertifyError::Validators { expected, found: header.validators_hash });
-    }
-    if !block.body_matches_header() {
-        return Err(CertifyError::Body);
     }
     let block_id = header.id();
     let signed = certificate.signed(&header.chain_id, header.height, block_id, validators)?;
@@ -280,6 +278,30 @@ impl CertifiedBlock {
         }
     }
 
+    /// As [`CertifiedBlock::verify`] for a block that was built or executed here, which gave
+    /// `transition`: its body is known to be the header's, and is not hashed again.
+    ///
+    /// # Errors
+    /// [`CertifyError`] if the transition is another block's, or the set or the certificate
+    /// do not match the header.
+    pub fn verify_executed(
+        block: Block,
+        transition: &Transition,
+        certificate: Certificate,
+        validators: &ValidatorSet,
+    ) -> Result<Self, CertifyError> {
+        let (block_id, signed) = check(&block, &certificate, validators, validators.hash())?;
+        if block_id != transition.block_id {
+            return Err(CertifyError::Body);
+        }
+        if let Err(bad) = verify_signed(&signed) {
+            let signer = certificate.signatures().get(bad);
+            let validator = signer.map_or(Address::ZERO, |signer| signer.validator);
+            return Err(CertificateError::Signature { validator }.into());
+        }
+        Ok(Self { block, block_id, certificate })
+    }
+
     /// As [`CertifiedBlock::verify`] for many blocks of one validator set, with all
     /// signatures in one batch. Gives the blocks before the first that does not verify,
     /// and what is wrong with that one.
@@ -292,7 +314,12 @@ impl CertifiedBlock {
         let mut error = None;
         let (mut candidates, mut signed, mut ends) = (Vec::new(), Vec::new(), Vec::new());
         for (block, certificate) in blocks {
-            match check(&block, &certificate, validators, expected) {
+            let checked = if block.body_matches_header() {
+                check(&block, &certificate, validators, expected)
+            } else {
+                Err(CertifyError::Body)
+            };
+            match checked {
                 Ok((block_id, of_block)) => {
                     signed.extend(of_block);
                     ends.push(signed.len());
@@ -320,6 +347,12 @@ impl CertifiedBlock {
     #[must_use]
     pub const fn block(&self) -> &Block {
         &self.block
+    }
+
+    /// The block and its certificate.
+    #[must_use]
+    pub fn into_parts(self) -> (Block, Certificate) {
+        (self.block, self.certificate)
     }
 
     /// The header.

@@ -71,7 +71,7 @@ impl ChainWriter {
                 }
             },
         };
-        match self.commit_executed(&certified, transition, is_stored) {
+        match self.commit_executed(certified, transition, is_stored) {
             Ok(committed) => Ok(Some(committed)),
             Err(CommitError::Chain(error)) => Err(error.into()),
             Err(other) => Err(ImportError::BadCertificate { reason: other.to_string() }.into()),

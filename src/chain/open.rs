@@ -19,10 +19,18 @@ use super::{ChainError, ChainWriter, Stores};
 const EVENT_BLOCKS: usize = 256;
 
 /// How to run a chain.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct ChainOptions {
     /// When to write checkpoints.
     pub checkpoints: CheckpointPolicy,
+    /// About how much memory pages of the state may take, beside what is not on disk yet.
+    pub state_bytes: usize,
+}
+
+impl Default for ChainOptions {
+    fn default() -> Self {
+        Self { checkpoints: CheckpointPolicy::default(), state_bytes: 512 << 20 }
+    }
 }
 
 /// What opening does, for a progress display.
@@ -51,10 +59,12 @@ pub fn open(
     let missing = |height| ChainError::corrupt(format!("block {height} is missing"));
     let (genesis_id, genesis_header) =
         blocks.header(Height::ZERO)?.ok_or_else(|| missing(Height::ZERO))?;
-    let state = StateStore::open(Arc::clone(&stores.state), genesis_id, || match genesis {
+    let first_state = || match genesis {
         Some(genesis) => Ok(genesis.state),
         None => (source.build)().map(|genesis: Genesis| genesis.state),
-    })?;
+    };
+    let storage = Arc::clone(&stores.state);
+    let state = StateStore::open(storage, genesis_id, options.state_bytes, first_state)?;
     let index = Index { storage: Arc::clone(&stores.index) };
     let (head, checkpoint) = (blocks.height()?, state.checkpoint_height());
     if checkpoint > head {
@@ -114,7 +124,7 @@ fn replay(
             })?
         };
         parent = header.clone();
-        state.apply(parent.height, &transition.writes);
+        state.apply(parent.height, &transition.writes)?;
     }
     progress(OpenProgress::Replay { done: total, total });
     Ok(parent)

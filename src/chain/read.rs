@@ -207,10 +207,10 @@ impl Chain {
         self.inner.state.head().0
     }
 
-    /// Height of the state on disk, and entries of later blocks in memory.
+    /// Height of the state on disk, and how often entries were written since.
     #[must_use]
     pub fn checkpoint(&self) -> (Height, usize) {
-        (self.inner.state.checkpoint_height(), self.inner.state.in_memory())
+        (self.inner.state.checkpoint_height(), self.inner.state.unwritten())
     }
 
     /// An account; none if it was never used.

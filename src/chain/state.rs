@@ -1,47 +1,41 @@
-//! The store of state: a checkpoint on disk and what later blocks changed in memory.
+//! The store of state: a checkpoint on disk, and in memory pages of the newest state.
 //!
-//! Invariants: the layers in memory hold exactly the blocks after the checkpoint;
-//! a checkpoint is one atomic batch that moves the height on disk; a reader sees
-//! layers and disk of one moment.
+//! Invariants: a page that differs from the checkpoint is in memory; a checkpoint is one
+//! atomic batch that moves the height on disk; a reader sees memory and disk of one moment.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use ait_engine::state::{Layer, Value, WriteSet};
+use ait_engine::state::WriteSet;
 use ait_engine::types::{BlockId, Height, StateRoot};
 use ait_storage::{Batch, Durability, Storage};
 
 use super::ChainError;
 use super::numbers::Numbers;
+use super::resident::{Frozen, Resident};
 use super::tables::{
-    KEYS, LEAVES, LEAVES_PER_CHUNK, LONG_VALUES, LeafChunk, NODES, NODES_PER_CHUNK, NodeChunk,
-    ONLY, SCHEMA_VERSION, STATE_META, StateMeta, read_leaves, read_nodes, read_state_meta,
-    to_bytes,
+    GROUPS_PER_CHUNK, KEYS, LEAVES, LEAVES_PER_CHUNK, LONG_VALUES, LeafChunk, NODES, NodeChunk,
+    ONLY, SCHEMA_VERSION, STATE_META, StateMeta, read_leaves, read_state_meta, to_bytes,
 };
-use super::view::{DiskView, StateReader, node_place, slot};
+use super::view::{DiskView, StateReader, node_key};
 
 /// When a checkpoint is due.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckpointPolicy {
     /// After this many blocks,
     pub blocks: u64,
-    /// or when this many leaves and nodes lie in memory.
+    /// or when entries were written this often: a start after a crash executes that much again.
     pub entries: usize,
 }
 
 impl Default for CheckpointPolicy {
     fn default() -> Self {
-        Self { blocks: 256, entries: 2_000_000 }
+        Self { blocks: 256, entries: 1_000_000 }
     }
 }
 
 /// What readers and the writer share.
 pub(super) struct Shared {
-    /// Written since the last checkpoint began.
-    active: Layer,
-    /// Being written to disk.
-    frozen: Option<Arc<Layer>>,
+    pub(super) resident: Resident,
     pub(super) disk: DiskView,
     /// Height and root of the newest state.
     height: Height,
@@ -54,17 +48,12 @@ impl Shared {
     pub(super) const fn height(&self) -> Height {
         self.height
     }
-
-    /// Layers from the newest to the oldest.
-    pub(super) fn layers(&self) -> impl Iterator<Item = &Layer> {
-        std::iter::once(&self.active).chain(self.frozen.as_deref())
-    }
 }
 
-/// A layer on its way to disk.
+/// What is on its way to disk.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
-    layer: Arc<Layer>,
+    frozen: Frozen,
     height: Height,
     root: StateRoot,
 }
@@ -73,6 +62,8 @@ pub(super) struct Checkpoint {
 pub struct StateStore {
     storage: Arc<dyn Storage>,
     genesis: BlockId,
+    /// About how much memory pages may take.
+    page_bytes: usize,
     numbers: Numbers,
     shared: RwLock<Shared>,
 }
@@ -85,12 +76,14 @@ impl std::fmt::Debug for StateStore {
 
 impl StateStore {
     /// Opens the state of the chain with this genesis; writes the first state if there is none.
+    /// Pages in memory may take about `page_bytes`, and what is not on disk yet besides.
     ///
     /// # Errors
     /// [`ChainError`] when the store cannot be read, is of another chain or a newer program.
     pub fn open(
         storage: Arc<dyn Storage>,
         genesis: BlockId,
+        page_bytes: usize,
         first_state: impl FnOnce() -> Result<WriteSet, ChainError>,
     ) -> Result<Self, ChainError> {
         let stored = storage.snapshot()?.get(STATE_META, ONLY)?;
@@ -98,9 +91,11 @@ impl StateStore {
             read_state_meta(&bytes)?
         } else {
             let writes = first_state()?;
-            let mut layer = Layer::default();
-            layer.merge(&writes);
-            write(&*storage, genesis, &layer, Height::ZERO, writes.root)?;
+            let nothing = DiskView { entry_count: 0, snapshot: storage.snapshot()?.into() };
+            let mut first = Resident::default();
+            first.merge(&writes, &nothing)?;
+            let (frozen, root) = (first.freeze(), writes.root);
+            write(&*storage, genesis, &Checkpoint { frozen, height: Height::ZERO, root })?;
             let bytes = storage.snapshot()?.get(STATE_META, ONLY)?;
             let missing = || ChainError::corrupt("the first state was not written");
             read_state_meta(&bytes.ok_or_else(missing)?)?
@@ -114,15 +109,14 @@ impl StateStore {
         }
         let disk = DiskView { entry_count: meta.entry_count, snapshot: storage.snapshot()?.into() };
         let shared = Shared {
-            active: Layer::default(),
-            frozen: None,
+            resident: Resident::new(meta.entry_count)?,
             disk,
             height: meta.height(),
             root: meta.root(),
             checkpoint: meta.height(),
         };
         let numbers = Numbers::new(meta.entry_count);
-        Ok(Self { storage, genesis, numbers, shared: RwLock::new(shared) })
+        Ok(Self { storage, genesis, page_bytes, numbers, shared: RwLock::new(shared) })
     }
 
     // A poisoned lock means that a thread panicked while it merged a block; the node stops then,
@@ -154,43 +148,52 @@ impl StateStore {
         self.read().checkpoint
     }
 
-    /// Leaves and nodes in memory.
+    /// How often entries were written that are not on disk yet.
     #[must_use]
-    pub fn in_memory(&self) -> usize {
-        self.read().layers().map(Layer::len).sum()
+    pub fn unwritten(&self) -> usize {
+        self.read().resident.unwritten()
+    }
+
+    /// About how many bytes of the state are in memory.
+    #[must_use]
+    pub fn resident_bytes(&self) -> usize {
+        self.read().resident.bytes()
     }
 
     /// Takes over what the block of `height` changed. The block is durable already.
-    pub(super) fn apply(&self, height: Height, writes: &WriteSet) {
+    ///
+    /// # Errors
+    /// When the disk cannot be read. The state in memory is of no use then.
+    pub(super) fn apply(&self, height: Height, writes: &WriteSet) -> Result<(), ChainError> {
         let mut shared = self.write();
-        shared.active.merge(writes);
+        let Shared { resident, disk, .. } = &mut *shared;
+        resident.merge(writes, disk)?;
+        resident.shrink(self.page_bytes);
         shared.height = height;
         shared.root = writes.root;
+        Ok(())
     }
 
     /// Begins a checkpoint of the state as it is, unless one is under way or none is due.
     pub(super) fn begin_checkpoint(&self, policy: &CheckpointPolicy) -> Option<Checkpoint> {
         let mut shared = self.write();
         let blocks = shared.height.get().saturating_sub(shared.checkpoint.get());
-        let due = blocks >= policy.blocks.max(1) || shared.active.len() >= policy.entries;
-        if shared.frozen.is_some() || shared.active.is_empty() || !due {
+        let due = blocks >= policy.blocks.max(1) || shared.resident.written() >= policy.entries;
+        if shared.resident.is_frozen() || blocks == 0 || !due {
             return None;
         }
-        let layer = Arc::new(std::mem::take(&mut shared.active));
-        shared.frozen = Some(Arc::clone(&layer));
-        Some(Checkpoint { layer, height: shared.height, root: shared.root })
+        let frozen = shared.resident.freeze();
+        Some(Checkpoint { frozen, height: shared.height, root: shared.root })
     }
 
     /// Writes a checkpoint and lets go of what it held in memory.
     pub(super) fn finish_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), ChainError> {
-        let Checkpoint { layer, height, root } = checkpoint;
-        write(&*self.storage, self.genesis, layer, *height, *root)?;
+        write(&*self.storage, self.genesis, checkpoint)?;
         let snapshot = self.storage.snapshot()?.into();
         let mut shared = self.write();
-        let entry_count = layer.entry_count().unwrap_or(shared.disk.entry_count);
-        shared.disk = DiskView { entry_count, snapshot };
-        shared.frozen = None;
-        shared.checkpoint = *height;
+        shared.disk = DiskView { entry_count: checkpoint.frozen.entry_count, snapshot };
+        shared.resident.thaw();
+        shared.checkpoint = checkpoint.height;
         Ok(())
     }
 }
@@ -201,64 +204,52 @@ impl Checkpoint {
     }
 }
 
-/// Writes a layer as one durable batch, in the order of keys.
+/// Writes a checkpoint as one durable batch, in the order of keys.
 fn write(
     storage: &dyn Storage,
     genesis: BlockId,
-    layer: &Layer,
-    height: Height,
-    root: StateRoot,
+    checkpoint: &Checkpoint,
 ) -> Result<(), ChainError> {
+    let Checkpoint { frozen, height, root } = checkpoint;
     let snapshot = storage.snapshot()?;
     let mut batch = Batch::new();
-    let mut leaves = layer.leaves().peekable();
-    while let Some((first, _)) = leaves.peek() {
-        let chunk = first / LEAVES_PER_CHUNK;
-        let key = chunk.to_be_bytes();
-        let mut slots = match snapshot.get(LEAVES, &key)? {
+    for groups in frozen.groups.chunk_by(|a, b| a.0 / GROUPS_PER_CHUNK == b.0 / GROUPS_PER_CHUNK) {
+        let Some((first, _)) = groups.first() else { continue };
+        let number = (first / GROUPS_PER_CHUNK) as u64;
+        let key = number.to_be_bytes();
+        let is_whole = groups.len() == GROUPS_PER_CHUNK;
+        let stored = if is_whole { None } else { snapshot.get(LEAVES, &key)? };
+        let mut slots = match stored {
             Some(bytes) => read_leaves(&bytes)?.slots,
             None => Vec::new(),
         };
-        while let Some((number, leaf)) = leaves.next_if(|(n, _)| n / LEAVES_PER_CHUNK == chunk) {
-            let at = usize::try_from(number % LEAVES_PER_CHUNK).unwrap_or(usize::MAX);
-            // Numbers are dense and come in order.
-            if at == slots.len() {
-                slots.push(slot(leaf));
-            } else {
-                let gap = || ChainError::corrupt(format!("there is a gap before leaf {number}"));
-                *slots.get_mut(at).ok_or_else(gap)? = slot(leaf);
-            }
-            if let Value::Long(bytes) = &leaf.value {
-                batch.put(LONG_VALUES, number.to_be_bytes(), bytes.to_vec());
+        let count = frozen.entry_count.saturating_sub(number.saturating_mul(LEAVES_PER_CHUNK));
+        slots.resize(usize::try_from(count.min(LEAVES_PER_CHUNK)).unwrap_or(0), [0; 64]);
+        for (group, page) in groups {
+            let begin = (group % GROUPS_PER_CHUNK) * page.0.len();
+            for (slot, written) in slots.iter_mut().skip(begin).zip(&page.0) {
+                *slot = *written;
             }
         }
         batch.put(LEAVES, key, to_bytes(&LeafChunk { slots })?);
     }
-    for (key, number) in layer.keys() {
+    for (number, value) in &frozen.fresh.long_values {
+        batch.put(LONG_VALUES, number.to_be_bytes(), value.as_bytes().to_vec());
+    }
+    for (key, number) in &frozen.fresh.keys {
         batch.put(KEYS, key.0, number.to_le_bytes());
     }
-    let mut chunks: BTreeMap<[u8; 9], NodeChunk> = BTreeMap::new();
-    for ((level, index), hash) in layer.nodes() {
-        let (key, at) = node_place(level, index);
-        let chunk = match chunks.entry(key) {
-            Entry::Occupied(chunk) => chunk.into_mut(),
-            Entry::Vacant(vacant) => vacant.insert(match snapshot.get(NODES, &key)? {
-                Some(bytes) => read_nodes(&bytes)?,
-                None => NodeChunk { hashes: [[0; 32]; NODES_PER_CHUNK] },
-            }),
-        };
-        if let Some(place) = chunk.hashes.get_mut(at) {
-            *place = hash.0;
+    for (tier, pages) in frozen.tiers.iter().enumerate() {
+        for (number, page) in pages {
+            let chunk = NodeChunk { hashes: **page };
+            batch.put(NODES, node_key(tier, *number as u64), to_bytes(&chunk)?);
         }
-    }
-    for (key, chunk) in &chunks {
-        batch.put(NODES, *key, to_bytes(chunk)?);
     }
     let meta = StateMeta {
         schema: SCHEMA_VERSION,
         genesis: genesis.0,
         height: height.get(),
-        entry_count: layer.entry_count().unwrap_or(0),
+        entry_count: frozen.entry_count,
         root: root.0,
     };
     batch.put(STATE_META, ONLY, to_bytes(&meta)?);

@@ -117,6 +117,8 @@ impl StateMeta {
 /// Leaves that lie together: the value must stay below a power of two with its row's
 /// overhead, because the embedded engine rounds large values up to one.
 pub(super) const LEAVES_PER_CHUNK: u64 = 504;
+/// Groups of leaves that are hashed together, in one chunk.
+pub(super) const GROUPS_PER_CHUNK: usize = 63;
 /// Last value byte 0 of a slot whose value is in [`LONG_VALUES`]; no entry kind has it.
 pub(super) const LONG_VALUE_MARK: u8 = 0xff;
 

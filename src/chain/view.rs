@@ -1,17 +1,17 @@
-//! The state as the engine reads it: newest writes in memory, the rest on disk.
+//! The state as the engine reads it: pages in memory first, then the disk.
 
-use std::cell::RefCell;
 use std::sync::{Arc, RwLockReadGuard};
 
-use ait_engine::state::{GROUP_LEVEL, Key, Leaf, StateView, Value};
+use ait_engine::state::{GROUP_LEAVES, GROUP_LEVEL, Key, Leaf, StateView, Value};
 use ait_engine::types::Hash;
-use ait_storage::{Direction, KeyRange, Snapshot, StorageError, Value as Stored};
+use ait_storage::{Direction, KeyRange, Snapshot, StorageError};
 
 use super::numbers::Numbers;
+use super::resident::Group;
 use super::state::Shared;
 use super::tables::{
-    KEYS, LEAVES, LEAVES_PER_CHUNK, LONG_VALUE_MARK, LONG_VALUES, NODE_ROWS, NODES, access_leaves,
-    access_nodes,
+    KEYS, LEAVES, LEAVES_PER_CHUNK, LONG_VALUE_MARK, LONG_VALUES, NODE_ROWS, NODES,
+    NODES_PER_CHUNK, access_leaves, access_nodes,
 };
 
 /// Why the state cannot be read.
@@ -32,17 +32,35 @@ pub(super) fn corrupt(what: String) -> ViewError {
     ViewError::Corrupt { what }
 }
 
-/// Where a node lies: key of its chunk and position therein.
-pub(super) fn node_place(level: u8, index: u64) -> ([u8; 9], usize) {
-    let above = level.saturating_sub(GROUP_LEVEL);
-    let (tier, row) = (above / NODE_ROWS, above % NODE_ROWS);
-    let width_bits = u32::from(NODE_ROWS - 1 - row);
-    let within = index & ((1 << width_bits) - 1);
+/// Where a node lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NodePlace {
+    pub(super) tier: usize,
+    /// Number of its chunk in the tier.
+    pub(super) chunk: u64,
+    /// Its place in the chunk.
+    pub(super) at: usize,
+}
+
+impl NodePlace {
+    pub(super) fn new(level: u8, index: u64) -> Self {
+        let above = level.saturating_sub(GROUP_LEVEL);
+        let (tier, row) = (above / NODE_ROWS, above % NODE_ROWS);
+        let width_bits = u32::from(NODE_ROWS - 1 - row);
+        let within = index & ((1 << width_bits) - 1);
+        // Rows of 32, 16, .. nodes one after another.
+        let at = (64 - (64 >> row)) + usize::try_from(within).unwrap_or(0);
+        Self { tier: usize::from(tier), chunk: index >> width_bits, at }
+    }
+}
+
+/// Key of a chunk of nodes.
+pub(super) fn node_key(tier: usize, chunk: u64) -> [u8; 9] {
     let mut key = [0; 9];
-    key[0] = tier;
-    key[1..].copy_from_slice(&(index >> width_bits).to_be_bytes());
-    // Rows of 32, 16, .. nodes one after another.
-    (key, (64 - (64 >> row)) + usize::try_from(within).unwrap_or(0))
+    // The tree has at most 64 levels.
+    key[0] = u8::try_from(tier).unwrap_or(u8::MAX);
+    key[1..].copy_from_slice(&chunk.to_be_bytes());
+    key
 }
 
 /// A slot of a leaf chunk.
@@ -54,6 +72,27 @@ pub(super) fn slot(leaf: &Leaf) -> [u8; 64] {
         slot[40] = LONG_VALUE_MARK;
         slot
     })
+}
+
+/// The leaf in a slot; `long` gives the value that is too long for one.
+fn leaf_of(
+    number: u64,
+    slot: &[u8; 64],
+    long: impl FnOnce() -> Result<Option<Value>, ViewError>,
+) -> Result<Leaf, ViewError> {
+    let missing = || corrupt(format!("the state has no leaf {number}"));
+    let (key, rest) = slot.split_first_chunk::<32>().ok_or_else(missing)?;
+    let (next, value) = rest.split_first_chunk::<8>().ok_or_else(missing)?;
+    let value = if value.first() == Some(&LONG_VALUE_MARK) {
+        long()?.ok_or_else(missing)?
+    } else {
+        long_or_inline(number, value)?
+    };
+    Ok(Leaf { key: Key(*key), next: u64::from_le_bytes(*next), value })
+}
+
+fn long_or_inline(number: u64, bytes: &[u8]) -> Result<Value, ViewError> {
+    Value::from_bytes(bytes).map_err(|error| corrupt(format!("leaf {number}: {error}")))
 }
 
 /// The state on disk at one checkpoint.
@@ -77,44 +116,43 @@ impl DiskView {
         Ok(Some((Key(found), number(&value)?)))
     }
 
-    /// The chunk of leaves with this number, to be read by [`DiskView::leaves`].
-    fn chunk(&self, chunk: u64) -> Result<Stored, ViewError> {
-        let missing = || corrupt(format!("the state has no chunk {chunk} of leaves"));
-        self.snapshot.get(LEAVES, &chunk.to_be_bytes())?.ok_or_else(missing)
-    }
-
-    /// Leaves of one chunk, in order.
-    fn leaves(&self, chunk: &[u8], first: u64, end: u64) -> Result<Vec<Leaf>, ViewError> {
-        let missing = || corrupt(format!("the state has no leaves {first} to {end}"));
-        let at = first % LEAVES_PER_CHUNK;
-        let slots = &access_leaves(chunk).map_err(corrupt)?.slots;
-        let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        let slots = slots.get(place(at)..place(at + (end - first))).ok_or_else(missing)?;
-        let numbered = (first..end).zip(slots);
-        numbered.map(|(number, slot)| self.read_slot(number, slot)).collect()
-    }
-
-    fn read_slot(&self, number: u64, slot: &[u8; 64]) -> Result<Leaf, ViewError> {
-        let missing = || corrupt(format!("the state has no leaf {number}"));
-        let (key, rest) = slot.split_first_chunk::<32>().ok_or_else(missing)?;
-        let (next, value) = rest.split_first_chunk::<8>().ok_or_else(missing)?;
-        let value = if value.first() == Some(&LONG_VALUE_MARK) {
-            let long =
-                self.snapshot.get(LONG_VALUES, &number.to_be_bytes())?.ok_or_else(missing)?;
-            Value::from_bytes(&long)
-        } else {
-            Value::from_bytes(value)
+    /// The slots of a group; those after the last entry are empty, all of them perhaps.
+    pub(super) fn group(&self, group: u64) -> Result<Group, ViewError> {
+        let first = group.saturating_mul(GROUP_LEAVES);
+        let end = self.entry_count.min(first.saturating_add(GROUP_LEAVES));
+        let mut slots = Group::default();
+        let Some(count) = end.checked_sub(first).filter(|count| *count > 0) else {
+            return Ok(slots);
         };
-        let value = value.map_err(|error| corrupt(format!("leaf {number}: {error}")))?;
-        Ok(Leaf { key: Key(*key), next: u64::from_le_bytes(*next), value })
+        let missing = || corrupt(format!("the state has no leaves {first} to {end}"));
+        let chunk = (first / LEAVES_PER_CHUNK).to_be_bytes();
+        let bytes = self.snapshot.get(LEAVES, &chunk)?.ok_or_else(missing)?;
+        let stored = &access_leaves(&bytes).map_err(corrupt)?.slots;
+        let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let at = first % LEAVES_PER_CHUNK;
+        let stored = stored.get(place(at)..place(at + count)).ok_or_else(missing)?;
+        for (slot, stored) in slots.0.iter_mut().zip(stored) {
+            *slot = *stored;
+        }
+        Ok(slots)
     }
 
-    pub(super) fn node(&self, level: u8, index: u64) -> Result<Hash, ViewError> {
-        let missing = || corrupt(format!("the state has no node {index} at level {level}"));
-        let (key, at) = node_place(level, index);
-        let bytes = self.snapshot.get(NODES, &key)?.ok_or_else(missing)?;
-        let chunk = access_nodes(&bytes).map_err(corrupt)?;
-        chunk.hashes.get(at).map(|hash| Hash(*hash)).ok_or_else(missing)
+    /// A value that is too long for a slot.
+    fn long_value(&self, at: u64) -> Result<Option<Value>, ViewError> {
+        let bytes = self.snapshot.get(LONG_VALUES, &at.to_be_bytes())?;
+        bytes.map(|bytes| long_or_inline(at, &bytes)).transpose()
+    }
+
+    /// A chunk of nodes.
+    pub(super) fn nodes(
+        &self,
+        tier: usize,
+        chunk: u64,
+    ) -> Result<Option<[[u8; 32]; NODES_PER_CHUNK]>, ViewError> {
+        let bytes = self.snapshot.get(NODES, &node_key(tier, chunk))?;
+        bytes
+            .map(|bytes| access_nodes(&bytes).map(|chunk| chunk.hashes).map_err(corrupt))
+            .transpose()
     }
 }
 
@@ -128,25 +166,28 @@ fn number(bytes: &[u8]) -> Result<u64, ViewError> {
 pub struct StateReader<'a> {
     pub(super) shared: RwLockReadGuard<'a, Shared>,
     numbers: &'a Numbers,
-    /// The chunk of leaves that was read last, and its number: a commitment reads the leaves
-    /// of a block in the order of their numbers, many of each chunk.
-    chunk: RefCell<Option<(u64, Stored)>>,
 }
 
 impl<'a> StateReader<'a> {
     pub(super) const fn new(shared: RwLockReadGuard<'a, Shared>, numbers: &'a Numbers) -> Self {
-        Self { shared, numbers, chunk: RefCell::new(None) }
+        Self { shared, numbers }
     }
 
-    /// Leaves on disk of one chunk, in order.
-    fn leaves_on_disk(&self, first: u64, end: u64) -> Result<Vec<Leaf>, ViewError> {
-        let (disk, wanted) = (&self.shared.disk, first / LEAVES_PER_CHUNK);
-        let mut kept = self.chunk.borrow_mut();
-        let chunk = match &mut *kept {
-            Some((number, chunk)) if *number == wanted => chunk,
-            other => &mut other.insert((wanted, disk.chunk(wanted)?)).1,
-        };
-        disk.leaves(chunk, first, end)
+    fn group(&self, number: u64) -> Result<&Group, ViewError> {
+        let missing = || corrupt(format!("the state has no group {number} of leaves"));
+        let at = usize::try_from(number).map_err(|_| missing())?;
+        let groups = &self.shared.resident.groups;
+        match groups.get(at) {
+            Some(group) => Ok(group),
+            None => groups.put(at, self.shared.disk.group(number)?).ok_or_else(missing),
+        }
+    }
+
+    fn leaf_of(&self, number: u64, slot: &[u8; 64]) -> Result<Leaf, ViewError> {
+        leaf_of(number, slot, || match self.shared.resident.long_value(number) {
+            Some(value) => Ok(Some(value.clone())),
+            None => self.shared.disk.long_value(number),
+        })
     }
 }
 
@@ -154,69 +195,66 @@ impl StateView for StateReader<'_> {
     type Error = ViewError;
 
     fn entry_count(&self) -> Result<u64, ViewError> {
-        let in_memory = self.shared.layers().find_map(|layer| layer.entry_count());
-        Ok(in_memory.unwrap_or(self.shared.disk.entry_count))
+        Ok(self.shared.resident.entry_count)
     }
 
     fn number_of(&self, key: &Key) -> Result<Option<u64>, ViewError> {
-        match self.shared.layers().find_map(|layer| layer.number_of(key)) {
-            Some(number) => Ok(Some(number)),
-            None => match self.numbers.get(key) {
-                Some(number) => Ok(Some(number)),
-                None => {
-                    let found = self.shared.disk.number_of(key)?;
-                    if let Some(number) = found {
-                        self.numbers.put(key, number);
-                    }
-                    Ok(found)
-                }
-            },
+        if let Some(number) = self.shared.resident.number_of(key) {
+            return Ok(Some(number));
         }
+        if let Some(number) = self.numbers.get(key) {
+            return Ok(Some(number));
+        }
+        let found = self.shared.disk.number_of(key)?;
+        if let Some(number) = found {
+            self.numbers.put(key, number);
+        }
+        Ok(found)
     }
 
     fn number_below(&self, key: &Key) -> Result<u64, ViewError> {
-        let in_memory = self.shared.layers().filter_map(|layer| layer.key_below(key)).max();
+        let in_memory = self.shared.resident.key_below(key);
         let below = in_memory.max(self.shared.disk.key_below(key)?);
         Ok(below.map_or(0, |(_, number)| number))
     }
 
     fn leaf(&self, number: u64) -> Result<Leaf, ViewError> {
-        match self.shared.layers().find_map(|layer| layer.leaf(number)) {
-            Some(leaf) => Ok(leaf.clone()),
-            None => {
-                let missing = || corrupt(format!("the state has no leaf {number}"));
-                self.leaves_on_disk(number, number + 1)?.pop().ok_or_else(missing)
-            }
+        let missing = || corrupt(format!("the state has no leaf {number}"));
+        if number >= self.shared.resident.entry_count {
+            return Err(missing());
         }
+        let group = self.group(number / GROUP_LEAVES)?;
+        let slot = group.slot(number).ok_or_else(missing)?;
+        self.leaf_of(number, slot)
     }
 
-    fn leaves(&self, first: u64, end: u64) -> Result<Vec<Leaf>, ViewError> {
-        // Entries that are only in memory come after those on disk.
-        let on_disk = end.min(self.shared.disk.entry_count);
-        let mut leaves: Vec<Option<Leaf>> = if first < on_disk {
-            self.leaves_on_disk(first, on_disk)?.into_iter().map(Some).collect()
-        } else {
-            Vec::new()
-        };
-        leaves.resize(usize::try_from(end.saturating_sub(first)).unwrap_or(0), None);
-        let layers: Vec<_> = self.shared.layers().collect();
-        for layer in layers.into_iter().rev() {
-            // The newest layer comes last and wins.
-            for (number, leaf) in layer.leaves_between(first, end) {
-                let place = usize::try_from(number - first).unwrap_or(usize::MAX);
-                if let Some(slot) = leaves.get_mut(place) {
-                    *slot = Some(leaf.clone());
-                }
-            }
+    fn leaves(&self, first: u64, end: u64, out: &mut Vec<Leaf>) -> Result<(), ViewError> {
+        if first >= end {
+            return Ok(());
         }
-        let whole: Option<Vec<Leaf>> = leaves.into_iter().collect();
-        whole.ok_or_else(|| corrupt(format!("the state has no leaves {first} to {end}")))
+        let missing = || corrupt(format!("the state has no leaves {first} to {end}"));
+        if end > self.shared.resident.entry_count {
+            return Err(missing());
+        }
+        let group = self.group(first / GROUP_LEAVES)?;
+        for number in first..end {
+            out.push(self.leaf_of(number, group.slot(number).ok_or_else(missing)?)?);
+        }
+        Ok(())
     }
 
     fn node(&self, level: u8, index: u64) -> Result<Hash, ViewError> {
-        match self.shared.layers().find_map(|layer| layer.node(level, index)) {
-            Some(hash) => Ok(hash),
-            None => self.shared.disk.node(level, index),
-        }
+        let missing = || corrupt(format!("the state has no node {index} at level {level}"));
+        let NodePlace { tier, chunk, at } = NodePlace::new(level, index);
+        let pages = self.shared.resident.tiers.get(tier).ok_or_else(missing)?;
+        let number = usize::try_from(chunk).map_err(|_| missing())?;
+        let page = match pages.get(number) {
+            Some(page) => page,
+            None => {
+                let read = self.shared.disk.nodes(tier, chunk)?.ok_or_else(missing)?;
+                pages.put(number, read).ok_or_else(missing)?
+            }
+        };
+        page.get(at).map(|hash| Hash(*hash)).ok_or_else(missing)
     }
 }

@@ -240,29 +240,31 @@ impl ChainWriter {
         let id = certificate.block_id;
         let (block, transition) =
             self.proposals.remove(&id).ok_or(CommitError::UnknownBlock(id))?;
-        let certified = CertifiedBlock::verify(block, certificate, &self.validators)?;
-        self.commit_executed(&certified, transition, true)
+        let set = &self.validators;
+        let certified = CertifiedBlock::verify_executed(block, &transition, certificate, set)?;
+        self.commit_executed(certified, transition, true)
     }
 
     pub(super) fn commit_executed(
         &mut self,
-        certified: &CertifiedBlock,
+        certified: CertifiedBlock,
         transition: Transition,
         is_body_stored: bool,
     ) -> Result<Arc<CommittedBlock>, CommitError> {
         let (id, inner) = (certified.id(), &self.chain.inner);
-        inner.blocks.commit(certified, &transition.outcomes, is_body_stored)?;
+        inner.blocks.commit(&certified, &transition.outcomes, is_body_stored)?;
         let height = certified.header().height;
-        inner.state.apply(height, &transition.writes);
+        inner.state.apply(height, &transition.writes)?;
         self.proposals.clear();
         self.parent = certified.header().clone();
         let proposing = std::mem::replace(&mut self.validators, transition.next_validators);
+        let (block, certificate) = certified.into_parts();
         let committed = Arc::new(CommittedBlock {
             tx_hashes: transition.outcomes.iter().map(|outcome| outcome.tx_hash).collect(),
             outcomes: transition.outcomes,
-            block: certified.block().clone(),
+            block,
             id,
-            certificate: Some(certified.certificate().clone()),
+            certificate: Some(certificate),
         });
         inner.recent.put(&committed);
         let total = inner.head.borrow().transaction_total;
@@ -276,7 +278,7 @@ impl ChainWriter {
         let _ = inner.events.send(Arc::clone(&committed));
         let payout = payout(&committed, &proposing);
         self.background.index(Indexable { block: Arc::clone(&committed), payout })?;
-        let crowded = inner.state.in_memory() > self.policy.entries.saturating_mul(2);
+        let crowded = inner.state.unwritten() > self.policy.entries.saturating_mul(2);
         self.background.checkpoint(crowded)?;
         Ok(committed)
     }

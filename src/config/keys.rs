@@ -56,8 +56,13 @@ pub const KEYS: &[KeySpec] = &[
     key("storage.checkpoint_blocks", "256", "Blocks after which the state is written to disk."),
     key(
         "storage.checkpoint_entries",
-        "2000000",
-        "State entries in memory after which it is written earlier.",
+        "1000000",
+        "Written state entries after which it is written to disk earlier.",
+    ),
+    key(
+        "storage.state_bytes",
+        "536870912",
+        "State kept in memory, in bytes; what is not on disk yet comes on top.",
     ),
     key("coordinator.bind", "\"127.0.0.1:8090\"", "Where the mock coordinator listens."),
     key("p2p.enabled", "true", "Whether this node connects with others."),

@@ -78,8 +78,10 @@ pub struct StorageConfig {
     pub cache_bytes: usize,
     /// Blocks between checkpoints.
     pub checkpoint_blocks: u64,
-    /// State entries in memory between checkpoints.
+    /// State entries written between checkpoints.
     pub checkpoint_entries: usize,
+    /// State kept in memory.
+    pub state_bytes: usize,
 }
 
 /// `[coordinator]`.
@@ -330,6 +332,7 @@ impl Fields<'_> {
             cache_bytes: self.integer("storage.cache_bytes", 1 << 20, 1 << 44),
             checkpoint_blocks: self.integer("storage.checkpoint_blocks", 1, 1_000_000),
             checkpoint_entries: self.integer("storage.checkpoint_entries", 1, 1 << 40),
+            state_bytes: self.integer("storage.state_bytes", 1 << 20, 1 << 44),
         }
     }
 }

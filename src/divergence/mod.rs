@@ -124,7 +124,7 @@ fn execute<V: StateView>(
         Ok((block, transition)) => Ok(Executed::Block(Box::new(Rebuilt {
             header: block.header,
             outcomes: transition.outcomes,
-            leaves: transition.writes.leaves,
+            leaves: transition.writes.leaves.into_iter().collect(),
         }))),
         Err(BlockError::State(fault)) => Err(fault),
         Err(error) => Ok(Executed::Refused { reason: bounded(&error.to_string()) }),

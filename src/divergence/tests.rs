@@ -119,7 +119,11 @@ fn a_node_with_a_damaged_state_is_told_from_a_wrong_block() {
     let mut leaf = world.state.leaf(number).unwrap();
     leaf.value = Account { balance: Amount::saturating(77), ..Account::default() }.into();
     let mut writes = plan.document.build().unwrap().state;
-    writes.leaves.insert(number, leaf);
+    for (at, written) in &mut writes.leaves {
+        if *at == number {
+            *written = leaf.clone();
+        }
+    }
     world.state.apply(&writes);
     let divergence = world.record(|_| ());
     let made = &divergence.executed.rebuilt().unwrap().header;

@@ -1,7 +1,6 @@
 //! A thread that verifies, asks the state and fills the mempool; and the same for
 //! what a journal held when the node starts.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ait_engine::crypto::KeyCache;
@@ -102,7 +101,7 @@ impl Admission<'_> {
                 Ok(transaction) => {
                     // Stands unless the attempts below run out.
                     results.push(Err(SubmitError::Busy));
-                    open.push((at, added_at, transaction));
+                    open.push((at, added_at, Arc::new(transaction)));
                 }
                 Err(error) => results.push(Err(error.into())),
             }
@@ -137,13 +136,13 @@ impl Admission<'_> {
                 return Vec::new();
             }
         };
-        let mut asked = Vec::new();
-        let mut candidates = Vec::new();
-        for (at, added_at, transaction) in open {
-            let account = accounts.get(&transaction.sender()).copied().unwrap_or_default();
+        let mut asked = Vec::with_capacity(open.len());
+        let mut candidates = Vec::with_capacity(open.len());
+        for ((at, added_at, transaction), account) in open.into_iter().zip(accounts) {
+            let account = account.unwrap_or_default();
             match self.refusal(&transaction, &account) {
                 Ok(None) => {
-                    asked.push((at, added_at, transaction.clone()));
+                    asked.push((at, added_at, Arc::clone(&transaction)));
                     candidates.push(Candidate { transaction, account, added_at });
                 }
                 Ok(Some(refusal)) => answer(at, Err(refusal.into())),
@@ -164,17 +163,14 @@ impl Admission<'_> {
         overtaken
     }
 
-    fn read(&self, open: &[Open]) -> Result<(Rules, BTreeMap<Address, Account>), String> {
+    /// The rules, and the account of each sender.
+    fn read(&self, open: &[Open]) -> Result<(Rules, Vec<Option<Account>>), String> {
         // The height first: what is read after it is at least as new.
         let head = self.source.head_height();
         let settings = self.source.settings()?;
         let rules = Rules { chain_id: self.source.chain_id(), head, settings };
-        let mut senders: Vec<Address> = open.iter().map(|(.., one)| one.sender()).collect();
-        senders.sort_unstable();
-        senders.dedup();
-        let accounts = self.source.accounts(&senders)?;
-        let accounts = accounts.into_iter().map(Option::unwrap_or_default);
-        Ok((rules, senders.into_iter().zip(accounts).collect()))
+        let senders: Vec<Address> = open.iter().map(|(.., one)| one.sender()).collect();
+        Ok((rules, self.source.accounts(&senders)?))
     }
 
     /// Asks the engine about what the mempool cannot know: whether a transaction that
@@ -196,7 +192,7 @@ impl Admission<'_> {
 }
 
 /// Its place in the batch, when it came, and the transaction.
-type Open = (usize, TimestampMs, VerifiedTransaction);
+type Open = (usize, TimestampMs, Arc<VerifiedTransaction>);
 
 /// What became of a journal's transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -45,7 +45,9 @@ impl DroppedRing {
 
     /// Forgets one that is pending again, or in a block.
     pub(super) fn forget(&mut self, hash: &TxHash) {
-        self.by_hash.remove(hash);
+        if !self.by_hash.is_empty() {
+            self.by_hash.remove(hash);
+        }
     }
 
     pub(super) fn get(&self, hash: &TxHash) -> Option<&Dropped> {

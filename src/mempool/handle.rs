@@ -25,7 +25,7 @@ const ACCEPTED_BACKLOG: usize = 32_768;
 #[derive(Debug, Clone)]
 pub struct Candidate {
     /// The transaction.
-    pub transaction: VerifiedTransaction,
+    pub transaction: Arc<VerifiedTransaction>,
     /// The sender's account at the height of the [`Rules`] it comes with.
     pub account: Account,
     /// When it first came.
@@ -290,7 +290,6 @@ impl Inner {
             return Err(MempoolError::Journal { reason: reason.clone() });
         }
         let Candidate { transaction, account, added_at } = candidate;
-        let transaction = Arc::new(transaction);
         let taken = self.pool.insert(Arc::clone(&transaction), account, rules, added_at)?;
         let Taken::Accepted { removed } = taken else {
             return Ok(Inserted { duplicate: true, replaced: None });

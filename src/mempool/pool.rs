@@ -180,9 +180,11 @@ impl Pool {
         touched: impl Iterator<Item = Address>,
     ) -> Vec<Address> {
         self.head = self.head.max(height);
-        let pending: BTreeSet<Address> =
+        let mut pending: Vec<Address> =
             touched.filter(|address| self.queues.contains_key(address)).collect();
-        pending.into_iter().collect()
+        pending.sort_unstable();
+        pending.dedup();
+        pending
     }
 
     /// Brings everything to the state after a block. Those in the block leave without
@@ -297,18 +299,18 @@ impl Pool {
     /// Changes a queue and brings the indexes of heads and tails up to date.
     fn edit<R>(&mut self, sender: &Address, change: impl FnOnce(&mut Queue) -> R) -> Option<R> {
         let queue = self.queues.get_mut(sender)?;
-        if let Some(head) = queue.head() {
-            self.heads.remove(&head.head_key());
-        }
-        if let Some(tail) = queue.tail() {
-            self.tails.remove(&tail.tail_key());
-        }
+        let ends =
+            |queue: &Queue| (queue.head().map(Entry::head_key), queue.tail().map(Entry::tail_key));
+        let (head, tail) = ends(queue);
         let result = change(queue);
-        if let Some(head) = queue.head() {
-            self.heads.insert(head.head_key(), *sender);
+        let (new_head, new_tail) = ends(queue);
+        if head != new_head {
+            head.and_then(|key| self.heads.remove(&key));
+            new_head.and_then(|key| self.heads.insert(key, *sender));
         }
-        if let Some(tail) = queue.tail() {
-            self.tails.insert(tail.tail_key(), *sender);
+        if tail != new_tail {
+            tail.and_then(|key| self.tails.remove(&key));
+            new_tail.and_then(|key| self.tails.insert(key, *sender));
         }
         if queue.is_empty() {
             self.queues.remove(sender);

@@ -3,7 +3,7 @@
 //! Knows nothing of other senders and enforces no bound.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ait_engine::state::Account;
@@ -96,7 +96,8 @@ pub(super) fn spending(transaction: &Transaction) -> u128 {
 #[derive(Debug)]
 pub(super) struct Queue {
     account: Account,
-    entries: BTreeMap<Nonce, Entry>,
+    /// In the order of nonces: mostly one, and those that leave are mostly the first.
+    entries: VecDeque<Entry>,
     /// How many follow the account's nonce without a gap.
     run: u64,
     bytes: u64,
@@ -105,7 +106,7 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) const fn new(account: Account) -> Self {
-        Self { account, entries: BTreeMap::new(), run: 0, bytes: 0, spending: 0 }
+        Self { account, entries: VecDeque::new(), run: 0, bytes: 0, spending: 0 }
     }
 
     pub(super) const fn account(&self) -> Account {
@@ -120,12 +121,22 @@ impl Queue {
         self.bytes
     }
 
+    /// Where the entry of this nonce is, or belongs.
+    fn place(&self, nonce: Nonce) -> Result<usize, usize> {
+        self.entries.binary_search_by_key(&nonce, Entry::nonce)
+    }
+
+    /// How many entries have smaller nonces.
+    fn count_below(&self, nonce: Nonce) -> usize {
+        self.place(nonce).unwrap_or_else(|place| place)
+    }
+
     pub(super) fn get(&self, nonce: Nonce) -> Option<&Entry> {
-        self.entries.get(&nonce)
+        self.entries.get(self.place(nonce).ok()?)
     }
 
     pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> {
-        self.entries.values()
+        self.entries.iter()
     }
 
     /// The first nonce after those that can be executed.
@@ -135,29 +146,30 @@ impl Queue {
 
     /// The transaction that can be executed first.
     pub(super) fn head(&self) -> Option<&Entry> {
-        self.entries.get(&self.account.nonce)
+        self.get(self.account.nonce)
     }
 
     /// The transaction with the highest nonce.
     pub(super) fn tail(&self) -> Option<&Entry> {
-        self.entries.values().next_back()
+        self.entries.back()
     }
 
     /// The transaction with the highest nonce below `nonce`.
     pub(super) fn before(&self, nonce: Nonce) -> Option<&Entry> {
-        self.entries.range(..nonce).next_back().map(|(_, entry)| entry)
+        self.entries.get(self.count_below(nonce).checked_sub(1)?)
     }
 
     /// What the transactions with nonces below `nonce` take. Costs what lies above.
     pub(super) fn spending_before(&self, nonce: Nonce) -> u128 {
         let after: u128 =
-            self.entries.range(nonce..).map(|(_, e)| spending(e.transaction.transaction())).sum();
+            self.entries.iter().skip(self.count_below(nonce)).map(entry_spending).sum();
         self.spending.saturating_sub(after)
     }
 
     /// Nonces that the account has used.
     pub(super) fn used(&self) -> Vec<Nonce> {
-        self.entries.range(..self.account.nonce).map(|(nonce, _)| *nonce).collect()
+        let used = self.count_below(self.account.nonce);
+        self.entries.iter().take(used).map(Entry::nonce).collect()
     }
 
     /// Nonces that the account cannot pay for, each with what it and those before it
@@ -166,11 +178,11 @@ impl Queue {
         let balance = u128::from(self.account.balance.get());
         let mut found = Vec::new();
         let mut sum = self.spending;
-        for (nonce, entry) in self.entries.iter().rev() {
+        for entry in self.entries.iter().rev() {
             if sum <= balance {
                 break;
             }
-            found.push((*nonce, sum));
+            found.push((entry.nonce(), sum));
             sum = sum.saturating_sub(entry_spending(entry));
         }
         found
@@ -178,21 +190,30 @@ impl Queue {
 
     pub(super) fn insert(&mut self, entry: Entry) {
         let nonce = entry.nonce();
+        let place = self.place(nonce);
+        if let Ok(place) = place {
+            self.remove_at(place);
+        }
         self.bytes += entry.bytes();
         self.spending += entry_spending(&entry);
-        self.entries.insert(nonce, entry);
+        self.entries.insert(place.unwrap_or_else(|place| place), entry);
         if nonce == self.next_nonce() {
             self.extend_run();
         }
     }
 
     pub(super) fn remove(&mut self, nonce: Nonce) -> Option<Entry> {
-        let entry = self.entries.remove(&nonce)?;
-        self.bytes = self.bytes.saturating_sub(entry.bytes());
-        self.spending = self.spending.saturating_sub(entry_spending(&entry));
+        let entry = self.remove_at(self.place(nonce).ok()?)?;
         if let Some(offset) = nonce.checked_sub(self.account.nonce) {
             self.run = self.run.min(offset.get());
         }
+        Some(entry)
+    }
+
+    fn remove_at(&mut self, place: usize) -> Option<Entry> {
+        let entry = self.entries.remove(place)?;
+        self.bytes = self.bytes.saturating_sub(entry.bytes());
+        self.spending = self.spending.saturating_sub(entry_spending(&entry));
         Some(entry)
     }
 
@@ -205,8 +226,14 @@ impl Queue {
     }
 
     fn extend_run(&mut self) {
-        while self.entries.contains_key(&self.next_nonce()) {
+        let Ok(first) = self.place(self.next_nonce()) else { return };
+        let mut next = self.next_nonce();
+        for entry in self.entries.iter().skip(first) {
+            if entry.nonce() != next {
+                break;
+            }
             self.run += 1;
+            next = self.next_nonce();
         }
     }
 }

@@ -10,7 +10,7 @@ use ait_engine::types::{Address, Nonce};
 
 use super::limits::MISFIT_COUNT_MAX;
 use super::pool::Pool;
-use super::queue::{Entry, FeeRate, HeadKey, TailKey};
+use super::queue::{Entry, FeeRate, HeadKey, Queue, TailKey};
 use super::{DropReason, MempoolError};
 
 /// Who must go to make room, and why.
@@ -22,7 +22,7 @@ impl Pool {
     pub(super) fn select(&self, count_max: usize, bytes_max: u64) -> Vec<VerifiedTransaction> {
         let mut chosen = Vec::with_capacity(count_max.min(self.len()));
         let mut heads = self.heads.iter().peekable();
-        let mut successors: BTreeMap<HeadKey, &Entry> = BTreeMap::new();
+        let mut successors: BTreeMap<HeadKey, (&Queue, &Entry)> = BTreeMap::new();
         let (mut room, mut misfits) = (bytes_max, 0);
         while chosen.len() < count_max && misfits < MISFIT_COUNT_MAX {
             let from_index = match (heads.peek(), successors.first_key_value()) {
@@ -31,12 +31,13 @@ impl Pool {
                 (Some(_), None) => true,
                 (None, Some(_)) => false,
             };
-            let entry = if from_index {
-                heads.next().and_then(|(_, sender)| self.queues.get(sender)?.head())
+            let best = if from_index {
+                let queue = heads.next().and_then(|(_, sender)| self.queues.get(sender));
+                queue.and_then(|queue| Some((queue, queue.head()?)))
             } else {
-                successors.pop_first().map(|(_, entry)| entry)
+                successors.pop_first().map(|(_, best)| best)
             };
-            let Some(entry) = entry else { break };
+            let Some((queue, entry)) = best else { break };
             let Some(left) = room.checked_sub(entry.bytes()) else {
                 // What follows from this sender must wait too.
                 misfits += 1;
@@ -44,9 +45,8 @@ impl Pool {
             };
             (room, misfits) = (left, 0);
             chosen.push(VerifiedTransaction::clone(&entry.transaction));
-            let next = entry.nonce().next();
-            if let Some(next) = next.and_then(|n| self.entry_at(&entry.transaction.sender(), n)) {
-                successors.insert(next.head_key(), next);
+            if let Some(next) = entry.nonce().next().and_then(|nonce| queue.get(nonce)) {
+                successors.insert(next.head_key(), (queue, next));
             }
         }
         chosen
@@ -81,8 +81,7 @@ impl Pool {
     ) -> Result<Nonce, MempoolError> {
         let (sender, nonce) = (transaction.sender(), transaction.transaction().nonce);
         let queue = self.queues.get(&sender);
-        let mut bytes = queue.map_or(0, super::queue::Queue::bytes)
-            + u64::from(transaction.byte_count())
+        let mut bytes = queue.map_or(0, Queue::bytes) + u64::from(transaction.byte_count())
             - replaced.unwrap_or(0);
         let expected = self.limits.per_sender_bytes_max;
         let mut lowest = Nonce::MAX;

@@ -27,7 +27,7 @@ pub struct Transition {
 impl Transition {
     /// Accounts that the block touched, with what they hold after it.
     pub fn accounts(&self) -> impl Iterator<Item = (Address, Account)> + '_ {
-        self.writes.leaves.values().filter_map(|leaf| {
+        self.writes.leaves.iter().filter_map(|(_, leaf)| {
             Account::try_from(&leaf.value).ok().map(|account| (Address(leaf.key.0), account))
         })
     }

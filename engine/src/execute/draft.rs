@@ -129,16 +129,20 @@ impl<V: StateView> Draft<V> {
         let Self { view, slots, created, .. } = self;
         let old_count = view.entry_count().map_err(StateFault::Read)?;
         let numbers: BTreeMap<Key, u64> = created.into_iter().zip(old_count..).collect();
-        // Built into a map at once, which sorts them by number.
-        let mut changed = Vec::with_capacity(slots.len());
+        let mut leaves = Vec::with_capacity(slots.len());
         for Slot { key, old, value, changed: is_changed } in slots {
             let (Some(value), true) = (value, is_changed) else { continue };
             let place = old.or_else(|| numbers.get(&key).map(|number| (*number, 0)));
             let (number, next) = place.ok_or(StateFault::Missing { what: "number of an entry" })?;
-            changed.push((number, Leaf { key, next, value }));
+            leaves.push((number, Leaf { key, next, value }));
         }
-        let mut leaves: BTreeMap<u64, Leaf> = changed.into_iter().collect();
-        link(&view, &numbers, &mut leaves)?;
+        if numbers.is_empty() {
+            leaves.sort_unstable_by_key(|(number, _)| *number);
+        } else {
+            let mut by_number: BTreeMap<u64, Leaf> = leaves.into_iter().collect();
+            link(&view, &numbers, &mut by_number)?;
+            leaves = by_number.into_iter().collect();
+        }
         let count = old_count + numbers.len() as u64;
         update(&view, count, leaves, numbers).map_err(StateFault::Read)
     }

@@ -14,13 +14,13 @@
 //! Absent here: how entries are stored. That is the other side of [`StateView`].
 
 mod entry;
-mod layer;
+mod memory;
 mod proof;
 mod recorded;
 mod tree;
 
 pub use entry::{Account, Coordinator, EntryKind, Key, Leaf, Provider, Supply, Value};
-pub use layer::{Layer, MemoryState, Missing};
+pub use memory::{MemoryState, Missing};
 pub use proof::{Claim, LeafPath, ProofError, StateProof};
 pub use recorded::{
     NotRecorded, Question, RecordedState, Recording, Unproven, decode_leaves, encode_leaves,
@@ -63,13 +63,16 @@ pub trait StateView {
     /// When the state cannot be read or lacks the entry.
     fn leaf(&self, number: u64) -> Result<Leaf, Self::Error>;
 
-    /// The leaves from number `first` to before `end`, all of which exist, in order: at most
-    /// [`GROUP_LEAVES`], and of one group. Who has them side by side gives them at once.
+    /// Appends the leaves from number `first` to before `end`, all of which exist, in order:
+    /// at most [`GROUP_LEAVES`], and of one group. Who has them side by side gives them at once.
     ///
     /// # Errors
     /// When the state cannot be read or lacks an entry.
-    fn leaves(&self, first: u64, end: u64) -> Result<Vec<Leaf>, Self::Error> {
-        (first..end).map(|number| self.leaf(number)).collect()
+    fn leaves(&self, first: u64, end: u64, out: &mut Vec<Leaf>) -> Result<(), Self::Error> {
+        for number in first..end {
+            out.push(self.leaf(number)?);
+        }
+        Ok(())
     }
 
     /// The inner node at `level` (at least [`GROUP_LEVEL`]) and `index` of the tree.
@@ -94,8 +97,8 @@ impl<V: StateView + ?Sized> StateView for &V {
     fn leaf(&self, number: u64) -> Result<Leaf, Self::Error> {
         (**self).leaf(number)
     }
-    fn leaves(&self, first: u64, end: u64) -> Result<Vec<Leaf>, Self::Error> {
-        (**self).leaves(first, end)
+    fn leaves(&self, first: u64, end: u64, out: &mut Vec<Leaf>) -> Result<(), Self::Error> {
+        (**self).leaves(first, end, out)
     }
     fn node(&self, level: u8, index: u64) -> Result<Hash, Self::Error> {
         (**self).node(level, index)

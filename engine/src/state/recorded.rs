@@ -116,7 +116,7 @@ impl<V: StateView> Recording<V> {
         if let Some(last) = count.checked_sub(1) {
             self.leaf(last)?;
         }
-        let leaves = self.answers.borrow().leaves.clone();
+        let leaves = self.answers.borrow().leaves.clone().into_iter().collect();
         update(self, count, leaves, BTreeMap::new()).map(drop)
     }
 }
@@ -148,11 +148,12 @@ impl<V: StateView> StateView for Recording<V> {
         Ok(leaf)
     }
 
-    fn leaves(&self, first: u64, end: u64) -> Result<Vec<Leaf>, V::Error> {
-        let leaves = self.view.leaves(first, end)?;
-        let numbered = (first..end).zip(leaves.iter().cloned());
+    fn leaves(&self, first: u64, end: u64, out: &mut Vec<Leaf>) -> Result<(), V::Error> {
+        let before = out.len();
+        self.view.leaves(first, end, out)?;
+        let numbered = (first..end).zip(out.iter().skip(before).cloned());
         self.answers.borrow_mut().leaves.extend(numbered);
-        Ok(leaves)
+        Ok(())
     }
 
     fn node(&self, level: u8, index: u64) -> Result<Hash, V::Error> {
@@ -216,7 +217,8 @@ impl RecordedState {
                 return Err(Unproven::Wrong(Question::NumberBelow(*key)));
             }
         }
-        let tree = update(self, count, self.leaves.clone(), BTreeMap::new())?;
+        let leaves = self.leaves.clone().into_iter().collect();
+        let tree = update(self, count, leaves, BTreeMap::new())?;
         if tree.root != *root {
             return Err(Unproven::Root { expected: *root, found: tree.root });
         }
@@ -235,11 +237,11 @@ impl RecordedState {
     /// that was.
     fn verify_nodes(&self, count: u64, tree: &WriteSet) -> Result<(), Unproven> {
         for ((level, index), hash) in &self.nodes {
-            let is_right = match tree.nodes.get(&(*level, *index)) {
-                Some(computed) => computed == hash,
+            let is_right = match tree.node(*level, *index) {
+                Some(computed) => computed == *hash,
                 None => {
                     let is_inside = *index < node_count(*level, count);
-                    is_inside && tree.nodes.contains_key(&(*level, *index ^ 1))
+                    is_inside && tree.node(*level, *index ^ 1).is_some()
                 }
             };
             if !is_right {

@@ -19,6 +19,8 @@ pub const GROUP_LEVEL: u8 = 3;
 pub const GROUP_LEAVES: u64 = 1 << GROUP_LEVEL;
 
 const GROUP_COUNT: usize = 1 << GROUP_LEVEL;
+/// Groups that are hashed together: enough for SIMD, few enough for the processor's cache.
+const BATCH_GROUPS: usize = 256;
 
 /// What a block changes in the state, ordered: the engine's result, storage's task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,14 +28,22 @@ const GROUP_COUNT: usize = 1 << GROUP_LEVEL;
 pub struct WriteSet {
     /// Entries after the block.
     pub entry_count: u64,
-    /// New and changed leaves by number.
-    pub leaves: BTreeMap<u64, Leaf>,
+    /// New and changed leaves, in ascending order of their numbers.
+    pub leaves: Vec<(u64, Leaf)>,
     /// New keys and their numbers.
     pub keys: BTreeMap<Key, u64>,
-    /// New and changed nodes by level and index.
-    pub nodes: BTreeMap<(u8, u64), Hash>,
+    /// New and changed nodes, in ascending order of level and index.
+    pub nodes: Vec<((u8, u64), Hash)>,
     /// Root of the state after the block.
     pub root: StateRoot,
+}
+
+impl WriteSet {
+    /// A node, if the block changes it.
+    pub(super) fn node(&self, level: u8, index: u64) -> Option<Hash> {
+        let at = self.nodes.binary_search_by_key(&(level, index), |(place, _)| *place).ok()?;
+        self.nodes.get(at).map(|(_, hash)| *hash)
+    }
 }
 
 /// Level of the top node of a tree of `count` leaves; at least [`GROUP_LEVEL`].
@@ -98,20 +108,21 @@ pub(super) fn parents(hasher: &BlockHasher, hashes: &[Hash]) -> Vec<Hash> {
 }
 
 /// Computes the tree after `leaves` were written over the state of `view`, which
-/// then has `entry_count` entries, `keys` being those added.
+/// then has `entry_count` entries, `keys` being those added. The leaves come in ascending
+/// order of their numbers, no two of one number.
 ///
 /// # Errors
 /// What reading the view gives.
 pub fn update<V: StateView>(
     view: &V,
     entry_count: u64,
-    leaves: BTreeMap<u64, Leaf>,
+    leaves: Vec<(u64, Leaf)>,
     keys: BTreeMap<Key, u64>,
 ) -> Result<WriteSet, V::Error> {
     let old_count = view.entry_count()?;
     let hasher = BlockHasher::new(Domain::StateNode);
     let mut touched = group_nodes(view, &hasher, old_count, &leaves)?;
-    // In order of level and index: built into a map at once.
+    // In order of level and index.
     let mut nodes = Vec::new();
     let top = top_level(entry_count);
     for level in GROUP_LEVEL..top {
@@ -141,7 +152,7 @@ pub fn update<V: StateView>(
         None => Hash::ZERO,
     };
     let root = root_hash(entry_count, &top_node);
-    Ok(WriteSet { entry_count, leaves, keys, nodes: nodes.into_iter().collect(), root })
+    Ok(WriteSet { entry_count, leaves, keys, nodes, root })
 }
 
 /// Nodes of [`GROUP_LEVEL`] above the changed leaves, by index.
@@ -149,30 +160,39 @@ fn group_nodes<V: StateView>(
     view: &V,
     hasher: &BlockHasher,
     old_count: u64,
-    leaves: &BTreeMap<u64, Leaf>,
+    leaves: &[(u64, Leaf)],
 ) -> Result<Vec<(u64, Hash)>, V::Error> {
-    let mut groups: Vec<u64> = leaves.keys().map(|number| number / GROUP_LEAVES).collect();
-    groups.dedup();
-    // All groups one after another, read before hashing so that all are hashed together.
-    let mut all: Vec<Option<Leaf>> = Vec::with_capacity(groups.len() * GROUP_COUNT);
-    for group in &groups {
-        let (first, end) = (group * GROUP_LEAVES, (group + 1) * GROUP_LEAVES);
-        let old = view.leaves(first.min(old_count), end.min(old_count))?;
-        let start = all.len();
-        all.extend(old.into_iter().map(Some));
-        all.resize(start + GROUP_COUNT, None);
-        for (number, leaf) in leaves.range(first..end) {
-            let place = usize::try_from(number - first).unwrap_or(GROUP_COUNT);
-            if let Some(slot) = all.get_mut(start + place) {
-                *slot = Some(leaf.clone());
+    let group_of = |number: u64| number / GROUP_LEAVES;
+    let by_group: Vec<_> = leaves.chunk_by(|a, b| group_of(a.0) == group_of(b.0)).collect();
+    let mut nodes = Vec::with_capacity(by_group.len());
+    let (mut all, mut old): (Vec<Option<Leaf>>, Vec<Leaf>) = (Vec::new(), Vec::new());
+    for batch in by_group.chunks(BATCH_GROUPS) {
+        // All groups one after another, so that all are hashed together.
+        all.clear();
+        let mut groups = Vec::with_capacity(batch.len());
+        for changed in batch {
+            let Some((number, _)) = changed.first() else { continue };
+            let group = group_of(*number);
+            let (first, end) = (group * GROUP_LEAVES, (group + 1) * GROUP_LEAVES);
+            view.leaves(first.min(old_count), end.min(old_count), &mut old)?;
+            let start = all.len();
+            all.extend(old.drain(..).map(Some));
+            all.resize(start + GROUP_COUNT, None);
+            for (number, leaf) in *changed {
+                let place = usize::try_from(number - first).unwrap_or(GROUP_COUNT);
+                if let Some(slot) = all.get_mut(start + place) {
+                    *slot = Some(leaf.clone());
+                }
             }
+            groups.push(group);
         }
+        let mut hashes = leaf_hashes(all.iter().map(Option::as_ref));
+        for _ in 0..GROUP_LEVEL {
+            hashes = parents(hasher, &hashes);
+        }
+        nodes.extend(groups.into_iter().zip(hashes));
     }
-    let mut hashes = leaf_hashes(all.iter().map(Option::as_ref));
-    for _ in 0..GROUP_LEVEL {
-        hashes = parents(hasher, &hashes);
-    }
-    Ok(groups.into_iter().zip(hashes).collect())
+    Ok(nodes)
 }
 
 /// Root of the state behind a view.
@@ -204,10 +224,10 @@ impl GenesisTree {
         let sentinel = (Key::SENTINEL, Value::SENTINEL);
         let ordered = std::iter::once(sentinel).chain(self.entries);
         let mut keys = BTreeMap::new();
-        let mut leaves = BTreeMap::new();
+        let mut leaves = Vec::new();
         for (number, (key, value)) in (0_u64..).zip(ordered) {
             keys.insert(key, number);
-            leaves.insert(number, Leaf { key, next: (number + 1) % count, value });
+            leaves.push((number, Leaf { key, next: (number + 1) % count, value }));
         }
         match update(&super::MemoryState::default(), count, leaves, keys) {
             Ok(writes) => writes,

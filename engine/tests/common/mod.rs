@@ -117,7 +117,7 @@ impl World {
         let genesis = document.build().unwrap();
         let Genesis { mut header, state: writes, .. } = genesis;
         let mut all: BTreeMap<Key, Value> =
-            writes.leaves.values().map(|leaf| (leaf.key, leaf.value.clone())).collect();
+            writes.leaves.iter().map(|(_, leaf)| (leaf.key, leaf.value.clone())).collect();
         all.remove(&Key::SENTINEL);
         all.extend(entries.iter().cloned());
         let mut tree = GenesisTree::default();

@@ -7,7 +7,7 @@ use super::*;
 use crate::mempool::{Candidate, Journal, Mempool, Recovered};
 
 fn candidate(tx: Tx) -> Candidate {
-    Candidate { transaction: tx.build(), account: account(RICH, 0), added_at: time(7) }
+    Candidate { transaction: tx.build().into(), account: account(RICH, 0), added_at: time(7) }
 }
 
 fn place(directory: &tempfile::TempDir) -> PathBuf {

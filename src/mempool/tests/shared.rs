@@ -14,7 +14,7 @@ use crate::mempool::dropped::{Dropped, DroppedRing};
 use crate::mempool::{Candidate, DropReason, Mempool, TxStatus};
 
 fn candidate(tx: Tx) -> Candidate {
-    Candidate { transaction: tx.build(), account: account(RICH, 0), added_at: time(7) }
+    Candidate { transaction: tx.build().into(), account: account(RICH, 0), added_at: time(7) }
 }
 
 fn pending(txs: &[Tx]) -> Mempool {
