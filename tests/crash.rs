@@ -60,7 +60,8 @@ fn open(stores: &Stores) -> Result<ChainWriter, ChainError> {
     let source = GenesisSource { fingerprint: [1; 32], build: &build };
     let options = ChainOptions {
         checkpoints: CheckpointPolicy { blocks: 2, entries: 1_000_000 },
-        ..ChainOptions::default()
+        // No page stays in memory that the disk has.
+        state_bytes: 0,
     };
     chain::open(stores, &source, &options, &mut |_| {})
 }

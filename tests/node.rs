@@ -25,6 +25,15 @@ use ait_storage::{Batch, Durability, KeyRange, RedbOptions, RedbStorage, Storage
 const SEED: [u8; 32] = [42; 32];
 
 fn start_as(path: &Path, timestamp: u64, engine: StorageEngine) -> Result<Node, NodeError> {
+    start_with(path, timestamp, engine, |_| ())
+}
+
+fn start_with(
+    path: &Path,
+    timestamp: u64,
+    engine: StorageEngine,
+    change: impl FnOnce(&mut NodeOptions),
+) -> Result<Node, NodeError> {
     let plan = DevnetPlan::new(SEED, timestamp).unwrap();
     let document = plan.document.clone();
     let text = serde_json::to_vec(&document).unwrap();
@@ -36,6 +45,7 @@ fn start_as(path: &Path, timestamp: u64, engine: StorageEngine) -> Result<Node, 
         checkpoints: CheckpointPolicy { blocks: 3, entries: 1_000_000 },
         ..ChainOptions::default()
     };
+    change(&mut options);
     Node::start(&options, &source, plan.validator, &ait_node::clock::system(), &mut |_| {})
 }
 
@@ -103,6 +113,50 @@ fn check(node: &Node) {
         let Claim::Present(value) = claim else { panic!("{address} is not in the state") };
         assert_eq!(Account::try_from(&value).unwrap().balance, *balance);
     }
+}
+
+#[test]
+fn neither_threads_nor_memory_change_a_root() {
+    let names = ["alice", "bob", "carol"];
+    let plan = DevnetPlan::new(SEED, 1_700_000_000).unwrap();
+    let addresses = names.map(|name| plan.names.resolve(name).unwrap());
+    let sign = |at: u64, chain_id| {
+        let (from, nonce) = ((at % 3) as usize, at / 3);
+        let (to, amount) =
+            (addresses[(from + 1 + (nonce % 2) as usize) % 3], Amount::saturating(1 + at));
+        let (key, payload) = (plan.names.secret_key(names[from]), Payload::Transfer { to, amount });
+        Transaction::sign(
+            &key,
+            chain_id,
+            Nonce::saturating(nonce),
+            Amount::saturating(1),
+            None,
+            payload,
+        )
+    };
+    // Threads, and bytes of pages in memory: with none every page is read from disk again.
+    let ends = [(1, 1 << 30), (2, 0), (8, 1 << 30), (8, 0)].map(|(threads, state_bytes)| {
+        let directory = tempfile::tempdir().unwrap();
+        let node = start_with(directory.path(), 1_700_000_000, StorageEngine::Redb, |options| {
+            options.ingress.threads = threads;
+            options.chain.state_bytes = state_bytes;
+        })
+        .unwrap();
+        let chain_id = node.chain().chain_id();
+        for part in (0..1_500_u64).collect::<Vec<_>>().chunks(150) {
+            submit(&node, part.iter().map(|at| sign(*at, chain_id)).collect());
+        }
+        let began = Instant::now();
+        while node.chain().head().transaction_total < 1_500 {
+            assert!(began.elapsed() < Duration::from_secs(60), "stuck");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        check(&node);
+        let head = node.chain().head();
+        node.stop().unwrap();
+        head.header.state_root
+    });
+    assert_eq!(ends, [ends[0]; 4]);
 }
 
 #[test]

@@ -162,7 +162,7 @@ fn index(inner: &Inner, board: &Board, waiting: &Receiver<Indexable>) -> Result<
         let first = match received {
             Ok(first) => first,
             Err(RecvTimeoutError::Timeout) => {
-                Stage::Index.time(|| listing.flush(inner))?;
+                Stage::Index.time(|| listing.step(inner))?;
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => return Ok(()),

@@ -1,56 +1,73 @@
 //! Numbers of keys that were asked for lately.
 //!
-//! A key keeps its number for ever, so that nothing here is ever out of date: what is
-//! cached cannot differ from what is stored. Absence is not cached.
+//! A key keeps its number for ever. What is kept are hints: a number and a few bits of the
+//! key, eight to a line of the processor's cache. Whoever takes one looks at the leaf of that
+//! number, which has the key. So no lock is needed, and nothing here can be wrong for long.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ait_engine::state::Key;
 
-/// Parts with a lock each, so that readers seldom meet.
-const PART_COUNT: usize = 64;
-/// Places in all, of 40 bytes each: at least, and at most.
-const PLACES_MIN: u64 = 1 << 12;
-const PLACES_MAX: u64 = 1 << 21;
+/// Hints in all, of 8 bytes each: at least, and at most.
+const HINTS_MIN: u64 = 1 << 14;
+const HINTS_MAX: u64 = 1 << 24;
+/// Bits of a hint that are the number; the others are the key's.
+const NUMBER_BITS: u32 = 48;
+const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
 
-/// A place is empty while it holds the sentinel's key, which nobody asks for.
-type Place = (Key, u64);
+/// Hints whose keys share a line. None is 0, because nobody asks for the sentinel, number 0.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Line([AtomicU64; 8]);
 
-/// A bounded cache, each key in the one place that its bytes choose.
+/// A bounded cache of hints.
+#[derive(Debug)]
 pub(super) struct Numbers {
-    parts: Vec<Mutex<Vec<Place>>>,
+    /// A power of two many.
+    lines: Vec<Line>,
 }
 
 impl Numbers {
     /// A cache for a state of about this many entries.
     pub(super) fn new(entry_count: u64) -> Self {
-        let places = entry_count.saturating_mul(2).clamp(PLACES_MIN, PLACES_MAX);
-        let places = usize::try_from(places.next_power_of_two()).unwrap_or(PART_COUNT);
-        let part = || Mutex::new(vec![(Key::SENTINEL, 0); places / PART_COUNT]);
-        Self { parts: (0..PART_COUNT).map(|_| part()).collect() }
+        let hints = entry_count.saturating_mul(2).clamp(HINTS_MIN, HINTS_MAX);
+        let lines = usize::try_from(hints.next_power_of_two() / 8).unwrap_or(1);
+        Self { lines: (0..lines).map(|_| Line::default()).collect() }
     }
 
-    /// The part and the place in it. The last bytes of every key are those of a hash; who
-    /// grinds them only puts others out.
-    fn place(&self, key: &Key) -> Option<(MutexGuard<'_, Vec<Place>>, usize)> {
-        let bytes = key.0.last_chunk::<8>()?;
-        let bits = usize::try_from(u64::from_le_bytes(*bytes) & u64::from(u32::MAX)).ok()?;
-        let part = self.parts.get(bits % PART_COUNT)?;
-        let part = part.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = (bits / PART_COUNT).checked_rem(part.len())?;
-        Some((part, at))
+    /// The line of a key, and its bits in a hint. The last bytes of every key are those of a
+    /// hash; who grinds them only puts others out.
+    fn line(&self, key: &Key) -> Option<(&Line, u64)> {
+        let bits = u64::from_le_bytes(*key.0.last_chunk::<8>()?);
+        let mask = (self.lines.len() as u64).checked_sub(1)?;
+        let line = self.lines.get(usize::try_from(bits & mask).ok()?)?;
+        Some((line, bits & !NUMBER_MASK))
     }
 
-    pub(super) fn get(&self, key: &Key) -> Option<u64> {
-        let (part, at) = self.place(key)?;
-        part.get(at).filter(|(found, number)| found == key && *number > 0).map(|place| place.1)
+    /// Numbers that may be the key's; mostly one or none.
+    pub(super) fn candidates(&self, key: &Key) -> impl Iterator<Item = u64> {
+        let line = self.line(key);
+        line.into_iter().flat_map(|(line, bits)| {
+            let hints = line.0.iter().map(|place| place.load(Ordering::Relaxed));
+            let fits = move |hint: &u64| *hint != 0 && *hint & !NUMBER_MASK == bits;
+            hints.filter(fits).map(|hint| hint & NUMBER_MASK)
+        })
     }
 
+    /// Keeps the number of a key.
     pub(super) fn put(&self, key: &Key, number: u64) {
-        if let Some((mut part, at)) = self.place(key)
-            && let Some(place) = part.get_mut(at)
-        {
-            *place = (*key, number);
+        let Some((line, bits)) = self.line(key).filter(|_| number & !NUMBER_MASK == 0) else {
+            return;
+        };
+        let hint = bits | number;
+        let held = |wanted: u64| line.0.iter().find(|p| p.load(Ordering::Relaxed) == wanted);
+        if hint == 0 || held(hint).is_some() {
+            return;
+        }
+        // A full line loses the hint whose place the number chooses.
+        let unlucky = usize::try_from(number % 8).ok().and_then(|at| line.0.get(at));
+        if let Some(place) = held(0).or(unlucky) {
+            place.store(hint, Ordering::Relaxed);
         }
     }
 }
@@ -64,20 +81,33 @@ mod tests {
     }
 
     #[test]
-    fn gives_what_was_put_or_nothing() {
+    fn gives_what_was_put_as_long_as_there_is_room() {
         let numbers = Numbers::new(0);
-        assert_eq!(numbers.get(&Key::SENTINEL), None);
+        assert_eq!(numbers.candidates(&Key::SENTINEL).count(), 0);
+        let has = |n: u64| numbers.candidates(&key(n)).any(|number| number == n);
         for n in 1..=100_000 {
-            assert_eq!(numbers.get(&key(n)), None);
+            assert!(!has(n));
             numbers.put(&key(n), n);
-            assert_eq!(numbers.get(&key(n)), Some(n));
+            numbers.put(&key(n), n);
+            assert!(has(n));
         }
-        let kept = (1..=100_000).filter(|n| {
-            let found = numbers.get(&key(*n));
-            assert!(found.is_none_or(|found| found == *n));
-            found.is_some()
-        });
-        let kept = kept.count() as u64;
-        assert!(kept > PLACES_MIN / 2 && kept <= PLACES_MIN, "{kept}");
+        let kept = (1..=100_000).filter(|n| has(*n)).count() as u64;
+        // Few lines have had fewer than eight keys by now.
+        assert!(kept > HINTS_MIN * 9 / 10 && kept <= HINTS_MIN, "{kept}");
+    }
+
+    #[test]
+    fn half_full_it_keeps_nearly_all() {
+        let numbers = Numbers::new(100_000);
+        (1..=100_000).for_each(|n| numbers.put(&key(n), n));
+        let has = |n: &u64| numbers.candidates(&key(*n)).any(|number| number == *n);
+        assert!((1..=100_000).filter(has).count() > 99_000);
+    }
+
+    #[test]
+    fn a_number_beyond_a_hint_is_not_kept() {
+        let numbers = Numbers::new(0);
+        numbers.put(&key(1), 1 << NUMBER_BITS);
+        assert_eq!(numbers.candidates(&key(1)).count(), 0);
     }
 }

@@ -183,6 +183,15 @@ impl<'a> StateReader<'a> {
         }
     }
 
+    /// Whether the leaf of a number, which may be any, has this key.
+    fn has_key(&self, number: u64, key: &Key) -> Result<bool, ViewError> {
+        if number >= self.shared.resident.entry_count {
+            return Ok(false);
+        }
+        let slot = self.group(number / GROUP_LEAVES)?.slot(number);
+        Ok(slot.is_some_and(|slot| slot.first_chunk() == Some(&key.0)))
+    }
+
     fn leaf_of(&self, number: u64, slot: &[u8; 64]) -> Result<Leaf, ViewError> {
         leaf_of(number, slot, || match self.shared.resident.long_value(number) {
             Some(value) => Ok(Some(value.clone())),
@@ -202,8 +211,10 @@ impl StateView for StateReader<'_> {
         if let Some(number) = self.shared.resident.number_of(key) {
             return Ok(Some(number));
         }
-        if let Some(number) = self.numbers.get(key) {
-            return Ok(Some(number));
+        for number in self.numbers.candidates(key) {
+            if self.has_key(number, key)? {
+                return Ok(Some(number));
+            }
         }
         let found = self.shared.disk.number_of(key)?;
         if let Some(number) = found {

@@ -103,17 +103,18 @@ impl Index {
         for indexable in blocks {
             update.add(indexable)?;
         }
-        listing.note(blocks);
+        listing.note(inner, blocks)?;
         let Update { mut batch, mut meta, transactions, sides } = update;
         let IndexMeta { next_run, tx_runs, account_runs, .. } = &mut meta;
         runs::append(TX_LOCATIONS, &*before, tx_runs, next_run, transactions, &mut batch)?;
         runs::append(ACCOUNT_TXS, &*before, account_runs, next_run, sides, &mut batch)?;
-        let is_due = listing.is_due(is_level);
-        let has_joined = is_due && listing.join(inner, &*before, &mut batch, &mut meta)?;
+        if listing.may_join(is_level) {
+            listing.join(inner, &*before, &mut batch, &mut meta)?;
+        }
         batch.put(INDEX_META, ONLY, to_bytes(&meta)?);
         drop(before);
         self.storage.commit(batch, Durability::Immediate)?;
-        if is_due && !has_joined { listing.flush(inner) } else { Ok(()) }
+        if listing.rest().is_some_and(|rest| rest.is_zero()) { listing.step(inner) } else { Ok(()) }
     }
 }
 

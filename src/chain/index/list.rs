@@ -2,16 +2,16 @@
 //!
 //! Every transfer moves two accounts in it, each out of one row and into another, at random.
 //! That would cost more than all else in the index, so that it is not done for every block:
-//! accounts that changed are noted, and moved at once if they are few, else when twenty times
-//! as long went by as moving took last, so that a twentieth of a thread's time goes into it.
-//! What was noted is made again from the blocks after a restart.
+//! accounts that changed are noted, and moved at once if they are few, else in slices with
+//! pauses between them twenty times as long, so that a twentieth of a thread's time goes into
+//! it. What was noted is made again from the blocks after a restart.
 //!
 //! Invariant: an account stands in the list under the balance that its row of [`LISTED`]
 //! has, and nowhere else.
 
 use std::time::{Duration, Instant};
 
-use ait_engine::state::{Account, StateView};
+use ait_engine::state::{Account, Key, StateView};
 use ait_engine::types::{Address, Height};
 use ait_storage::{Batch, Durability, KeyRange, Snapshot};
 
@@ -19,18 +19,20 @@ use super::super::ChainError;
 use super::super::read::{Inner, account};
 use super::super::tables::{INDEX_META, IndexMeta, LISTED, ONLY, RICHEST, to_bytes};
 use super::build::Indexable;
-use super::runs::in_order;
+use super::marks::Marks;
 use super::{Index, integer, richest_key};
 
-/// Accounts that are noted at most before they are moved, 32 bytes each; twice as many while
-/// it is not known that some are the same.
-const NOTED_MAX: usize = 2_000_000;
+/// Accounts that are noted by their addresses; of more, the numbers of their entries are
+/// marked.
+const NOTED_MAX: usize = 65_536;
 /// So few are moved at once.
 const FEW: usize = 1_000;
-/// How many times as long as it took last must go by before it is done again.
+/// Accounts of a slice.
+const SLICE: usize = 20_000;
+/// How many times as long as a slice took a pause is.
 const REST: u32 = 20;
-/// Accounts that are moved in one batch.
-const BATCH_ACCOUNTS: usize = 100_000;
+/// Rows that are written in one batch where the list begins.
+const BATCH_ROWS: usize = 200_000;
 /// Entries of the state that are read under one lock.
 const READ_ENTRIES: usize = 4_096;
 
@@ -39,9 +41,13 @@ const READ_ENTRIES: usize = 4_096;
 pub(in super::super) struct Listing {
     /// Each at least once, in no order.
     noted: Vec<Address>,
+    /// More of them, by number.
+    marks: Marks,
+    /// The height that the list is up to once the present round over the marks is done.
+    round: u64,
     /// Whether there is no list yet.
     is_new: bool,
-    /// When the list was last up to date, and how long that took.
+    /// When the last slice was done, and how long that took.
     since: Instant,
     took: Duration,
 }
@@ -53,93 +59,117 @@ impl Listing {
     /// When a store fails.
     pub(in super::super) fn open(inner: &Inner) -> Result<Self, ChainError> {
         let meta = inner.index.meta()?;
-        let (is_new, since) = (meta.listed == 0, Instant::now());
-        let mut listing = Self { noted: Vec::new(), is_new, since, took: Duration::ZERO };
+        let mut listing = Self {
+            noted: Vec::new(),
+            marks: Marks::default(),
+            round: meta.height,
+            is_new: meta.listed == 0,
+            since: Instant::now(),
+            took: Duration::ZERO,
+        };
         if meta.listed > 0 {
             for height in meta.listed..=meta.height {
                 let block = Indexable::read(inner, Height::saturating(height))?;
-                listing.note(&[block]);
+                listing.note(inner, &[block])?;
             }
         }
         Ok(listing)
     }
 
     /// Notes the accounts of blocks.
-    pub(super) fn note(&mut self, blocks: &[Indexable]) {
+    pub(super) fn note(&mut self, inner: &Inner, blocks: &[Indexable]) -> Result<(), ChainError> {
         for block in blocks {
             if block.block.height() > Height::ZERO {
                 block.touched(&mut self.noted);
             }
-            if self.noted.len() >= 2 * NOTED_MAX {
-                self.sort();
+            if self.noted.len() >= NOTED_MAX {
+                self.mark(inner)?;
             }
         }
+        Ok(())
     }
 
-    fn sort(&mut self) {
-        self.noted.sort_unstable_by(|a, b| in_order(&a.0, &b.0));
-        self.noted.dedup();
+    /// Marks what is noted by address.
+    fn mark(&mut self, inner: &Inner) -> Result<(), ChainError> {
+        for part in std::mem::take(&mut self.noted).chunks(READ_ENTRIES) {
+            // Let go now and then, so that no block waits for long.
+            let state = inner.state.reader();
+            for address in part.iter().filter(|address| !address.is_reserved()) {
+                if let Some(number) = state.number_of(&Key::account(address))? {
+                    self.marks.set(number);
+                }
+            }
+        }
+        Ok(())
     }
 
-    /// What is noted, in order; nothing is any more.
-    fn take(&mut self) -> Vec<Address> {
-        self.sort();
-        std::mem::take(&mut self.noted)
+    fn is_empty(&self) -> bool {
+        self.noted.is_empty() && self.marks.is_empty()
     }
 
     /// How long what is noted may wait; none if nothing is.
     pub(in super::super) fn rest(&self) -> Option<Duration> {
-        if self.noted.is_empty() && !self.is_new {
-            return None;
-        }
-        if self.is_new || self.noted.len() >= NOTED_MAX {
+        if self.is_new {
             return Some(Duration::ZERO);
         }
-        Some((self.took * REST).saturating_sub(self.since.elapsed()))
+        (!self.is_empty()).then(|| (self.took * REST).saturating_sub(self.since.elapsed()))
     }
 
-    /// Whether it is time: `is_level` says that the index has all blocks.
-    pub(super) fn is_due(&self, is_level: bool) -> bool {
-        (is_level && self.noted.len() <= FEW) || self.rest() == Some(Duration::ZERO)
+    /// Whether what is noted is moved with the blocks themselves: `is_level` says that the
+    /// index has all of them.
+    pub(super) fn may_join(&self, is_level: bool) -> bool {
+        is_level && !self.is_new && self.marks.is_empty() && self.noted.len() <= FEW
     }
 
-    /// Moves what is noted if it fits into the batch of the blocks themselves; whether it did.
+    /// Moves what is noted within the batch of the blocks themselves.
     pub(super) fn join(
         &mut self,
         inner: &Inner,
         before: &dyn Snapshot,
         batch: &mut Batch,
         meta: &mut IndexMeta,
-    ) -> Result<bool, ChainError> {
-        if self.is_new || self.noted.len() > FEW {
-            return Ok(false);
+    ) -> Result<(), ChainError> {
+        let mut noted = std::mem::take(&mut self.noted);
+        noted.sort_unstable();
+        noted.dedup();
+        let state = inner.state.reader();
+        let mut accounts = Vec::with_capacity(noted.len());
+        for address in noted {
+            if let Some(found) = account(&state, &address)? {
+                accounts.push((address, found));
+            }
         }
-        let noted = self.take();
-        move_accounts(&read(inner, &noted)?, before, batch, meta)?;
+        drop(state);
+        move_accounts(&accounts, before, batch, meta)?;
         meta.listed = meta.height + 1;
-        Ok(true)
+        Ok(())
     }
 
-    /// Moves all that is noted, in batches of its own.
-    pub(in super::super) fn flush(&mut self, inner: &Inner) -> Result<(), ChainError> {
+    /// Moves a slice of what is noted, or begins the list.
+    pub(in super::super) fn step(&mut self, inner: &Inner) -> Result<(), ChainError> {
         let index = &inner.index;
         if self.is_new {
             list_all(index, inner)?;
+            self.is_new = false;
         }
         // What the beginning took says nothing of what comes.
-        let (began, noted) = (Instant::now(), self.take());
-        for part in noted.chunks(BATCH_ACCOUNTS) {
-            let (before, mut meta) = (index.snapshot()?, index.meta()?);
-            let mut batch = Batch::new();
-            move_accounts(&read(inner, part)?, &*before, &mut batch, &mut meta)?;
-            drop(before);
-            commit(index, batch, &meta)?;
+        let began = Instant::now();
+        let (before, mut meta) = (index.snapshot()?, index.meta()?);
+        self.mark(inner)?;
+        if self.marks.is_at_start() {
+            self.round = meta.height;
         }
-        let mut meta = index.meta()?;
-        meta.listed = meta.height + 1;
-        commit(index, Batch::new(), &meta)?;
-        (self.is_new, self.since, self.took) = (false, Instant::now(), began.elapsed());
-        tracing::debug!(accounts = noted.len(), took = ?self.took, "moved in the list of accounts");
+        let (numbers, is_round) = self.marks.take(SLICE);
+        let mut batch = Batch::new();
+        move_accounts(&read(inner, &numbers)?, &*before, &mut batch, &mut meta)?;
+        drop(before);
+        if is_round {
+            // Whatever was noted when the round began is moved.
+            meta.listed = if self.marks.is_empty() { meta.height } else { self.round } + 1;
+        }
+        commit(index, batch, &meta)?;
+        (self.since, self.took) = (Instant::now(), began.elapsed());
+        tracing::debug!(accounts = numbers.len(), took = ?self.took, "moved in the list of accounts");
         Ok(())
     }
 }
@@ -149,19 +179,20 @@ fn commit(index: &Index, mut batch: Batch, meta: &IndexMeta) -> Result<(), Chain
     Ok(index.storage.commit(batch, Durability::Immediate)?)
 }
 
-/// What these accounts hold now: that is what they held after the last block of the index,
-/// or after a later one that will be noted as well.
-fn read(inner: &Inner, addresses: &[Address]) -> Result<Vec<(Address, Account)>, ChainError> {
-    let mut accounts = Vec::with_capacity(addresses.len());
-    for part in addresses.chunks(READ_ENTRIES) {
-        // Let go now and then, so that no block waits for long.
+/// What the accounts of these numbers hold now, in the order of their addresses: that is what
+/// they held after the last block of the index, or after a later one that will be noted as well.
+fn read(inner: &Inner, numbers: &[u64]) -> Result<Vec<(Address, Account)>, ChainError> {
+    let mut accounts = Vec::with_capacity(numbers.len());
+    for part in numbers.chunks(READ_ENTRIES) {
         let state = inner.state.reader();
-        for address in part {
-            if let Some(found) = account(&state, address)? {
-                accounts.push((*address, found));
+        for number in part {
+            let leaf = state.leaf(*number)?;
+            if let Ok(found) = Account::try_from(&leaf.value) {
+                accounts.push((Address(leaf.key.0), found));
             }
         }
     }
+    accounts.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     Ok(accounts)
 }
 
@@ -216,7 +247,7 @@ fn list_all(index: &Index, inner: &Inner) -> Result<(), ChainError> {
             end
         };
         let is_last = end < first + READ_ENTRIES as u64;
-        if is_last || batch.len() >= 2 * BATCH_ACCOUNTS {
+        if is_last || batch.len() >= BATCH_ROWS {
             commit(index, std::mem::take(&mut batch), &meta)?;
         }
         if is_last {

@@ -8,6 +8,7 @@
 
 pub(super) mod build;
 mod list;
+mod marks;
 mod runs;
 
 use std::sync::Arc;
