@@ -4,22 +4,28 @@
 //! The very code that the node runs executes and commits; nothing is assumed of the
 //! archive but its form.
 
+mod ahead;
+
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use ait_engine::genesis::{GenesisDocument, GenesisError};
 use ait_engine::state::StateView;
-use ait_engine::transaction::verify_transactions;
+use ait_engine::transaction::VerifiedTransaction;
 use ait_engine::types::{BlockId, ChainId, Height, StateRoot};
 use serde::Serialize;
 use tempfile::TempDir;
 
+pub use ahead::Signatures;
+
 use crate::archive::{ArchiveError, ArchiveReader};
 use crate::chain::{
-    self, ChainError, ChainOptions, ChainWriter, CommitError, GenesisSource, StorageEngine, Stores,
+    self, ChainError, ChainOptions, ChainWriter, GenesisSource, StorageEngine, Stores,
     StoresOptions, ViewError,
 };
+use ahead::Ready;
 
 /// Page caches of one replay, in bytes.
 const CACHE_BYTES: usize = 256 << 20;
@@ -86,6 +92,9 @@ pub struct Replayed {
     pub final_height: Height,
     /// Root of the state after it.
     pub state_root: StateRoot,
+    /// How long the blocks took, the genesis left out.
+    #[serde(skip)]
+    pub took: Duration,
     /// The first difference, if there is one.
     pub first_difference: Option<Difference>,
 }
@@ -111,7 +120,9 @@ impl Side {
         let build = || document.build().map_err(ChainError::from);
         let fingerprint = GenesisSource::fingerprint(text.as_bytes());
         let source = GenesisSource { fingerprint, build: &build };
-        let writer = chain::open(&stores, &source, &ChainOptions::default(), &mut |_| {})?;
+        // Nobody asks a replay where a transaction is.
+        let options = ChainOptions { index: false, ..ChainOptions::default() };
+        let writer = chain::open(&stores, &source, &options, &mut |_| {})?;
         Ok(Self { engine, writer, _directory: directory })
     }
 
@@ -122,19 +133,13 @@ impl Side {
     /// Executes and commits a block; what is wrong with it, if something is.
     fn apply(
         &mut self,
-        block: &ait_engine::block::Block,
-        certificate: &ait_engine::certificate::Certificate,
+        block: &Ready,
+        transactions: Vec<VerifiedTransaction>,
     ) -> Result<Option<Difference>, ReplayError> {
-        let height = block.header.height;
-        let verified =
-            self.writer.receive(block.clone(), &mut |all| verify_transactions(all, None));
-        if let Err(fault) = verified? {
-            return Ok(Some(self.difference(height, fault.to_string())));
-        }
-        match self.writer.commit(certificate.clone()) {
-            Ok(_) => Ok(None),
-            Err(CommitError::Chain(error)) => Err(error.into()),
-            Err(other) => Ok(Some(self.difference(height, other.to_string()))),
+        let (header, certificate) = (&block.header, block.certificate.clone());
+        match self.writer.replay(header, transactions, certificate)? {
+            Ok(()) => Ok(None),
+            Err(fault) => Ok(Some(self.difference(header.height, fault.to_string()))),
         }
     }
 }
@@ -147,13 +152,14 @@ impl Side {
 pub fn replay(
     path: &Path,
     engines: &[StorageEngine],
+    signatures: Signatures,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Replayed, ReplayError> {
     let open = |source| ReplayError::Open { path: path.to_owned(), source };
     let file = File::open(path).map_err(open)?;
     let bytes = file.metadata().map_err(open)?.len();
     let archive = |source| ReplayError::Archive { path: path.to_owned(), source };
-    let mut reader = ArchiveReader::begin(BufReader::new(file)).map_err(archive)?;
+    let reader = ArchiveReader::begin(BufReader::new(file)).map_err(archive)?;
     if reader.first().get() != 1 {
         return Err(ReplayError::NotFromGenesis { first: reader.first() });
     }
@@ -169,20 +175,43 @@ pub fn replay(
         state_root: sides
             .first()
             .map_or(StateRoot([0; 32]), |side| side.writer.parent().state_root),
+        took: Duration::ZERO,
         first_difference: None,
     };
-    while let Some((block, certificate)) = reader.next_block().map_err(archive)? {
-        for side in &mut sides {
-            found.first_difference = side.apply(&block, &certificate)?;
-            if found.first_difference.is_some() {
-                return Ok(found);
+    let began = Instant::now();
+    ahead::for_each(reader, signatures, archive, |mut block| {
+        let height = block.header.height;
+        let verified = std::mem::replace(&mut block.transactions, Ok(Vec::new()));
+        let transactions = match verified {
+            Ok(transactions) => transactions,
+            Err((index, error)) => {
+                let what = format!("transaction {index} of the block: {error}");
+                found.first_difference = sides.first().map(|side| side.difference(height, what));
+                return Ok(false);
             }
+        };
+        let count = transactions.len() as u64;
+        if let Some((last, others)) = sides.split_last_mut() {
+            for side in others {
+                found.first_difference = side.apply(&block, transactions.clone())?;
+                if found.first_difference.is_some() {
+                    return Ok(false);
+                }
+            }
+            found.first_difference = last.apply(&block, transactions)?;
+        }
+        if found.first_difference.is_some() {
+            return Ok(false);
         }
         found.blocks += 1;
-        found.transactions += u64::from(block.header.transaction_count);
-        found.final_height = block.header.height;
-        found.state_root = block.header.state_root;
-        progress(reader.position(), bytes);
+        found.transactions += count;
+        (found.final_height, found.state_root) = (height, block.header.state_root);
+        progress(block.position, bytes);
+        Ok(true)
+    })?;
+    found.took = began.elapsed();
+    if found.first_difference.is_some() {
+        return Ok(found);
     }
     if let [first, rest @ ..] = &sides[..] {
         for other in rest {

@@ -62,6 +62,7 @@ fn open(stores: &Stores) -> Result<ChainWriter, ChainError> {
         checkpoints: CheckpointPolicy { blocks: 2, entries: 1_000_000 },
         // No page stays in memory that the disk has.
         state_bytes: 0,
+        ..ChainOptions::default()
     };
     chain::open(stores, &source, &options, &mut |_| {})
 }

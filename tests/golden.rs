@@ -25,7 +25,7 @@ use ait_engine::vote::{Vote, VoteKind};
 use ait_net::wire::{TransactionJson, payload_to_json};
 use ait_node::archive::{ArchiveError, ArchiveReader, ArchiveWriter};
 use ait_node::chain::StorageEngine;
-use ait_node::replay::replay;
+use ait_node::replay::{Signatures, replay};
 use serde_json::{Value, json};
 use world::*;
 
@@ -327,7 +327,7 @@ fn every_engine_replays_the_recorded_roots() {
         &[StorageEngine::Redb],
         &[StorageEngine::Redb, StorageEngine::Memory],
     ] {
-        let found = replay(&path, engines, &mut |_, _| {}).unwrap();
+        let found = replay(&path, engines, Signatures::Verify, &mut |_, _| {}).unwrap();
         assert_eq!(found.first_difference, None);
         assert_eq!(json!(found.state_root), last["state_root"]);
         assert_eq!(json!(found.final_height), last["height"]);

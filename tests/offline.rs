@@ -57,7 +57,13 @@ fn an_export_replays_to_the_same_root_on_every_engine() {
     let (code, said) = ask(&export);
     assert_eq!((code, &said["blocks"]), (0, &head["height"]), "{said}");
     assert_eq!(ask(&export).1["code"], "file_exists");
-    for engine in [&["--engine", "memory"][..], &["--engine", "redb"], &["--diff", "redb,memory"]] {
+    let ways = [
+        &["--engine", "memory"][..],
+        &["--engine", "redb"],
+        &["--engine", "redb", "--trust-signatures"],
+        &["--diff", "redb,memory"],
+    ];
+    for engine in ways {
         let (code, said) = ask(&[&["replay", text(&archive)], engine].concat());
         assert_eq!((code, &said["ok"]), (0, &json!(true)), "{said}");
         assert_eq!((&said["state_root"], &said["transactions"]), (&head["state_root"], &json!(21)));
@@ -100,6 +106,34 @@ fn a_replay_names_the_first_difference() {
     let difference = &said["first_difference"];
     assert_eq!((&difference["height"], &difference["engine"]), (&json!(1), &json!("memory")));
     assert!(difference["what"].as_str().unwrap().contains("parent"), "{difference}");
+}
+
+#[test]
+fn a_replay_finds_a_changed_transaction_whether_or_not_signatures_are_verified() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/blocks/golden.ait");
+    let mut reader =
+        ait_node::archive::ArchiveReader::begin(fs::File::open(golden).unwrap()).unwrap();
+    let genesis = reader.genesis().to_owned();
+    let out = tempfile::NamedTempFile::new().unwrap();
+    let mut writer =
+        ait_node::archive::ArchiveWriter::begin(out.as_file(), &genesis, reader.first()).unwrap();
+    let mut changed = None;
+    while let Some((mut block, certificate)) = reader.next_block().unwrap() {
+        if changed.is_none() && block.header.height.get() > 2 {
+            let last = block.transactions.last_mut().unwrap();
+            last.signature.0[1] ^= 1;
+            changed = Some(block.header.height.get());
+        }
+        writer.add(&block, &certificate).unwrap();
+    }
+    writer.end().unwrap();
+    for (more, what) in [(&[][..], "signature"), (&["--trust-signatures"], "transactions_root")] {
+        let (code, said) = ask(&[&["replay", text(out.path())], more].concat());
+        assert_eq!((code, &said["ok"]), (1, &json!(false)));
+        let difference = &said["first_difference"];
+        assert_eq!(difference["height"].as_u64(), changed);
+        assert!(difference["what"].as_str().unwrap().contains(what), "{difference}");
+    }
 }
 
 #[test]

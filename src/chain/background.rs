@@ -12,7 +12,7 @@ use ait_engine::types::Height;
 use super::index::Listing;
 use super::index::build::Indexable;
 use super::read::Inner;
-use super::{ChainError, CheckpointPolicy};
+use super::{ChainError, ChainOptions, CheckpointPolicy};
 use crate::telemetry::Stage;
 
 /// Committed blocks that are kept in memory for the index; it reads others again.
@@ -60,13 +60,15 @@ impl Board {
 /// Handles of the two threads.
 #[derive(Debug)]
 pub(super) struct Background {
+    /// None if nothing is indexed.
     queue: Option<SyncSender<Indexable>>,
     board: Arc<Board>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Background {
-    pub(super) fn start(inner: &Arc<Inner>, policy: CheckpointPolicy) -> Result<Self, ChainError> {
+    pub(super) fn start(inner: &Arc<Inner>, options: &ChainOptions) -> Result<Self, ChainError> {
+        let policy = options.checkpoints;
         let (queue, waiting) = sync_channel(QUEUE_BLOCKS);
         let board = Arc::new(Board::default());
         board.change(|progress| progress.indexed = *inner.indexed.borrow());
@@ -84,25 +86,27 @@ impl Background {
         };
         let for_index = (Arc::clone(inner), Arc::clone(&board));
         let for_checkpoints = (Arc::clone(inner), Arc::clone(&board));
-        let threads = [
-            spawn("index", Box::new(move || index(&for_index.0, &for_index.1, &waiting))),
-            spawn(
-                "checkpoint",
-                Box::new(move || checkpoints(&for_checkpoints.0, &for_checkpoints.1, policy)),
-            ),
-        ];
+        let mut threads = vec![spawn(
+            "checkpoint",
+            Box::new(move || checkpoints(&for_checkpoints.0, &for_checkpoints.1, policy)),
+        )];
+        if options.index {
+            let work = move || index(&for_index.0, &for_index.1, &waiting);
+            threads.push(spawn("index", Box::new(work)));
+        }
         let threads: Result<Vec<_>, _> = threads.into_iter().collect();
         let threads = threads.map_err(|_| ChainError::Stopped { what: "the start of a thread" })?;
-        Ok(Self { queue: Some(queue), board, threads })
+        Ok(Self { queue: options.index.then_some(queue), board, threads })
     }
 
     /// Hands a committed block over. If the index is behind it is told no more: it will
     /// find the block in the store.
     pub(super) fn index(&self, block: Indexable) -> Result<(), ChainError> {
-        let stopped = || ChainError::Stopped { what: "the index" };
-        match self.queue.as_ref().ok_or_else(stopped)?.try_send(block) {
-            Ok(()) | Err(TrySendError::Full(_)) => Ok(()),
-            Err(TrySendError::Disconnected(_)) => Err(stopped()),
+        match self.queue.as_ref().map(|queue| queue.try_send(block)) {
+            None | Some(Ok(()) | Err(TrySendError::Full(_))) => Ok(()),
+            Some(Err(TrySendError::Disconnected(_))) => {
+                Err(ChainError::Stopped { what: "the index" })
+            }
         }
     }
 
@@ -119,9 +123,11 @@ impl Background {
         }
     }
 
-    /// Waits until the index has this block.
+    /// Waits until the index has this block, if there is an index.
     pub(super) fn wait_for(&self, height: Height) -> Result<(), ChainError> {
-        let progress = self.board.wait_while(|p| p.failed.is_none() && p.indexed < height);
+        let is_indexing = self.queue.is_some();
+        let is_behind = |p: &mut Progress| is_indexing && p.failed.is_none() && p.indexed < height;
+        let progress = self.board.wait_while(is_behind);
         match progress.failed {
             Some(_) => Err(ChainError::Stopped { what: "a thread of the chain" }),
             None => Ok(()),

@@ -64,7 +64,7 @@ impl ChainWriter {
         let (transition, is_stored) = match self.take_proposal(&certified.id()) {
             Some((_, transition)) => (transition, true),
             None => match self.execute(header, transactions)? {
-                Ok(transition) => (transition, false),
+                Ok((_, transition)) => (transition, false),
                 Err(BlockFault::Invalid { reason } | BlockFault::Diverged { reason }) => {
                     let block = Box::new(certified.block().clone());
                     return Err(ImportFailure::Diverged { block, reason });

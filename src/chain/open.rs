@@ -25,11 +25,13 @@ pub struct ChainOptions {
     pub checkpoints: CheckpointPolicy,
     /// About how much memory pages of the state may take, beside what is not on disk yet.
     pub state_bytes: usize,
+    /// Whether transactions and accounts are indexed.
+    pub index: bool,
 }
 
 impl Default for ChainOptions {
     fn default() -> Self {
-        Self { checkpoints: CheckpointPolicy::default(), state_bytes: 512 << 20 }
+        Self { checkpoints: CheckpointPolicy::default(), state_bytes: 512 << 20, index: true }
     }
 }
 
@@ -97,7 +99,7 @@ pub fn open(
     };
     let chain = Chain { inner: Arc::new(inner) };
     let validators = chain.validators()?;
-    ChainWriter::new(chain, parent, validators, options.checkpoints)
+    ChainWriter::new(chain, parent, validators, options)
 }
 
 /// Executes the blocks after the checkpoint; gives the header of the last.

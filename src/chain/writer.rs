@@ -16,7 +16,7 @@ use ait_engine::validator::ValidatorSet;
 use super::background::Background;
 use super::index::build::{Indexable, payout};
 use super::read::{Chain, Head, from_block_error};
-use super::{ChainError, CheckpointPolicy, CommittedBlock, ViewError};
+use super::{ChainError, ChainOptions, CheckpointPolicy, CommittedBlock, ViewError};
 use crate::telemetry::Stage;
 
 /// What building a block gave.
@@ -93,9 +93,10 @@ impl ChainWriter {
         chain: Chain,
         parent: Header,
         validators: ValidatorSet,
-        policy: CheckpointPolicy,
+        options: &ChainOptions,
     ) -> Result<Self, ChainError> {
-        let background = Background::start(&chain.inner, policy)?;
+        let background = Background::start(&chain.inner, options)?;
+        let policy = options.checkpoints;
         Ok(Self { chain, parent, validators, policy, proposals: BTreeMap::new(), background })
     }
 
@@ -179,7 +180,7 @@ impl ChainWriter {
             Err(error) => return Ok(Err(BlockFault::Invalid { reason: error.to_string() })),
         };
         let transition = match self.execute(&block.header, transactions)? {
-            Ok(transition) => transition,
+            Ok((_, transition)) => transition,
             Err(fault) => return Ok(Err(fault)),
         };
         self.chain.inner.blocks.put_body(&id, &block)?;
@@ -187,21 +188,47 @@ impl ChainWriter {
         Ok(Ok(id))
     }
 
-    /// Executes a block upon the newest committed one.
+    /// Executes a block upon the newest committed one, and gives it made again.
     pub(super) fn execute(
         &self,
         header: &Header,
         transactions: Vec<VerifiedTransaction>,
-    ) -> Result<Result<Transition, BlockFault>, ChainError> {
+    ) -> Result<Result<(Block, Transition), BlockFault>, ChainError> {
         let state = self.chain.state();
         let executed =
             Stage::Execute.time(|| refill_block(&state, &self.parent, header, transactions));
         let finish =
             |builder: BlockBuilder<'_, _>| Stage::CommitTree.time(|| builder.finish_as(header));
         match executed.and_then(finish) {
-            Ok(transition) => Ok(Ok(transition)),
+            Ok(made) => Ok(Ok(made)),
             Err(BlockError::State(fault)) => Err(fault.into()),
             Err(error) => Ok(Err(BlockFault::of(error))),
+        }
+    }
+
+    /// Executes and commits a block whose transactions were verified; nothing else is assumed
+    /// of it. Durable when this returns.
+    ///
+    /// # Errors
+    /// `Ok(Err(..))` says what is wrong with the block; `Err` is a fault of this node.
+    pub fn replay(
+        &mut self,
+        header: &Header,
+        transactions: Vec<VerifiedTransaction>,
+        certificate: Certificate,
+    ) -> Result<Result<(), BlockFault>, ChainError> {
+        let (block, transition) = match self.execute(header, transactions)? {
+            Ok(made) => made,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let set = &self.validators;
+        match CertifiedBlock::verify_executed(block, &transition, certificate, set) {
+            Ok(certified) => match self.commit_executed(certified, transition, false) {
+                Ok(_) => Ok(Ok(())),
+                Err(CommitError::Chain(error)) => Err(error),
+                Err(other) => Ok(Err(BlockFault::Invalid { reason: other.to_string() })),
+            },
+            Err(error) => Ok(Err(BlockFault::Invalid { reason: error.to_string() })),
         }
     }
 

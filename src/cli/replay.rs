@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{CliError, Output, progress};
 use crate::chain::StorageEngine;
-use crate::replay::{ReplayError, Replayed, replay};
+use crate::replay::{ReplayError, Replayed, Signatures, replay};
 
 /// Arguments of `replay`.
 #[derive(Debug, Args)]
@@ -15,6 +15,7 @@ use crate::replay::{ReplayError, Replayed, replay};
 
 Examples:
   ait-node replay chain.ait
+  ait-node replay chain.ait --engine redb --trust-signatures
   ait-node replay fixtures/blocks --diff redb,memory --json")]
 pub struct ReplayArgs {
     /// An archive, or a directory of archives (files that end in .ait)
@@ -25,6 +26,10 @@ pub struct ReplayArgs {
     /// Storage engine to replay on: redb or memory
     #[arg(long, value_name = "ENGINE", default_value = "memory")]
     pub engine: StorageEngine,
+    /// Take the signatures of transactions as good, because validators signed their block;
+    /// the validators' own are verified all the same. Faster, and believes the validators
+    #[arg(long)]
+    pub trust_signatures: bool,
     /// Two storage engines to run side by side
     #[arg(
         long,
@@ -89,7 +94,8 @@ pub fn run(args: &ReplayArgs, output: &Output) -> Result<(), CliError> {
     let genesis = genesis.map(|(_, genesis)| genesis);
     for path in archives(&args.path)? {
         let bar = progress::bar(output, 0, "replay");
-        let replayed = replay(&path, &engines, &mut |done, total| {
+        let signatures = if args.trust_signatures { Signatures::Trust } else { Signatures::Verify };
+        let replayed = replay(&path, &engines, signatures, &mut |done, total| {
             bar.set_length(total);
             bar.set_position(done);
         });
@@ -123,17 +129,23 @@ fn report(
         "transactions": found.transactions,
         "final_height": found.final_height,
         "state_root": found.state_root,
+        "seconds": round(found.took.as_secs_f64()),
+        "tps": round(per_second(found)),
         "ok": found.first_difference.is_none(),
         "first_difference": found.first_difference,
     });
-    let (shown, engines) = (path.display(), engines.join(" and "));
+    let (shown, engines, rate) = (path.display(), engines.join(" and "), per_second(found));
     let Some(difference) = &found.first_difference else {
         let line = format!(
             "{shown}: {} blocks, {} transactions on {engines}: every root is right; height {}, state {}",
             found.blocks, found.transactions, found.final_height, found.state_root
         );
+        let speed = format!(
+            "{rate:.0} transactions a second, in {:.1} s; genesis not counted",
+            found.took.as_secs_f64()
+        );
         let origin = format!("genesis {} of {}", found.genesis_hash, found.chain_id);
-        return output.result(&object, &[line, origin]);
+        return output.result(&object, &[line, speed, origin]);
     };
     let (height, on, what) = (difference.height, &difference.engine, &difference.what);
     let line = format!("{shown}: first difference at height {height} on {on}: {what}");
@@ -141,4 +153,15 @@ fn report(
     let message = format!("the replay differs at height {height}: {what}");
     let hint = "this program, its rules, or the archive is not the one that made the chain";
     Err(CliError::failed("replay_differs", message).hint(hint))
+}
+
+fn per_second(found: &Replayed) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    let transactions = found.transactions as f64;
+    transactions / found.took.as_secs_f64().max(f64::EPSILON)
+}
+
+/// To thousandths.
+fn round(figure: f64) -> f64 {
+    (figure * 1_000.0).round() / 1_000.0
 }

@@ -223,17 +223,18 @@ impl<'p, V: StateView> BlockBuilder<'p, V> {
         Ok((block, Transition { block_id, outcomes, writes, next_validators }))
     }
 
-    /// Finishes a block that was received with this header, which must be the very same.
+    /// Finishes a block that was received with this header, which must be the very same; gives
+    /// the block made again, body and all.
     ///
     /// # Errors
     /// [`BlockError`] if there is no such block, or its header differs.
-    pub fn finish_as(self, header: &Header) -> Result<Transition, BlockError<V::Error>> {
+    pub fn finish_as(self, header: &Header) -> Result<(Block, Transition), BlockError<V::Error>> {
         let (rebuilt, transition) = self.finish()?;
         match rebuilt.header.differences(header).into_iter().next() {
             Some(FieldDifference { field, expected, found }) => {
                 Err(BlockError::Header { field, expected, found })
             }
-            None => Ok(transition),
+            None => Ok((rebuilt, transition)),
         }
     }
 
@@ -276,7 +277,8 @@ pub fn execute_block<V: StateView>(
     header: &Header,
     transactions: Vec<VerifiedTransaction>,
 ) -> Result<Transition, BlockError<V::Error>> {
-    refill_block(view, parent, header, transactions)?.finish_as(header)
+    let finished = refill_block(view, parent, header, transactions)?.finish_as(header);
+    finished.map(|(_, transition)| transition)
 }
 
 /// Builds a received block again over the state of `parent`: the block as it should be, of
