@@ -3,7 +3,8 @@
 //! Redis is a bus and nothing else: it keeps no transaction, and who is not subscribed at
 //! the moment misses what is said. The node works without it, and comes back by itself
 //! when it does. A message is the version, the publisher's random id, and a batch
-//! (`specs/network.md`).
+//! (`specs/network.md`); an empty batch says that its publisher is new here and may have
+//! missed what was said before.
 
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +33,8 @@ const SEEN_MAX: usize = 500_000;
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a silent subscription is asked whether it still is one.
 const PING: Duration = Duration::from_secs(5);
+/// Least time between two answers to who is new.
+const WELCOME_PAUSE: Duration = Duration::from_secs(1);
 /// Wait before the second attempt to connect, and the longest.
 const BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
@@ -84,7 +87,7 @@ pub struct RedisOptions {
     pub url: RedisUrl,
     /// The chain; processes of other chains use other channels.
     pub genesis: Hash,
-    /// Rung when the server is there, again: what waits may be published again.
+    /// Rung when the server is there, again, or somebody new: what waits may be published again.
     pub connected: Arc<Notify>,
 }
 
@@ -146,6 +149,8 @@ impl RedisGossip {
             heard,
             options,
             was_connected: true,
+            welcomed: None,
+            welcome_due: None,
         };
         let publishing = tokio::spawn(publisher.run(to_publish)).abort_handle();
         // The publisher ends with its queue, the subscriber with the channel it fills; both
@@ -189,6 +194,19 @@ fn backoff() -> impl Iterator<Item = Duration> {
     all.without_max_times().with_jitter().build()
 }
 
+/// A connection to publish over.
+async fn connect(client: &Client) -> redis::RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(TIMEOUT))
+        .set_response_timeout(Some(TIMEOUT));
+    client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// What every message of a process begins with.
+fn head(process: &[u8; 16]) -> Vec<u8> {
+    [&[VERSION], &process[..]].concat()
+}
+
 struct Publisher {
     client: Client,
     channel: String,
@@ -223,18 +241,12 @@ impl Publisher {
         connection: &mut Option<MultiplexedConnection>,
         batch: &TransactionBatch,
     ) {
-        let mut message = Vec::with_capacity(HEAD_BYTES + batch.bytes().len());
-        message.push(VERSION);
-        message.extend_from_slice(&self.process);
+        let mut message = head(&self.process);
         message.extend_from_slice(batch.bytes());
         let mut waits = backoff();
         loop {
             if connection.is_none() {
-                let config = AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(TIMEOUT))
-                    .set_response_timeout(Some(TIMEOUT));
-                let made = self.client.get_multiplexed_async_connection_with_config(&config).await;
-                *connection = made.ok();
+                *connection = connect(&self.client).await.ok();
             }
             if let Some(open) = connection {
                 let command =
@@ -263,6 +275,9 @@ struct Subscriber {
     heard: mpsc::Sender<Incoming>,
     options: RedisOptions,
     was_connected: bool,
+    /// When who is new was last answered, and when the next are.
+    welcomed: Option<Instant>,
+    welcome_due: Option<Instant>,
 }
 
 impl Subscriber {
@@ -304,6 +319,10 @@ impl Subscriber {
         let opened = tokio::time::timeout(TIMEOUT, async {
             let mut pubsub = self.client.get_async_pubsub().await?;
             pubsub.subscribe(&self.channel).await?;
+            // Not before: what is said upon it must be heard here.
+            let mut hello = redis::cmd("PUBLISH");
+            hello.arg(&self.channel).arg(head(&self.process));
+            let () = hello.query_async(&mut connect(&self.client).await?).await?;
             Ok(pubsub)
         });
         let (mut sink, mut messages) = opened.await.map_err(late)?.map_err(text)?.split();
@@ -312,7 +331,9 @@ impl Subscriber {
         self.was_connected = true;
         self.options.connected.notify_one();
         loop {
-            match tokio::time::timeout(PING, messages.next()).await {
+            self.welcome();
+            let due = self.welcome_due.map(|due| due.saturating_duration_since(Instant::now()));
+            match tokio::time::timeout(due.unwrap_or(PING), messages.next()).await {
                 Ok(Some(message)) => {
                     if let Some(incoming) = self.read(message.get_payload_bytes())
                         && self.heard.send(incoming).await.is_err()
@@ -321,6 +342,7 @@ impl Subscriber {
                     }
                 }
                 Ok(None) => return Err("the server ended the connection".to_owned()),
+                Err(_) if due.is_some() => {}
                 Err(_) => {
                     // A server that is gone without a word looks like a silent one.
                     let answered = tokio::time::timeout(TIMEOUT, sink.ping::<redis::Value>()).await;
@@ -330,8 +352,18 @@ impl Subscriber {
         }
     }
 
+    /// Lets everything be said again once somebody new is here.
+    fn welcome(&mut self) {
+        if self.welcome_due.is_some_and(|due| due <= Instant::now()) {
+            self.welcome_due = None;
+            self.welcomed = Some(Instant::now());
+            self.lately.with(Aging::clear);
+            self.options.connected.notify_one();
+        }
+    }
+
     /// What another process published that is new here.
-    fn read(&self, message: &[u8]) -> Option<Incoming> {
+    fn read(&mut self, message: &[u8]) -> Option<Incoming> {
         counter!("gossip_received_bytes_total", "backend" => "redis")
             .increment(message.len() as u64);
         let (head, batch) = message.split_at_checked(HEAD_BYTES)?;
@@ -341,6 +373,11 @@ impl Subscriber {
         }
         if head.first() != Some(&VERSION) || batch.len() > BATCH_BYTES_MAX {
             dropped("malformed", 1);
+            return None;
+        }
+        if batch.is_empty() {
+            let earliest = self.welcomed.map_or_else(Instant::now, |at| at + WELCOME_PAUSE);
+            self.welcome_due.get_or_insert(earliest);
             return None;
         }
         let Ok((_, transactions)) = TransactionBatch::decode(batch) else {
