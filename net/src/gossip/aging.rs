@@ -57,12 +57,6 @@ impl<K: Ord + Copy, V: Copy> Aging<K, V> {
         self.young.remove(key);
         self.old.remove(key);
     }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        self.young.clear();
-        self.old.clear();
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! missed what was said before.
 
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -98,15 +99,26 @@ impl RedisOptions {
     }
 }
 
+/// How a transaction came to be known.
+#[derive(Debug, Clone, Copy)]
+enum Known {
+    /// Another process published it.
+    Heard,
+    /// This one did, to those that were here after so many others had come.
+    Said(u64),
+}
+
 /// What was published or heard lately.
 #[derive(Debug)]
 struct Lately {
-    seen: Mutex<Aging<TxHash, ()>>,
+    seen: Mutex<Aging<TxHash, Known>>,
+    /// How often somebody new was welcomed.
+    welcomes: AtomicU64,
     began: Instant,
 }
 
 impl Lately {
-    fn with<T>(&self, work: impl FnOnce(&mut Aging<TxHash, ()>) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut Aging<TxHash, Known>) -> T) -> T {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.age(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX));
         work(&mut seen)
@@ -131,7 +143,8 @@ impl RedisGossip {
         let mut process = [0; 16];
         getrandom::fill(&mut process).map_err(|error| RedisError::Random(error.to_string()))?;
         let seen = Mutex::new(Aging::new(TURN_MS, SEEN_MAX));
-        let lately = Arc::new(Lately { seen, began: Instant::now() });
+        let (welcomes, began) = (AtomicU64::new(0), Instant::now());
+        let lately = Arc::new(Lately { seen, welcomes, began });
         let (queue, to_publish) = mpsc::channel(QUEUE_MAX);
         let (heard, incoming) = mpsc::channel(QUEUE_MAX);
         let channel = options.channel();
@@ -218,8 +231,14 @@ impl Publisher {
     async fn run(self, mut queue: mpsc::Receiver<Vec<Arc<VerifiedTransaction>>>) {
         let mut connection = None;
         while let Some(transactions) = queue.recv().await {
-            let is_new = |one: &&Arc<VerifiedTransaction>| {
-                self.lately.with(|seen| seen.get(&one.hash()).is_none())
+            let welcomes = self.lately.welcomes.load(Ordering::Relaxed);
+            let is_new = |one: &&Arc<VerifiedTransaction>| match self
+                .lately
+                .with(|seen| seen.get(&one.hash()))
+            {
+                None => true,
+                Some(Known::Heard) => false,
+                Some(Known::Said(then)) => then < welcomes,
             };
             let new: Vec<_> = transactions.iter().filter(is_new).collect();
             let batches = TransactionBatch::split(new.iter().map(|one| one.transaction()));
@@ -229,7 +248,8 @@ impl Publisher {
             // Not before: what a server did not take is not said.
             self.lately.with(|seen| {
                 for one in new {
-                    seen.insert(one.hash(), ());
+                    seen.remove(&one.hash());
+                    seen.insert(one.hash(), Known::Said(welcomes));
                 }
             });
         }
@@ -352,12 +372,12 @@ impl Subscriber {
         }
     }
 
-    /// Lets everything be said again once somebody new is here.
+    /// Lets what was said be said again once somebody new is here.
     fn welcome(&mut self) {
         if self.welcome_due.is_some_and(|due| due <= Instant::now()) {
             self.welcome_due = None;
             self.welcomed = Some(Instant::now());
-            self.lately.with(Aging::clear);
+            self.lately.welcomes.fetch_add(1, Ordering::Relaxed);
             self.options.connected.notify_one();
         }
     }
@@ -385,8 +405,9 @@ impl Subscriber {
             return None;
         };
         let hashed = transactions.into_iter().map(|one| (one.hash(), one));
-        let transactions: Vec<_> =
-            self.lately.with(|seen| hashed.filter(|(hash, _)| seen.insert(*hash, ())).collect());
+        let transactions: Vec<_> = self
+            .lately
+            .with(|seen| hashed.filter(|(hash, _)| seen.insert(*hash, Known::Heard)).collect());
         let source = Source::Process(process);
         (!transactions.is_empty()).then_some(Incoming { source, transactions })
     }

@@ -1,6 +1,7 @@
 //! The contract over a real Redis server, and what is Redis's own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ait_engine::types::Hash;
 use ait_net::gossip::{RedisGossip, RedisOptions, RedisUrl};
@@ -86,6 +87,25 @@ async fn comes_back_with_the_server_and_says_what_it_could_not() {
     }
     assert_eq!(heard, hashes(&after));
     a.hears_nothing().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_later_is_told_what_still_waits_and_nobody_else_is() {
+    let site = Site::start();
+    let (a, a_rung) = site.member(1).await;
+    let (mut b, _) = site.member(1).await;
+    let waiting = transactions(1, 10);
+    a.publish(&waiting);
+    assert_eq!(b.hear(10).await, hashes(&waiting));
+    let (mut late, _) = site.member(1).await;
+    tokio::time::timeout(PATIENCE, a_rung.notified()).await.expect("a hears of somebody new");
+    a.publish(&waiting);
+    // That may have been b; then it rings once more.
+    let _ = tokio::time::timeout(Duration::from_secs(3), a_rung.notified()).await;
+    a.publish(&waiting);
+    assert_eq!(late.hear(10).await, hashes(&waiting));
+    b.hears_nothing().await;
+    late.hears_nothing().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
