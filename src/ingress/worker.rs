@@ -72,6 +72,7 @@ pub(crate) fn submit(
     now: TimestampMs,
     cache: Option<&mut KeyCache>,
 ) -> Vec<Result<Submitted, SubmitError>> {
+    crate::telemetry::metrics::verified(transactions.len());
     let verified = Stage::Verify.time(|| verify_transactions(transactions, cache));
     let batch = verified.into_iter().map(|result| (now, result)).collect();
     let admission = Admission { mempool, source, now };

@@ -91,6 +91,7 @@ impl Mempool {
             .collect();
         counter!("transactions_verified_before_total")
             .increment((transactions.len() - unknown.len()) as u64);
+        crate::telemetry::metrics::verified(unknown.len());
         let mut verified = verify_transactions(unknown, None).into_iter();
         let results = transactions.iter().zip(known).map(|(one, known)| match known {
             Some(known) if known.transaction() == one => Ok((*known).clone()),

@@ -73,6 +73,10 @@ fn describe() {
     describe_histogram!("block_interval_seconds", "Time between two blocks.");
     describe_gauge!("mempool_size", "Pending transactions.");
     describe_gauge!("mempool_bytes", "Bytes of pending transactions.");
+    describe_counter!(
+        "transactions_verified_total",
+        "Transactions whose signatures were verified."
+    );
     describe_counter!("mempool_added_total", "Transactions that became pending.");
     describe_counter!("mempool_refused_total", "Transactions that were refused, by code.");
     describe_counter!("mempool_evicted_total", "Pending transactions that made room for others.");
@@ -209,6 +213,11 @@ pub fn opened(height: u64) {
 /// The indexes go up to this height.
 pub fn indexed(height: u64) {
     gauge!("chain_indexed_height").set(float(height));
+}
+
+/// Signatures of so many transactions are verified.
+pub fn verified(count: usize) {
+    counter!("transactions_verified_total").increment(count as u64);
 }
 
 /// Transactions became pending, or left for others.

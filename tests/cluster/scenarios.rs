@@ -121,9 +121,29 @@ async fn steady(world: &mut World) -> Measured {
     let nodes = world.others(&[]);
     let height = world.cluster.top(&nodes);
     world.cluster.wait_for_block("the first block", &nodes, height).await;
+    let before = verified(world, &nodes).await;
     world.hold(8).await;
     let pause = world.cluster.longest_pause(0, since);
-    Measured { first_block: Some(pause), note: "longest pause".to_owned(), ..Measured::default() }
+    // Every node hears of a transaction from several others, and again in a block.
+    let mut most: f64 = 0.0;
+    for (before, after) in before.into_iter().zip(verified(world, &nodes).await) {
+        let (verifications, finals) = (after.0 - before.0, after.1 - before.1);
+        most = most.max(verifications / finals);
+        // What is pending at the end was verified, what was pending at first is final.
+        assert!(verifications < finals * 1.1 + 100.0, "{verifications} for {finals}");
+    }
+    let note = format!("longest pause; {most:.2} verifications a transaction at most");
+    Measured { first_block: Some(pause), note, ..Measured::default() }
+}
+
+/// Transactions whose signatures each node verified, and those in blocks.
+async fn verified(world: &World, nodes: &[usize]) -> Vec<(f64, f64)> {
+    let mut counts = Vec::new();
+    for at in nodes {
+        let verified = world.cluster.metric(*at, "transactions_verified_total", "").await;
+        counts.push((verified, world.cluster.metric(*at, "chain_transactions_total", "").await));
+    }
+    counts
 }
 
 /// `kill -9` of each node in turn, validators first.
@@ -274,7 +294,8 @@ fn now_ms() -> u64 {
 /// What a node keeps when its chain is wiped.
 const KEPT: [&str; 3] = ["config.toml", "genesis.json", "network.key"];
 
-/// A follower loses its chain and starts from genesis, while the chain goes on.
+/// A follower loses its chain and starts from genesis, while the chain goes on; it is killed
+/// on the way.
 async fn from_genesis(world: &mut World) -> Measured {
     const WIPED: usize = NODES - 1;
     world.cluster.kill(WIPED);
@@ -287,13 +308,18 @@ async fn from_genesis(world: &mut World) -> Measured {
     let top = world.cluster.top(&world.others(&[WIPED]));
     let is_below = move |cluster: &Cluster| is_new(cluster) || cluster.height(WIPED) < top;
     world.cluster.wait("the wiped node below the others", patience, is_below).await;
+    let on_the_way = |cluster: &Cluster| cluster.height(WIPED) > 4;
+    world.cluster.wait("the wiped node on its way", patience, on_the_way).await;
+    world.cluster.kill(WIPED);
+    let reached = world.cluster.height(WIPED);
+    world.cluster.start(WIPED);
     let caught_up = world.caught_up(&[WIPED], started).await;
     let height = world.cluster.height(WIPED);
     let client = world.cluster.nodes[WIPED].client.clone();
     let sync: ait_net::wire::SyncStatus = client.get("/rpc/syncStatus").await.unwrap();
     let seconds = caught_up.as_secs_f64();
     let note = format!(
-        "{height} blocks, {} transactions: {:.0} blocks/s, {:.0} tx/s",
+        "{height} blocks, {} transactions: {:.0} blocks/s, {:.0} tx/s; killed at height {reached}",
         sync.total_transactions,
         height as f64 / seconds,
         sync.total_transactions as f64 / seconds
