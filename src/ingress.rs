@@ -19,7 +19,6 @@ use std::thread::JoinHandle;
 use ait_engine::execute::Refusal;
 use ait_engine::transaction::{Transaction, TransactionError};
 use ait_engine::types::{TimestampMs, TxHash};
-use tokio::sync::oneshot;
 
 pub use source::AccountSource;
 pub(crate) use worker::submit;
@@ -170,7 +169,9 @@ impl Ingress {
     /// # Errors
     /// [`SubmitError`]: why it was not taken.
     pub async fn submit(&self, transaction: Transaction) -> Result<Submitted, SubmitError> {
-        self.enqueue(transaction)?.await.unwrap_or(Err(SubmitError::Stopping))
+        let (job, answer) = Job::new(transaction);
+        self.line.push(vec![job]).map_err(|(_, error)| error)?;
+        answer.await.unwrap_or(Err(SubmitError::Stopping))
     }
 
     /// Submits many transactions; the answers stand in their order.
@@ -179,12 +180,13 @@ impl Ingress {
         transactions: Vec<Transaction>,
     ) -> Vec<Result<Submitted, SubmitError>> {
         // All are in the line before the first is waited for, so that they share batches.
-        let waiting: Vec<_> = transactions.into_iter().map(|one| self.enqueue(one)).collect();
-        let mut results = Vec::with_capacity(waiting.len());
-        for one in waiting {
-            results.push(match one {
-                Ok(answer) => answer.await.unwrap_or(Err(SubmitError::Stopping)),
-                Err(error) => Err(error),
+        let (jobs, answers): (Vec<_>, Vec<_>) = transactions.into_iter().map(Job::new).unzip();
+        let refused = self.line.push(jobs).err();
+        let mut results = Vec::with_capacity(answers.len());
+        for (at, answer) in answers.into_iter().enumerate() {
+            results.push(match &refused {
+                Some((taken, error)) if at >= *taken => Err(error.clone()),
+                _ => answer.await.unwrap_or(Err(SubmitError::Stopping)),
             });
         }
         results
@@ -194,15 +196,6 @@ impl Ingress {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.line.len()
-    }
-
-    fn enqueue(
-        &self,
-        transaction: Transaction,
-    ) -> Result<oneshot::Receiver<Result<Submitted, SubmitError>>, SubmitError> {
-        let (reply, answer) = oneshot::channel();
-        self.line.push(Job { transaction, reply })?;
-        Ok(answer)
     }
 }
 

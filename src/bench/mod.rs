@@ -55,6 +55,8 @@ pub struct EmbeddedOptions {
     pub accounts: u64,
     /// Where its files are.
     pub data_dir: PathBuf,
+    /// Whether they are kept, so that the genesis document is wanted beside them.
+    pub is_kept: bool,
     /// What they are.
     pub engine: StorageEngine,
     /// Page caches, in bytes.

@@ -116,6 +116,11 @@ impl Embedded {
     /// [`BenchError`] if the node does not start.
     pub(super) fn start(options: &EmbeddedOptions, senders: &Senders) -> Result<Self, BenchError> {
         let document = genesis(senders, options.accounts)?;
+        if options.is_kept {
+            let file = std::fs::File::create(options.data_dir.join("genesis.json"))?;
+            serde_json::to_writer(std::io::BufWriter::new(file), &document)
+                .map_err(std::io::Error::from)?;
+        }
         let build = || document.build().map_err(ChainError::from);
         let source = GenesisSource { fingerprint: [7; 32], build: &build };
         let mut node = NodeOptions::new(&options.data_dir, options.engine);

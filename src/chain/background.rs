@@ -123,6 +123,17 @@ impl Background {
         }
     }
 
+    /// Waits while a checkpoint is being written.
+    pub(super) fn wait_for_checkpoint(&self) -> Result<(), ChainError> {
+        let progress = self
+            .board
+            .wait_while(|p| p.failed.is_none() && (p.checkpoint_running || p.checkpoint_wanted));
+        match progress.failed {
+            Some(_) => Err(ChainError::Stopped { what: "a thread of the chain" }),
+            None => Ok(()),
+        }
+    }
+
     /// Waits until the index has this block, if there is an index.
     pub(super) fn wait_for(&self, height: Height) -> Result<(), ChainError> {
         let is_indexing = self.queue.is_some();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ait_engine::state::{GROUP_LEAVES, Key, Value, WriteSet, node_count, top_level};
 
 use super::pages::{FrozenPages, Pages};
-use super::tables::NODES_PER_CHUNK;
+use super::tables::{GROUPS_PER_CHUNK, NODES_PER_CHUNK};
 use super::view::{DiskView, NodePlace, ViewError, corrupt, slot};
 
 /// Bytes that a page takes with what the allocator and the table add.
@@ -54,6 +54,8 @@ pub(super) struct Resident {
     pub(super) groups: Pages<Group>,
     /// Chunks of nodes, by tier.
     pub(super) tiers: Vec<Pages<NodePage>>,
+    /// About how much pages may take.
+    bytes_max: usize,
     fresh: Fresh,
     /// What was fresh when the checkpoint began that is being written.
     frozen: Option<Arc<Fresh>>,
@@ -73,9 +75,9 @@ fn to_usize(number: u64) -> Result<usize, ViewError> {
 }
 
 impl Resident {
-    /// Nothing of a state of this many entries.
-    pub(super) fn new(entry_count: u64) -> Result<Self, ViewError> {
-        let mut state = Self { entry_count, ..Self::default() };
+    /// Nothing of a state of this many entries; pages may take about `bytes_max`.
+    pub(super) fn new(entry_count: u64, bytes_max: usize) -> Result<Self, ViewError> {
+        let mut state = Self { entry_count, bytes_max, ..Self::default() };
         if entry_count > 0 {
             state.groups = Pages::new(to_usize(entry_count.div_ceil(GROUP_LEAVES))?);
             for level in ait_engine::state::GROUP_LEVEL..=top_level(entry_count) {
@@ -172,14 +174,23 @@ impl Resident {
         self.fresh.written.saturating_add(frozen)
     }
 
-    /// Lets go of pages that equal the disk's until about `bytes` are taken.
-    pub(super) fn shrink(&mut self, bytes: usize) {
+    /// Lets go of pages that equal the disk's until about as many bytes are taken as may be.
+    pub(super) fn shrink(&mut self) {
         // Eight leaves have 64 bytes of nodes, so that a fifth is plenty for them.
-        let for_nodes = bytes / 5;
+        let for_nodes = self.bytes_max / 5;
         if let Some(lowest) = self.tiers.first_mut() {
             lowest.shrink(for_nodes / NODES_BYTES);
         }
-        self.groups.shrink((bytes - for_nodes) / GROUP_BYTES);
+        self.groups.shrink(self.groups_max());
+    }
+
+    const fn groups_max(&self) -> usize {
+        (self.bytes_max - self.bytes_max / 5) / GROUP_BYTES
+    }
+
+    /// Whether a whole chunk of leaves may come into memory.
+    pub(super) fn has_room(&self) -> bool {
+        self.groups.resident().saturating_add(GROUPS_PER_CHUNK) <= self.groups_max()
     }
 
     /// About how many bytes the pages take.

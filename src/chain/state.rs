@@ -62,8 +62,6 @@ pub(super) struct Checkpoint {
 pub struct StateStore {
     storage: Arc<dyn Storage>,
     genesis: BlockId,
-    /// About how much memory pages may take.
-    page_bytes: usize,
     numbers: Numbers,
     shared: RwLock<Shared>,
 }
@@ -109,14 +107,14 @@ impl StateStore {
         }
         let disk = DiskView { entry_count: meta.entry_count, snapshot: storage.snapshot()?.into() };
         let shared = Shared {
-            resident: Resident::new(meta.entry_count)?,
+            resident: Resident::new(meta.entry_count, page_bytes)?,
             disk,
             height: meta.height(),
             root: meta.root(),
             checkpoint: meta.height(),
         };
         let numbers = Numbers::new(meta.entry_count);
-        Ok(Self { storage, genesis, page_bytes, numbers, shared: RwLock::new(shared) })
+        Ok(Self { storage, genesis, numbers, shared: RwLock::new(shared) })
     }
 
     // A poisoned lock means that a thread panicked while it merged a block; the node stops then,
@@ -168,7 +166,7 @@ impl StateStore {
         let mut shared = self.write();
         let Shared { resident, disk, .. } = &mut *shared;
         resident.merge(writes, disk)?;
-        resident.shrink(self.page_bytes);
+        resident.shrink();
         shared.height = height;
         shared.root = writes.root;
         Ok(())

@@ -310,6 +310,23 @@ impl ChainWriter {
         Ok(committed)
     }
 
+    /// Writes the newest state to disk. Takes as long as what changed since the last
+    /// checkpoint needs.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn write_checkpoint(&self) -> Result<(), ChainError> {
+        let at_once = CheckpointPolicy { blocks: 1, entries: 0 };
+        while self.chain.inner.state.checkpoint_height() < self.parent.height {
+            // One under way is of an older state.
+            self.background.wait_for_checkpoint()?;
+            if let Some(checkpoint) = self.chain.inner.state.begin_checkpoint(&at_once) {
+                Stage::Checkpoint.time(|| self.chain.inner.state.finish_checkpoint(&checkpoint))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until the newest committed block is indexed.
     ///
     /// # Errors

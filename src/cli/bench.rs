@@ -88,7 +88,8 @@ pub struct BenchArgs {
     /// Most transactions of a block of the embedded node
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     pub block_transactions: usize,
-    /// Where the embedded node's files are [default: a temporary directory]
+    /// Where the embedded node's files and its genesis document are, for export and replay
+    /// [default: a temporary directory]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Key of the account that funds the senders of running nodes
@@ -131,6 +132,7 @@ impl BenchArgs {
             return Ok(Driver::Embedded(EmbeddedOptions {
                 accounts: self.accounts,
                 data_dir,
+                is_kept: self.data_dir.is_some(),
                 engine: self.engine,
                 cache_bytes: self.cache << 20,
                 block_interval: self.block_interval,

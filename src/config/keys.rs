@@ -61,7 +61,7 @@ pub const KEYS: &[KeySpec] = &[
     ),
     key(
         "storage.state_bytes",
-        "536870912",
+        "805306368",
         "State kept in memory, in bytes; what is not on disk yet comes on top.",
     ),
     key("coordinator.bind", "\"127.0.0.1:8090\"", "Where the mock coordinator listens."),

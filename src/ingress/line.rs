@@ -9,10 +9,15 @@ use metrics::gauge;
 
 use super::SubmitError;
 
+/// A batch of less than this part of the greatest is a small one.
+const FEW: usize = 8;
+
 #[derive(Debug)]
 struct State<T> {
     jobs: VecDeque<T>,
     is_closed: bool,
+    /// Threads that wait for jobs: only they are woken, which costs a system call.
+    waiting: usize,
 }
 
 #[derive(Debug)]
@@ -24,7 +29,7 @@ pub(super) struct Line<T> {
 
 impl<T> Line<T> {
     pub(super) fn new(capacity: usize) -> Self {
-        let state = State { jobs: VecDeque::new(), is_closed: false };
+        let state = State { jobs: VecDeque::new(), is_closed: false, waiting: 0 };
         Self { state: Mutex::new(state), changed: Condvar::new(), capacity: capacity.max(1) }
     }
 
@@ -36,30 +41,54 @@ impl<T> Line<T> {
         self.lock().jobs.len()
     }
 
-    pub(super) fn push(&self, job: T) -> Result<(), SubmitError> {
+    /// Appends jobs as far as there is room.
+    ///
+    /// # Errors
+    /// How many it took, and why not the others.
+    pub(super) fn push(&self, jobs: Vec<T>) -> Result<(), (usize, SubmitError)> {
         let mut state = self.lock();
         if state.is_closed {
-            return Err(SubmitError::Stopping);
+            return Err((0, SubmitError::Stopping));
         }
-        if state.jobs.len() >= self.capacity {
-            return Err(SubmitError::Busy);
-        }
-        state.jobs.push_back(job);
-        show(state.jobs.len());
+        let count = jobs.len();
+        let room = self.capacity.saturating_sub(state.jobs.len());
+        let taken = count.min(room);
+        state.jobs.extend(jobs.into_iter().take(taken));
+        let is_awaited = state.waiting > 0;
         drop(state);
-        self.changed.notify_one();
-        Ok(())
+        match taken {
+            1 if is_awaited => self.changed.notify_one(),
+            2.. if is_awaited => self.changed.notify_all(),
+            _ => {}
+        }
+        if taken < count { Err((taken, SubmitError::Busy)) } else { Ok(()) }
     }
 
     /// Waits for jobs and takes up to `count_max`; none when closed and empty.
     pub(super) fn take(&self, count_max: usize) -> Option<Vec<T>> {
-        let is_idle = |state: &mut State<T>| state.jobs.is_empty() && !state.is_closed;
-        let waited = self.changed.wait_while(self.lock(), is_idle);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-        let count = state.jobs.len().min(count_max);
-        let jobs: Vec<T> = state.jobs.drain(..count).collect();
-        show(state.jobs.len());
-        (!jobs.is_empty()).then_some(jobs)
+        let mut state = self.lock();
+        loop {
+            while state.jobs.is_empty() && !state.is_closed {
+                state.waiting += 1;
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.waiting -= 1;
+            }
+            // Few signatures cost more each than many. On busy cores those who push come
+            // first for a moment; on others this takes no time.
+            if state.jobs.len() < count_max / FEW && !state.is_closed {
+                drop(state);
+                std::thread::yield_now();
+                state = self.lock();
+            }
+            let count = state.jobs.len().min(count_max);
+            if count == 0 && !state.is_closed {
+                // Another thread was faster.
+                continue;
+            }
+            let jobs: Vec<T> = state.jobs.drain(..count).collect();
+            show(state.jobs.len());
+            return (!jobs.is_empty()).then_some(jobs);
+        }
     }
 
     pub(super) fn close(&self) {

@@ -13,8 +13,10 @@ use ait_engine::params::Settings;
 use ait_engine::state::Account;
 use ait_engine::transaction::{Payload, Transaction, VerifiedTransaction};
 use ait_engine::types::{Address, Amount, ChainId, Height, Nonce, TimestampMs, TxHash};
+use tokio::sync::oneshot;
 
 use super::line::Line;
+use super::worker::Job;
 use super::*;
 use crate::mempool::{Journal, MempoolLimits, TxStatus};
 
@@ -164,18 +166,27 @@ async fn asks_the_engine_about_an_executable_one_that_is_no_transfer() {
     assert_eq!(way.source.refusals.load(Ordering::SeqCst), 1);
 }
 
+/// Hands a transaction over and does not wait.
+fn enqueue(
+    way: &Way,
+    transaction: Transaction,
+) -> oneshot::Receiver<Result<Submitted, SubmitError>> {
+    let (job, answer) = Job::new(transaction);
+    way.ingress.line.push(vec![job]).unwrap();
+    answer
+}
+
 #[tokio::test]
 async fn a_full_line_answers_busy_at_once_and_loses_nothing() {
     let options = IngressOptions { queue_max: 4, threads: 1, ..OPTIONS };
     let way = start(Fake::with([1]), options);
     way.source.open(false);
     // The first is taken by the thread, which then waits for the state.
-    let first = way.ingress.enqueue(transfer(1, 0)).unwrap();
+    let first = enqueue(&way, transfer(1, 0));
     while way.ingress.waiting() > 0 {
         tokio::task::yield_now().await;
     }
-    let waiting: Vec<_> =
-        (1..5).map(|nonce| way.ingress.enqueue(transfer(1, nonce)).unwrap()).collect();
+    let waiting: Vec<_> = (1..5).map(|nonce| enqueue(&way, transfer(1, nonce))).collect();
     assert_eq!(way.ingress.waiting(), 4);
     assert_eq!(way.ingress.submit(transfer(1, 5)).await, Err(SubmitError::Busy));
     way.source.open(true);
@@ -190,8 +201,7 @@ async fn a_full_line_answers_busy_at_once_and_loses_nothing() {
 async fn shutting_down_answers_what_waits_and_takes_no_more() {
     let way = start(Fake::with([1]), IngressOptions { threads: 1, ..OPTIONS });
     way.source.open(false);
-    let waiting: Vec<_> =
-        (0..3).map(|nonce| way.ingress.enqueue(transfer(1, nonce)).unwrap()).collect();
+    let waiting: Vec<_> = (0..3).map(|nonce| enqueue(&way, transfer(1, nonce))).collect();
     let Way { ingress, mempool, source, threads } = way;
     assert!(!threads.has_failed());
     let ending = std::thread::spawn(move || threads.shut_down());
@@ -286,13 +296,13 @@ async fn many_clients_at_once_lose_and_double_nothing() {
 #[test]
 fn a_line_gives_what_is_there_in_order_and_ends_when_closed_and_empty() {
     let line = Line::new(3);
-    for job in 1..=3 {
-        line.push(job).unwrap();
-    }
-    assert_eq!(line.push(4), Err(SubmitError::Busy));
+    line.push(vec![1]).unwrap();
+    line.push(vec![2]).unwrap();
+    assert_eq!(line.push(vec![3, 4]), Err((1, SubmitError::Busy)));
+    assert_eq!(line.push(vec![4]), Err((0, SubmitError::Busy)));
     assert_eq!(line.take(2), Some(vec![1, 2]));
     line.close();
-    assert_eq!(line.push(5), Err(SubmitError::Stopping));
+    assert_eq!(line.push(vec![5]), Err((0, SubmitError::Stopping)));
     assert_eq!(line.take(2), Some(vec![3]));
     assert_eq!(line.take(2), None);
 }

@@ -29,6 +29,16 @@ pub(super) struct Job {
     pub(super) reply: oneshot::Sender<Result<Submitted, SubmitError>>,
 }
 
+impl Job {
+    /// A job and where its answer comes from.
+    pub(super) fn new(
+        transaction: Transaction,
+    ) -> (Self, oneshot::Receiver<Result<Submitted, SubmitError>>) {
+        let (reply, answer) = oneshot::channel();
+        (Self { transaction, reply }, answer)
+    }
+}
+
 pub(super) struct Worker {
     line: Arc<Line<Job>>,
     mempool: Arc<Mempool>,

@@ -12,7 +12,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// Where effects go.
 pub type Outlet = Box<dyn FnMut(Effect) + Send>;
 
-/// Feeds the core until told to stop.
+/// Feeds the core until told to stop; then the state is written to disk.
 ///
 /// # Errors
 /// [`SequencerError`]; the node must end.
@@ -35,5 +35,6 @@ pub fn run<S: VoteSigner, L: WriteAheadLog>(
             outlet(effect);
         }
     }
-    Ok(())
+    // So that the next start has nothing to execute again.
+    Ok(core.writer().write_checkpoint()?)
 }
