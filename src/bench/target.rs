@@ -144,6 +144,18 @@ impl Embedded {
         &self.data_dir
     }
 
+    /// Waits until the index lists every account of genesis, which happens once in a chain's
+    /// life and takes minutes if they are many.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub(super) fn wait_for_list(&self, accounts: u64) -> Result<(), BenchError> {
+        while self.node.chain().index().account_count()? < accounts {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     /// Waits until the indexes have every block; gives how long that took.
     #[must_use]
     pub(super) fn wait_for_indexes(&self) -> Duration {

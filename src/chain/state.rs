@@ -33,6 +33,9 @@ impl Default for CheckpointPolicy {
     }
 }
 
+/// Bytes of a part of the first state.
+const PART_BYTES: usize = 128 << 20;
+
 /// What readers and the writer share.
 pub(super) struct Shared {
     pub(super) resident: Resident,
@@ -93,7 +96,9 @@ impl StateStore {
             let mut first = Resident::default();
             first.merge(&writes, &nothing)?;
             let (frozen, root) = (first.freeze(), writes.root);
-            write(&*storage, genesis, &Checkpoint { frozen, height: Height::ZERO, root })?;
+            let checkpoint = Checkpoint { frozen, height: Height::ZERO, root };
+            // A part of the first state is none: without its record it is written again.
+            write(&*storage, genesis, &checkpoint, PART_BYTES)?;
             let bytes = storage.snapshot()?.get(STATE_META, ONLY)?;
             let missing = || ChainError::corrupt("the first state was not written");
             read_state_meta(&bytes.ok_or_else(missing)?)?
@@ -186,7 +191,7 @@ impl StateStore {
 
     /// Writes a checkpoint and lets go of what it held in memory.
     pub(super) fn finish_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), ChainError> {
-        write(&*self.storage, self.genesis, checkpoint)?;
+        write(&*self.storage, self.genesis, checkpoint, usize::MAX)?;
         let snapshot = self.storage.snapshot()?.into();
         let mut shared = self.write();
         shared.disk = DiskView { entry_count: checkpoint.frozen.entry_count, snapshot };
@@ -202,15 +207,23 @@ impl Checkpoint {
     }
 }
 
-/// Writes a checkpoint as one durable batch, in the order of keys.
+/// Writes a checkpoint in the order of keys, in durable batches of about `part_bytes`; the last
+/// one has the record that says what state it is.
 fn write(
     storage: &dyn Storage,
     genesis: BlockId,
     checkpoint: &Checkpoint,
+    part_bytes: usize,
 ) -> Result<(), ChainError> {
     let Checkpoint { frozen, height, root } = checkpoint;
     let snapshot = storage.snapshot()?;
     let mut batch = Batch::new();
+    let write_part = |batch: &mut Batch| {
+        if batch.bytes() < part_bytes {
+            return Ok(());
+        }
+        storage.commit(std::mem::take(batch), Durability::Immediate)
+    };
     for groups in frozen.groups.chunk_by(|a, b| a.0 / GROUPS_PER_CHUNK == b.0 / GROUPS_PER_CHUNK) {
         let Some((first, _)) = groups.first() else { continue };
         let number = (first / GROUPS_PER_CHUNK) as u64;
@@ -230,17 +243,20 @@ fn write(
             }
         }
         batch.put(LEAVES, key, to_bytes(&LeafChunk { slots })?);
+        write_part(&mut batch)?;
     }
     for (number, value) in &frozen.fresh.long_values {
         batch.put(LONG_VALUES, number.to_be_bytes(), value.as_bytes().to_vec());
     }
     for (key, number) in &frozen.fresh.keys {
         batch.put(KEYS, key.0, number.to_le_bytes());
+        write_part(&mut batch)?;
     }
     for (tier, pages) in frozen.tiers.iter().enumerate() {
         for (number, page) in pages {
             let chunk = NodeChunk { hashes: **page };
             batch.put(NODES, node_key(tier, *number as u64), to_bytes(&chunk)?);
+            write_part(&mut batch)?;
         }
     }
     let meta = StateMeta {
