@@ -48,6 +48,9 @@ struct Took {
     index: Duration,
 }
 
+/// The part of a block's time that is measured.
+type Part = fn(Took) -> Duration;
+
 impl World {
     fn new(accounts: u64) -> Self {
         let document = genesis(accounts, TRANSFERS);
@@ -187,7 +190,7 @@ fn stages(criterion: &mut Criterion) {
         let mut world = World::new(accounts);
         let mut group = criterion.benchmark_group("block");
         group.sample_size(10).throughput(Throughput::Elements(TRANSFERS));
-        let parts: [(&str, fn(Took) -> Duration); 3] = [
+        let parts: [(&str, Part); 3] = [
             ("execute, commit to state, store body", |took| took.build),
             ("commit durably", |took| took.commit),
             ("index behind the commit point", |took| took.index),

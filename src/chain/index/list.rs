@@ -192,7 +192,7 @@ fn read(inner: &Inner, numbers: &[u64]) -> Result<Vec<(Address, Account)>, Chain
             }
         }
     }
-    accounts.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    accounts.sort_unstable_by_key(|(address, _)| *address);
     Ok(accounts)
 }
 
