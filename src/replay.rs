@@ -22,13 +22,15 @@ pub use ahead::Signatures;
 
 use crate::archive::{ArchiveError, ArchiveReader};
 use crate::chain::{
-    self, ChainError, ChainOptions, ChainWriter, GenesisSource, StorageEngine, Stores,
+    self, Chain, ChainError, ChainOptions, ChainWriter, GenesisSource, StorageEngine, Stores,
     StoresOptions, ViewError,
 };
 use ahead::Ready;
 
 /// Page caches of one replay, in bytes.
 const CACHE_BYTES: usize = 256 << 20;
+/// State entries that are compared under one lock.
+const COMPARED_TOGETHER: u64 = 4_096;
 
 /// Why an archive cannot be replayed; a difference is no error but a result.
 #[derive(Debug, thiserror::Error)]
@@ -227,19 +229,27 @@ pub fn replay(
 /// Compares every entry of two states.
 fn compare(a: &Side, b: &Side) -> Result<Option<Difference>, ReplayError> {
     let view = |error: ViewError| ReplayError::Chain(error.into());
-    let (states, height) =
-        ((a.writer.chain().state(), b.writer.chain().state()), a.writer.height());
+    let (chains, height) = ((a.writer.chain(), b.writer.chain()), a.writer.height());
     let engine = format!("{} and {}", a.engine, b.engine);
     let difference = |what| Ok(Some(Difference { height, engine: engine.clone(), what }));
-    let counts = (states.0.entry_count().map_err(view)?, states.1.entry_count().map_err(view)?);
+    let count = |chain: &Chain| chain.state().entry_count().map_err(view);
+    let counts = (count(chains.0)?, count(chains.1)?);
     if counts.0 != counts.1 {
         return difference(format!("{} and {} state entries", counts.0, counts.1));
     }
-    for number in 0..counts.0 {
-        let leaves = (states.0.leaf(number).map_err(view)?, states.1.leaf(number).map_err(view)?);
-        if leaves.0 != leaves.1 {
-            return difference(format!("entry {number}: {:?} and {:?}", leaves.0, leaves.1));
+    let mut first = 0;
+    while first < counts.0 {
+        // In parts, so that pages can give way between them.
+        let end = counts.0.min(first + COMPARED_TOGETHER);
+        let states = (chains.0.state(), chains.1.state());
+        for number in first..end {
+            let leaves =
+                (states.0.leaf(number).map_err(view)?, states.1.leaf(number).map_err(view)?);
+            if leaves.0 != leaves.1 {
+                return difference(format!("entry {number}: {:?} and {:?}", leaves.0, leaves.1));
+            }
         }
+        first = end;
     }
     Ok(None)
 }

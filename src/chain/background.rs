@@ -168,7 +168,8 @@ impl Drop for FailOnPanic<'_> {
 
 /// Indexes everything up to the newest block, then whatever is committed.
 fn index(inner: &Inner, board: &Board, waiting: &Receiver<Indexable>) -> Result<(), ChainError> {
-    let mut listing = Listing::open(inner)?;
+    let is_stopping = || board.lock().closing;
+    let Some(mut listing) = Listing::open(inner, &is_stopping)? else { return Ok(()) };
     loop {
         catch_up(inner, board, &mut listing)?;
         // All is indexed that was committed before the queue was looked at.
@@ -179,7 +180,10 @@ fn index(inner: &Inner, board: &Board, waiting: &Receiver<Indexable>) -> Result<
         let first = match received {
             Ok(first) => first,
             Err(RecvTimeoutError::Timeout) => {
-                Stage::Index.time(|| listing.step(inner))?;
+                Stage::Index.time(|| listing.step(inner, &is_stopping))?;
+                if is_stopping() {
+                    return Ok(());
+                }
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -242,6 +246,9 @@ fn write(
     let height = last.block.height();
     let is_level = height >= inner.state.head().0;
     Stage::Index.time(|| inner.index.add(inner, batch, listing, is_level))?;
+    if listing.rest().is_some_and(|rest| rest.is_zero()) {
+        Stage::Index.time(|| listing.step(inner, &|| board.lock().closing))?;
+    }
     inner.indexed.send_replace(height);
     crate::telemetry::metrics::indexed(height.get());
     board.change(|progress| progress.indexed = height);

@@ -8,10 +8,11 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// How many places are looked at for each page that should give way, and besides: bounds
-/// how long a block waits for it.
-const LOOKS_EACH: usize = 8;
+/// How many places are looked at for each page that should give way, and besides; and at
+/// most: bounds how long a block waits for it.
+const LOOKS_EACH: usize = 16;
 const LOOKS: usize = 16_384;
+const LOOKS_MAX: usize = 1 << 19;
 
 #[derive(Debug)]
 struct Frame<T> {
@@ -34,6 +35,8 @@ pub(super) struct Pages<T> {
     frames: Vec<OnceLock<Frame<T>>>,
     /// Numbers of the dirty ones, each once, in no order.
     dirty: Vec<usize>,
+    /// How many were frozen last and are not on disk yet.
+    frozen: usize,
     resident: AtomicUsize,
     hand: usize,
 }
@@ -43,7 +46,8 @@ pub(super) type FrozenPages<T> = Vec<(usize, Arc<T>)>;
 
 impl<T> Default for Pages<T> {
     fn default() -> Self {
-        Self { frames: Vec::new(), dirty: Vec::new(), resident: AtomicUsize::new(0), hand: 0 }
+        let resident = AtomicUsize::new(0);
+        Self { frames: Vec::new(), dirty: Vec::new(), frozen: 0, resident, hand: 0 }
     }
 }
 
@@ -104,9 +108,10 @@ impl<T: Clone> Pages<T> {
     }
 
     /// The pages that were changed since the last call. While the caller holds one, it stays
-    /// in memory.
+    /// in memory; [`Pages::thaw`] says that none is held any more.
     pub(super) fn freeze(&mut self) -> FrozenPages<T> {
         self.dirty.sort_unstable();
+        self.frozen = self.dirty.len();
         let frames = &mut self.frames;
         let frozen = self.dirty.drain(..).filter_map(|number| {
             let frame = frames.get_mut(number)?.get_mut()?;
@@ -116,16 +121,29 @@ impl<T: Clone> Pages<T> {
         frozen.collect()
     }
 
+    /// What was frozen is on disk.
+    pub(super) const fn thaw(&mut self) {
+        self.frozen = 0;
+    }
+
+    /// How many pages could and should give way, so that at most `max` are in memory. What
+    /// is changed or frozen cannot.
+    pub(super) fn excess(&self, max: usize) -> usize {
+        let held = self.dirty.len().saturating_add(self.frozen);
+        self.resident().saturating_sub(max.max(held))
+    }
+
     /// Lets go of pages that equal the disk's, until at most `max` are in memory or enough
     /// were looked at.
     pub(super) fn shrink(&mut self, max: usize) {
-        let resident = self.resident.get_mut();
-        let excess = resident.saturating_sub(max);
+        let excess = self.excess(max);
         if excess == 0 {
             return;
         }
-        let mut looks = excess.saturating_mul(LOOKS_EACH).saturating_add(LOOKS);
-        while *resident > max && looks > 0 {
+        let resident = self.resident.get_mut();
+        let target = *resident - excess;
+        let mut looks = excess.saturating_mul(LOOKS_EACH).saturating_add(LOOKS).min(LOOKS_MAX);
+        while *resident > target && looks > 0 {
             looks -= 1;
             self.hand = (self.hand + 1).checked_rem(self.frames.len()).unwrap_or(0);
             let Some(cell) = self.frames.get_mut(self.hand) else { return };
@@ -194,8 +212,12 @@ mod tests {
         pages.shrink(0);
         assert_eq!(pages.resident(), 2);
         assert_eq!((pages.get(50), pages.get(70)), (Some(&500), Some(&700)));
+        // Those two cannot give way, and are not looked for.
+        assert_eq!(pages.excess(0), 0);
         drop(frozen);
         pages.freeze();
+        pages.thaw();
+        assert_eq!(pages.excess(0), 2);
         pages.shrink(0);
         pages.shrink(0);
         assert_eq!((pages.resident(), pages.get(50)), (0, None));

@@ -13,6 +13,8 @@ use super::view::{DiskView, NodePlace, ViewError, corrupt, slot};
 /// Bytes that a page takes with what the allocator and the table add.
 const GROUP_BYTES: usize = 576;
 const NODES_BYTES: usize = 2_080;
+/// Pages beyond the bound, and a sixteenth of it, at which readers let go of some.
+const OVER: usize = 1_024;
 
 /// The slots of eight leaves that are hashed together.
 #[derive(Debug, Clone)]
@@ -57,8 +59,9 @@ pub(super) struct Resident {
     /// About how much pages may take.
     bytes_max: usize,
     fresh: Fresh,
-    /// What was fresh when the checkpoint began that is being written.
-    frozen: Option<Arc<Fresh>>,
+    /// What the checkpoint under way writes. Held here, too, so that none of its pages gives
+    /// way while the disk lacks them, whatever becomes of the writing.
+    frozen: Option<Arc<Frozen>>,
 }
 
 /// What a checkpoint writes.
@@ -67,7 +70,7 @@ pub(super) struct Frozen {
     pub(super) entry_count: u64,
     pub(super) groups: FrozenPages<Group>,
     pub(super) tiers: Vec<FrozenPages<NodePage>>,
-    pub(super) fresh: Arc<Fresh>,
+    pub(super) fresh: Fresh,
 }
 
 fn to_usize(number: u64) -> Result<usize, ViewError> {
@@ -143,20 +146,22 @@ impl Resident {
     }
 
     /// Begins a checkpoint: gives what differs from the disk.
-    pub(super) fn freeze(&mut self) -> Frozen {
-        let fresh = Arc::new(std::mem::take(&mut self.fresh));
-        self.frozen = Some(Arc::clone(&fresh));
-        Frozen {
+    pub(super) fn freeze(&mut self) -> Arc<Frozen> {
+        let frozen = Arc::new(Frozen {
             entry_count: self.entry_count,
             groups: self.groups.freeze(),
             tiers: self.tiers.iter_mut().map(Pages::freeze).collect(),
-            fresh,
-        }
+            fresh: std::mem::take(&mut self.fresh),
+        });
+        self.frozen = Some(Arc::clone(&frozen));
+        frozen
     }
 
     /// What was frozen is on disk.
     pub(super) fn thaw(&mut self) {
         self.frozen = None;
+        self.groups.thaw();
+        self.tiers.iter_mut().for_each(Pages::thaw);
     }
 
     pub(super) const fn is_frozen(&self) -> bool {
@@ -170,18 +175,30 @@ impl Resident {
 
     /// Leaves written that are not on disk yet.
     pub(super) fn unwritten(&self) -> usize {
-        let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.written);
+        let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.fresh.written);
         self.fresh.written.saturating_add(frozen)
     }
 
     /// Lets go of pages that equal the disk's until about as many bytes are taken as may be.
     pub(super) fn shrink(&mut self) {
-        // Eight leaves have 64 bytes of nodes, so that a fifth is plenty for them.
-        let for_nodes = self.bytes_max / 5;
+        let nodes_max = self.nodes_max();
         if let Some(lowest) = self.tiers.first_mut() {
-            lowest.shrink(for_nodes / NODES_BYTES);
+            lowest.shrink(nodes_max);
         }
         self.groups.shrink(self.groups_max());
+    }
+
+    /// Whether clearly more is in memory than should be, and could give way.
+    pub(super) fn is_over(&self) -> bool {
+        let is_over = |excess: usize, max: usize| excess > max / 16 + OVER;
+        let (groups, nodes) = (self.groups_max(), self.nodes_max());
+        is_over(self.groups.excess(groups), groups)
+            || self.tiers.first().is_some_and(|lowest| is_over(lowest.excess(nodes), nodes))
+    }
+
+    /// Eight leaves have 64 bytes of nodes, so that a fifth is plenty for them.
+    const fn nodes_max(&self) -> usize {
+        self.bytes_max / 5 / NODES_BYTES
     }
 
     const fn groups_max(&self) -> usize {
@@ -201,7 +218,7 @@ impl Resident {
 
     /// From the newest to the oldest.
     fn fresh(&self) -> impl Iterator<Item = &Fresh> {
-        std::iter::once(&self.fresh).chain(self.frozen.as_deref())
+        std::iter::once(&self.fresh).chain(self.frozen.as_deref().map(|frozen| &frozen.fresh))
     }
 
     /// Number of a key that is not on disk yet.

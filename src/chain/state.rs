@@ -45,6 +45,8 @@ pub(super) struct Shared {
     root: StateRoot,
     /// Height on disk.
     checkpoint: Height,
+    /// Whether a block was taken over in part: this state is none, and must not reach the disk.
+    is_broken: bool,
 }
 
 impl Shared {
@@ -56,7 +58,7 @@ impl Shared {
 /// What is on its way to disk.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
-    frozen: Frozen,
+    frozen: Arc<Frozen>,
     height: Height,
     root: StateRoot,
 }
@@ -117,6 +119,7 @@ impl StateStore {
             height: meta.height(),
             root: meta.root(),
             checkpoint: meta.height(),
+            is_broken: false,
         };
         let numbers = Numbers::new(meta.entry_count);
         Ok(Self { storage, genesis, numbers, shared: RwLock::new(shared) })
@@ -135,7 +138,22 @@ impl StateStore {
     /// A consistent read view at the head.
     #[must_use]
     pub fn reader(&self) -> StateReader<'_> {
+        let shared = self.read();
+        if !shared.resident.is_over() {
+            return StateReader::new(shared, &self.numbers);
+        }
+        // Readers load pages, and without blocks nothing else lets go of any. Who holds
+        // another reader meanwhile is not waited for: the next one does it.
+        drop(shared);
+        if let Ok(mut shared) = self.shared.try_write() {
+            shared.resident.shrink();
+        }
         StateReader::new(self.read(), &self.numbers)
+    }
+
+    /// Whether a block was taken over in part, so that nothing here is of use any more.
+    pub(super) fn is_broken(&self) -> bool {
+        self.read().is_broken
     }
 
     /// Height and root of the newest state.
@@ -170,7 +188,10 @@ impl StateStore {
     pub(super) fn apply(&self, height: Height, writes: &WriteSet) -> Result<(), ChainError> {
         let mut shared = self.write();
         let Shared { resident, disk, .. } = &mut *shared;
-        resident.merge(writes, disk)?;
+        if let Err(error) = resident.merge(writes, disk) {
+            shared.is_broken = true;
+            return Err(error.into());
+        }
         resident.shrink();
         shared.height = height;
         shared.root = writes.root;
@@ -182,7 +203,7 @@ impl StateStore {
         let mut shared = self.write();
         let blocks = shared.height.get().saturating_sub(shared.checkpoint.get());
         let due = blocks >= policy.blocks.max(1) || shared.resident.written() >= policy.entries;
-        if shared.resident.is_frozen() || blocks == 0 || !due {
+        if shared.is_broken || shared.resident.is_frozen() || blocks == 0 || !due {
             return None;
         }
         let frozen = shared.resident.freeze();
@@ -268,4 +289,102 @@ fn write(
     };
     batch.put(STATE_META, ONLY, to_bytes(&meta)?);
     Ok(storage.commit(batch, Durability::Immediate)?)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use ait_engine::state::{Account, GenesisTree, Key, Leaf, StateView};
+    use ait_engine::types::{Amount, Hash};
+    use ait_storage::{KeyRange, MemoryStorage};
+
+    use super::*;
+
+    const ENTRIES: u64 = 20_000;
+    const NOW: CheckpointPolicy = CheckpointPolicy { blocks: 1, entries: 0 };
+
+    fn first_state() -> WriteSet {
+        let mut tree = GenesisTree::default();
+        for n in 1..ENTRIES {
+            let mut key = [1; 32];
+            key[..8].copy_from_slice(&n.to_be_bytes());
+            assert!(tree.insert(Key(key), Account::default().into()));
+        }
+        tree.build()
+    }
+
+    fn open(storage: &Arc<dyn Storage>, page_bytes: usize) -> StateStore {
+        let id = BlockId([7; 32]);
+        StateStore::open(Arc::clone(storage), id, page_bytes, || Ok(first_state())).unwrap()
+    }
+
+    /// Another balance for each of these; the nodes above are left as they are.
+    fn change(state: &StateStore, numbers: impl Iterator<Item = u64>, balance: u64) -> WriteSet {
+        let (reader, balance) = (state.reader(), Amount::saturating(balance));
+        let leaf = |n| Leaf {
+            value: Account { balance, ..Account::default() }.into(),
+            ..reader.leaf(n).unwrap()
+        };
+        WriteSet {
+            entry_count: ENTRIES,
+            leaves: numbers.map(|n| (n, leaf(n))).collect(),
+            keys: std::collections::BTreeMap::new(),
+            nodes: vec![((3, 0), Hash([9; 32]))],
+            root: state.head().1,
+        }
+    }
+
+    fn balance(state: &StateStore, number: u64) -> u64 {
+        let value = state.reader().leaf(number).unwrap().value;
+        Account::try_from(&value).unwrap().balance.get()
+    }
+
+    #[test]
+    fn what_a_failed_checkpoint_should_have_written_is_still_read() {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        let state = open(&storage, 0);
+        let writes = change(&state, (1..ENTRIES).step_by(64), 5);
+        state.apply(Height::saturating(1), &writes).unwrap();
+        // Begun, and never finished: as if the disk were full.
+        drop(state.begin_checkpoint(&NOW).unwrap());
+        for height in 2..6 {
+            let writes = change(&state, std::iter::once(2), height);
+            state.apply(Height::saturating(height), &writes).unwrap();
+        }
+        assert!((1..ENTRIES).step_by(64).all(|number| balance(&state, number) == 5));
+        assert_eq!(balance(&state, 2), 5);
+        assert!(state.begin_checkpoint(&NOW).is_none());
+    }
+
+    #[test]
+    fn a_block_taken_over_in_part_never_reaches_the_disk() {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        drop(open(&storage, 0));
+        let mut damage = Batch::new();
+        damage.delete_range(LEAVES, KeyRange::between(5_u64.to_be_bytes(), 9_u64.to_be_bytes()));
+        storage.commit(damage, Durability::Immediate).unwrap();
+        let state = open(&storage, 0);
+        let good = change(&state, 1..9, 5);
+        state.apply(Height::saturating(1), &good).unwrap();
+        let leaf = good.leaves[0].1.clone();
+        let bad = WriteSet { leaves: vec![(1, leaf.clone()), (4_000, leaf)], ..good };
+        assert!(state.apply(Height::saturating(2), &bad).is_err());
+        assert!(state.is_broken() && state.begin_checkpoint(&NOW).is_none());
+        assert_eq!(open(&storage, 0).checkpoint_height(), Height::ZERO);
+    }
+
+    #[test]
+    fn who_reads_the_whole_state_leaves_little_of_it_in_memory() {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        drop(open(&storage, 0));
+        let state = open(&storage, 0);
+        for _ in 0..3 {
+            for number in 0..ENTRIES {
+                state.reader().leaf(number).unwrap();
+            }
+        }
+        // Of 2,500 groups, those that may be over the bound.
+        let kept = state.resident_bytes() / 576;
+        assert!((1..1_200).contains(&kept), "{kept} groups");
+    }
 }

@@ -322,6 +322,8 @@ impl ChainWriter {
             self.background.wait_for_checkpoint()?;
             if let Some(checkpoint) = self.chain.inner.state.begin_checkpoint(&at_once) {
                 Stage::Checkpoint.time(|| self.chain.inner.state.finish_checkpoint(&checkpoint))?;
+            } else if self.chain.inner.state.is_broken() {
+                return Err(ChainError::Stopped { what: "the state" });
             }
         }
         Ok(())

@@ -63,11 +63,11 @@ pub(super) struct Ready {
 }
 
 impl Waiting {
-    fn ready(self) -> Ready {
+    /// None if a worker ended without an answer: it panicked, and so does the scope.
+    fn ready(self) -> Option<Ready> {
         let (mut transactions, mut bad) = (Vec::new(), None);
         for part in self.parts {
-            // A worker ends only after it answered all.
-            for result in part.recv().unwrap_or_default() {
+            for result in part.recv().ok()? {
                 match result {
                     Ok(transaction) => transactions.push(transaction),
                     Err(error) if bad.is_none() => bad = Some((transactions.len(), error)),
@@ -77,7 +77,7 @@ impl Waiting {
         }
         let transactions = bad.map_or(Ok(transactions), Err);
         let Self { header, certificate, position, .. } = self;
-        Ready { header, certificate, transactions, position }
+        Some(Ready { header, certificate, transactions, position })
     }
 }
 
@@ -103,7 +103,8 @@ pub(super) fn for_each<R: Read + Send, E>(
         // Dropped at the end of this block, so that the reader stops when the caller does.
         let waiting: Receiver<Result<Waiting, ArchiveError>> = waiting;
         for block in &waiting {
-            if !take(block.map_err(&wrong)?.ready())? {
+            let Some(ready) = block.map_err(&wrong)?.ready() else { break };
+            if !take(ready)? {
                 break;
             }
         }

@@ -113,8 +113,7 @@ impl Index {
         }
         batch.put(INDEX_META, ONLY, to_bytes(&meta)?);
         drop(before);
-        self.storage.commit(batch, Durability::Immediate)?;
-        if listing.rest().is_some_and(|rest| rest.is_zero()) { listing.step(inner) } else { Ok(()) }
+        Ok(self.storage.commit(batch, Durability::Immediate)?)
     }
 }
 

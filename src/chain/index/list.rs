@@ -17,7 +17,7 @@ use ait_storage::{Batch, Durability, KeyRange, Snapshot};
 
 use super::super::ChainError;
 use super::super::read::{Inner, account};
-use super::super::tables::{INDEX_META, IndexMeta, LISTED, ONLY, RICHEST, to_bytes};
+use super::super::tables::{INDEX_META, INDEX_VERSION, IndexMeta, LISTED, ONLY, RICHEST, to_bytes};
 use super::build::Indexable;
 use super::marks::Marks;
 use super::{Index, integer, richest_key};
@@ -53,27 +53,36 @@ pub(in super::super) struct Listing {
 }
 
 impl Listing {
-    /// What is noted of the blocks that are in the index and not in the list.
+    /// What is noted of the blocks that are in the index and not in the list; none if it was
+    /// told to stop meanwhile.
     ///
     /// # Errors
     /// When a store fails.
-    pub(in super::super) fn open(inner: &Inner) -> Result<Self, ChainError> {
+    pub(in super::super) fn open(
+        inner: &Inner,
+        is_stopping: &dyn Fn() -> bool,
+    ) -> Result<Option<Self>, ChainError> {
         let meta = inner.index.meta()?;
+        // An index of another version is made again, and its list with it.
+        let is_new = meta.listed == 0 || meta.version != INDEX_VERSION;
         let mut listing = Self {
             noted: Vec::new(),
             marks: Marks::default(),
             round: meta.height,
-            is_new: meta.listed == 0,
+            is_new,
             since: Instant::now(),
             took: Duration::ZERO,
         };
-        if meta.listed > 0 {
+        if !is_new {
             for height in meta.listed..=meta.height {
+                if is_stopping() {
+                    return Ok(None);
+                }
                 let block = Indexable::read(inner, Height::saturating(height))?;
                 listing.note(inner, &[block])?;
             }
         }
-        Ok(listing)
+        Ok(Some(listing))
     }
 
     /// Notes the accounts of blocks.
@@ -145,11 +154,18 @@ impl Listing {
         Ok(())
     }
 
-    /// Moves a slice of what is noted, or begins the list.
-    pub(in super::super) fn step(&mut self, inner: &Inner) -> Result<(), ChainError> {
+    /// Moves a slice of what is noted, or begins the list. Told to stop, it leaves the rest
+    /// to the next start.
+    pub(in super::super) fn step(
+        &mut self,
+        inner: &Inner,
+        is_stopping: &dyn Fn() -> bool,
+    ) -> Result<(), ChainError> {
         let index = &inner.index;
         if self.is_new {
-            list_all(index, inner)?;
+            if !list_all(index, inner, is_stopping)? {
+                return Ok(());
+            }
             self.is_new = false;
         }
         // What the beginning took says nothing of what comes.
@@ -224,8 +240,12 @@ fn put(batch: &mut Batch, address: &Address, balance: u64) {
     batch.put(RICHEST, richest_key(balance, address), Vec::new());
 }
 
-/// Begins the list with every account of the state.
-fn list_all(index: &Index, inner: &Inner) -> Result<(), ChainError> {
+/// Begins the list with every account of the state; false if it was told to stop meanwhile.
+fn list_all(
+    index: &Index,
+    inner: &Inner,
+    is_stopping: &dyn Fn() -> bool,
+) -> Result<bool, ChainError> {
     let mut batch = Batch::new();
     let mut meta = index.meta()?;
     // What an interrupted beginning left.
@@ -251,7 +271,10 @@ fn list_all(index: &Index, inner: &Inner) -> Result<(), ChainError> {
             commit(index, std::mem::take(&mut batch), &meta)?;
         }
         if is_last {
-            return Ok(());
+            return Ok(true);
+        }
+        if is_stopping() {
+            return Ok(false);
         }
         first = end;
     }
