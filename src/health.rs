@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use ait_engine::types::Height;
 
+use crate::disk::Shortage;
+
 /// Least time without a block after which a node with work counts as stalled.
 const STALL_MIN: Duration = Duration::from_secs(10);
 
@@ -26,6 +28,11 @@ pub enum Status {
         /// For how long.
         since: Duration,
     },
+    /// The disk has no room: the node reads only, until there is.
+    Paused {
+        /// Why.
+        shortage: Shortage,
+    },
     /// A part failed; no block will be made any more.
     Failed {
         /// Which and why.
@@ -40,6 +47,7 @@ impl Status {
         match self {
             Self::Ok => "ok",
             Self::Stalled { .. } | Self::Unattended { .. } => "stalled",
+            Self::Paused { shortage } => shortage.code(),
             Self::Failed { .. } => "failed",
         }
     }
@@ -57,9 +65,23 @@ impl Status {
                 "the node's upkeep has not run for {} s; its disk may hang",
                 since.as_secs()
             )),
+            Self::Paused { shortage } => Some(shortage.to_string()),
             Self::Failed { reason } => Some(reason.clone()),
         }
     }
+}
+
+/// How things stand.
+#[derive(Debug, Clone, Default)]
+pub struct Looked {
+    /// Height of the state.
+    pub height: Height,
+    /// Whether executable transactions wait.
+    pub has_work: bool,
+    /// Why nothing may be written.
+    pub shortage: Option<Shortage>,
+    /// What failed.
+    pub failure: Option<String>,
 }
 
 #[derive(Debug)]
@@ -68,6 +90,7 @@ struct Seen {
     height: Height,
     /// Since when there has been work and no block.
     waiting_since: Option<Instant>,
+    shortage: Option<Shortage>,
     failure: Option<String>,
 }
 
@@ -83,20 +106,23 @@ impl Watchdog {
     #[must_use]
     pub fn new(block_interval: Duration, height: Height, now: Instant) -> Self {
         let stall_after = block_interval.saturating_mul(5).max(STALL_MIN);
-        let seen = Seen { at: now, height, waiting_since: None, failure: None };
+        let seen = Seen { at: now, height, waiting_since: None, shortage: None, failure: None };
         Self { stall_after, seen: Mutex::new(seen) }
     }
 
     /// Takes note of how things stand.
-    pub fn observe(&self, now: Instant, height: Height, has_work: bool, failure: Option<String>) {
+    pub fn observe(&self, now: Instant, looked: Looked) {
+        let Looked { height, has_work, shortage, failure } = looked;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if !has_work {
+        // Nobody expects blocks of a node that is paused.
+        if !has_work || shortage.is_some() {
             seen.waiting_since = None;
         } else if seen.waiting_since.is_none() || height != seen.height {
             seen.waiting_since = Some(now);
         }
         seen.at = now;
         seen.height = height;
+        seen.shortage = shortage;
         // The first reason explains the ones after it.
         seen.failure = seen.failure.take().or(failure);
     }
@@ -112,6 +138,9 @@ impl Watchdog {
         if unattended > STALL_MIN {
             return Status::Unattended { since: unattended };
         }
+        if let Some(shortage) = seen.shortage {
+            return Status::Paused { shortage };
+        }
         let waited = seen.waiting_since.map(|since| now.saturating_duration_since(since));
         match waited {
             Some(since) if since > self.stall_after => Status::Stalled { since },
@@ -124,6 +153,10 @@ impl Watchdog {
 mod tests {
     use super::*;
 
+    fn looked(height: Height, has_work: bool) -> Looked {
+        Looked { height, has_work, ..Looked::default() }
+    }
+
     #[test]
     fn an_idle_chain_is_well_and_one_with_work_must_move() {
         let start = Instant::now();
@@ -131,16 +164,16 @@ mod tests {
         let dog = Watchdog::new(Duration::from_secs(1), Height::ZERO, start);
         let height = Height::saturating;
         for second in 0..100 {
-            dog.observe(at(second), height(7), false, None);
+            dog.observe(at(second), looked(height(7), false));
         }
         assert_eq!(dog.status(at(100)), Status::Ok);
         for second in 100..111 {
-            dog.observe(at(second), height(7), true, None);
+            dog.observe(at(second), looked(height(7), true));
             assert_eq!(dog.status(at(second)), Status::Ok);
         }
-        dog.observe(at(111), height(7), true, None);
+        dog.observe(at(111), looked(height(7), true));
         assert_eq!(dog.status(at(111)).name(), "stalled");
-        dog.observe(at(112), height(8), true, None);
+        dog.observe(at(112), looked(height(8), true));
         assert_eq!(dog.status(at(112)), Status::Ok);
     }
 
@@ -150,8 +183,23 @@ mod tests {
         let dog = Watchdog::new(Duration::from_secs(1), Height::ZERO, start);
         let later = start + Duration::from_secs(60);
         assert_eq!(dog.status(later).name(), "stalled");
-        dog.observe(later, Height::ZERO, false, Some("disk full".to_owned()));
-        dog.observe(later, Height::ZERO, false, None);
-        assert_eq!(dog.status(later).reason().as_deref(), Some("disk full"));
+        let failure = Some("a part ended".to_owned());
+        dog.observe(later, Looked { failure, ..looked(Height::ZERO, false) });
+        dog.observe(later, looked(Height::ZERO, false));
+        assert_eq!(dog.status(later).reason().as_deref(), Some("a part ended"));
+    }
+    #[test]
+    fn a_node_without_room_is_paused_and_not_stalled() {
+        let start = Instant::now();
+        let dog = Watchdog::new(Duration::from_secs(1), Height::ZERO, start);
+        let shortage = Some(Shortage::ReadOnly);
+        for second in 0..60 {
+            let at = start + Duration::from_secs(second);
+            dog.observe(at, Looked { shortage, ..looked(Height::ZERO, true) });
+            assert_eq!(dog.status(at).name(), "disk_read_only");
+        }
+        let later = start + Duration::from_secs(61);
+        dog.observe(later, looked(Height::ZERO, true));
+        assert_eq!(dog.status(later), Status::Ok);
     }
 }

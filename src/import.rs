@@ -16,6 +16,7 @@ use ait_engine::validator::ValidatorSet;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::chain::{Chain, Verify};
+use crate::disk::Shortage;
 use crate::mempool::Mempool;
 use crate::sequencer::{Full, Inbox, Input};
 
@@ -124,6 +125,9 @@ pub enum ImportError {
         /// Why.
         reason: String,
     },
+    /// The disk has no room for it.
+    #[error("the node takes no block for now: {0}")]
+    Paused(Shortage),
     /// Too many blocks wait to be imported.
     #[error("too many blocks wait to be imported")]
     Busy,
@@ -143,6 +147,7 @@ impl ImportError {
             Self::BadCertificate { .. } => "bad_certificate",
             Self::BadBody { .. } => "bad_body",
             Self::BadRoot { .. } => "bad_root",
+            Self::Paused(shortage) => shortage.code(),
             Self::Busy => "busy",
             Self::Stopping => "stopping",
         }
@@ -164,6 +169,7 @@ impl ImportError {
             Self::BadRoot { .. } => {
                 "run ait-node explain on the divergence file that the log names"
             }
+            Self::Paused(shortage) => shortage.hint(),
             Self::Busy => "try again in a moment",
             Self::Stopping => "send it to the node again once it is back",
         }

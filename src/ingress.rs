@@ -120,7 +120,11 @@ impl SubmitError {
             Self::Busy
                 | Self::Unavailable { .. }
                 | Self::Stopping
-                | Self::Mempool(MempoolError::Outdated { .. } | MempoolError::Journal { .. })
+                | Self::Mempool(
+                    MempoolError::Outdated { .. }
+                        | MempoolError::Journal { .. }
+                        | MempoolError::Paused(_)
+                )
         )
     }
 }

@@ -12,6 +12,7 @@ pub mod consensus;
 pub mod coordinator;
 pub mod cross_site;
 pub mod devnet;
+pub mod disk;
 pub mod divergence;
 pub mod evidence;
 pub mod gossip;

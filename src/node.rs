@@ -2,6 +2,7 @@
 
 mod upkeep;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +23,8 @@ use crate::consensus::{
     Consensus, ConsensusConfig, FileLog, FileSigner, LogError, LogWriter, Logged, SignerError,
 };
 use crate::cross_site::CrossSiteView;
-use crate::health::Watchdog;
+use crate::disk::{Disk, DiskOptions, Shortage};
+use crate::health::{Looked, Watchdog};
 use crate::import::{ImportDesk, Importer};
 use crate::ingress::{self, Clock, Ingress, IngressOptions, IngressThreads, SubmitError};
 use crate::mempool::{Journal, JournalError, Mempool, MempoolError, MempoolLimits};
@@ -54,6 +56,8 @@ pub struct NodeOptions {
     pub ingress: IngressOptions,
     /// The sequencer.
     pub sequencer: SequencerOptions,
+    /// Room on the disk.
+    pub disk: DiskOptions,
 }
 
 impl NodeOptions {
@@ -72,6 +76,10 @@ impl NodeOptions {
             per_sender_bytes_max: config.mempool.per_sender_bytes_max,
             ttl_ms: u64::try_from(config.mempool.ttl.as_millis()).unwrap_or(u64::MAX),
         };
+        options.disk = DiskOptions {
+            free_bytes_min: config.storage.free_bytes_min,
+            reserve_bytes: config.storage.reserve_bytes,
+        };
         options.sequencer.block_interval = config.sequencer.block_interval;
         options
     }
@@ -87,6 +95,7 @@ impl NodeOptions {
             mempool: MempoolLimits::default(),
             ingress: IngressOptions::default(),
             sequencer: SequencerOptions::default(),
+            disk: DiskOptions::default(),
         }
     }
 }
@@ -94,6 +103,14 @@ impl NodeOptions {
 /// Why a node does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
+    /// The disk cannot be looked at.
+    #[error("the data directory {directory}: {source}")]
+    Disk {
+        /// The data directory.
+        directory: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The chain cannot be opened.
     #[error(transparent)]
     Chain(#[from] ChainError),
@@ -143,6 +160,7 @@ impl NodeError {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
+            Self::Disk { .. } => "directory_failed",
             Self::Chain(error) => error.code(),
             Self::Log(_) => "consensus_log_failed",
             Self::Signer(_) => "signer_failed",
@@ -160,6 +178,7 @@ impl NodeError {
     #[must_use]
     pub const fn hint(&self) -> &'static str {
         match self {
+            Self::Disk { .. } => "check the path and its permissions",
             Self::Chain(error) => error.hint(),
             Self::NotValidator(_) => {
                 "name the validator's key in sequencer.key_file; genesis.json lists the validators"
@@ -201,6 +220,7 @@ pub struct Node {
     workers: Vec<(&'static str, JoinHandle<()>)>,
     failure: Arc<Mutex<Option<String>>>,
     health: Arc<Watchdog>,
+    disk: Arc<Disk>,
     validator: Option<Address>,
     storage_engine: chain::StorageEngine,
 }
@@ -232,6 +252,8 @@ impl Node {
         clock: &Clock,
         progress: &mut dyn FnMut(OpenProgress),
     ) -> Result<Self, NodeError> {
+        // Before anything is opened: without room the reserve is given up for that.
+        let disk = Arc::new(look_at_disk(options)?);
         let stores = Stores::open(&options.stores)?;
         let writer = chain::open(&stores, source, &options.chain, progress)?;
         let chain = writer.chain().clone();
@@ -244,6 +266,7 @@ impl Node {
         }
         let (journal, pending) = Journal::open(&options.data_dir.join("mempool.journal"))?;
         let mempool = Arc::new(Mempool::new(options.mempool, Some(journal)));
+        mempool.pause(disk.shortage());
         ingress::restore(&mempool, &chain, pending, clock()).map_err(NodeError::Restore)?;
         let (voter, logged) = match joining.key {
             Some(key) => {
@@ -267,6 +290,7 @@ impl Node {
         let (importer, desk) = ImportDesk::new(IMPORTS_MAX);
         let interval = options.sequencer.block_interval;
         let mut node = Self {
+            disk,
             health: Arc::new(Watchdog::new(interval, chain.head().height, Instant::now())),
             chain,
             mempool,
@@ -281,6 +305,9 @@ impl Node {
             validator,
             storage_engine: options.stores.engine,
         };
+        // Whoever asks at once is told.
+        let (height, shortage) = (node.chain.head().height, node.disk.shortage());
+        node.health.observe(Instant::now(), Looked { height, shortage, ..Looked::default() });
         node.start_sequencer(core, logged, desk, joining.effects, options.data_dir.clone())?;
         node.start_upkeep(clock)?;
         Ok(node)
@@ -310,11 +337,12 @@ impl Node {
         let bell = Arc::clone(&self.inbox);
         self.mempool.on_executable(move || bell.ring());
         let (inbox, stop) = (Arc::clone(&self.inbox), Arc::clone(&self.stop));
-        let noted = Arc::clone(&self.failure);
+        let (noted, disk) = (Arc::clone(&self.failure), Arc::clone(&self.disk));
         self.sequencer = Some(spawn("sequencer", move || {
-            let result = sequencer::run(core, logged, &inbox, &stop, &mut outlet);
+            let result = sequencer::run(core, logged, &inbox, &stop, &disk, &mut outlet);
             if let Err(error) = &result {
                 tracing::error!(%error, "the sequencer stopped");
+                disk.note_failure(error);
                 *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
             }
             result
@@ -334,6 +362,7 @@ impl Node {
             clock: Arc::clone(clock),
             failure: Arc::clone(&self.failure),
             health: Arc::clone(&self.health),
+            disk: Arc::clone(&self.disk),
         };
         self.workers.push(("upkeep", spawn("upkeep", move || upkeep.run())?));
         Ok(())
@@ -395,6 +424,12 @@ impl Node {
         self.validator
     }
 
+    /// Room on the disk of its data directory.
+    #[must_use]
+    pub const fn disk(&self) -> &Arc<Disk> {
+        &self.disk
+    }
+
     /// Why the node does not make blocks any more, if it failed.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
@@ -439,6 +474,20 @@ impl Drop for Node {
             tracing::error!(%error, "the node did not stop cleanly");
         }
     }
+}
+
+fn look_at_disk(options: &NodeOptions) -> Result<Disk, NodeError> {
+    let directory = &options.data_dir;
+    let look = || {
+        std::fs::create_dir_all(directory)?;
+        let disk = Disk::open(directory, options.disk)?;
+        match disk.shortage() {
+            // Not even the databases can be opened.
+            Some(Shortage::ReadOnly) => Err(ErrorKind::ReadOnlyFilesystem.into()),
+            _ => Ok(disk),
+        }
+    };
+    look().map_err(|source| NodeError::Disk { directory: directory.clone(), source })
 }
 
 /// Opens the log and the signer's record of a validator.

@@ -17,7 +17,8 @@ use ait_net::wire::Health;
 use ait_node::chain::{ChainError, ChainOptions, CheckpointPolicy, GenesisSource, StorageEngine};
 use ait_node::config::{Layers, NodeConfig};
 use ait_node::devnet::DevnetPlan;
-use ait_node::health::Watchdog;
+use ait_node::disk::Shortage;
+use ait_node::health::{Looked, Watchdog};
 use ait_node::mempool::TxStatus;
 use ait_node::node::{Node, NodeError, NodeOptions};
 use ait_storage::{Batch, Durability, KeyRange, RedbOptions, RedbStorage, Storage, Table};
@@ -319,14 +320,22 @@ fn readiness_fails_with_the_reason_when_the_height_should_move_and_does_not() {
             Err(error) => panic!("{error}"),
         };
         assert_eq!(ask("/readyz").await, (200, "ok".to_owned()));
-        health.observe(now.checked_sub(Duration::from_secs(60)).unwrap(), height, true, None);
-        health.observe(now, height, true, None);
+        let stuck = Looked { height, has_work: true, ..Looked::default() };
+        health.observe(now.checked_sub(Duration::from_secs(60)).unwrap(), stuck.clone());
+        health.observe(now, stuck);
         let (status, reason) = ask("/readyz").await;
         assert_eq!(status, 503);
         assert!(reason.contains("no block was made for 6"), "{reason}");
         assert_eq!(ask("/health").await, (200, "stalled".to_owned()));
-        health.observe(now, height, true, Some("the disk is full".to_owned()));
-        assert_eq!(ask("/readyz").await, (503, "the disk is full".to_owned()));
+        let shortage = Shortage::Full { free_bytes: 5, needed_bytes: 9 };
+        let paused = Looked { height, has_work: true, shortage: Some(shortage), failure: None };
+        health.observe(now, paused);
+        assert_eq!(ask("/readyz").await, (503, shortage.to_string()));
+        // A paused node is to go on: it serves what it has.
+        assert_eq!(ask("/health").await, (200, "disk_full".to_owned()));
+        let failure = Some("a part ended".to_owned());
+        health.observe(now, Looked { height, failure, ..Looked::default() });
+        assert_eq!(ask("/readyz").await, (503, "a part ended".to_owned()));
         assert_eq!(ask("/health").await.0, 503);
     });
     runtime.shutdown_background();

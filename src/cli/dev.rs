@@ -60,6 +60,9 @@ impl DevArgs {
             ("metrics.legacy_names", Value::from(true)),
             ("log.level", Value::from("warn")),
             ("p2p.enabled", Value::from(false)),
+            // Often on a small disk, and made to be thrown away.
+            ("storage.free_bytes_min", Value::from(64 << 20)),
+            ("storage.reserve_bytes", Value::from(0)),
             // Only programs on this machine reach a devnet.
             ("rpc.rate_limit_per_minute", Value::from(0)),
         ];

@@ -5,7 +5,12 @@ use ait_net::light::LightError;
 use ait_net::rest::RestError;
 
 use crate::config::ConfigError;
+use crate::disk::want_of_room;
 use crate::keystore::KeystoreError;
+
+/// Exit code when the disk is full or read-only, so that whoever starts the node knows that
+/// to start it again at once is in vain.
+pub const EXIT_NO_ROOM: u8 = 3;
 
 /// Why a command failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +22,7 @@ pub struct CliError {
     pub message: String,
     /// What to do.
     pub hint: Option<String>,
-    /// 1 for a failed check or operation, 2 for wrong usage.
+    /// 1 for a failed check or operation, 2 for wrong usage, [`EXIT_NO_ROOM`].
     pub exit: u8,
 }
 
@@ -33,6 +38,28 @@ impl CliError {
     pub fn new(error: &dyn std::error::Error, hint: &str) -> Self {
         let hint = Some(hint.to_owned()).filter(|hint| !hint.is_empty());
         Self { hint, ..Self::failed("failed", error.to_string()) }
+    }
+
+    /// A part of the node failed: with an exit code of its own if that was for want of room.
+    #[must_use]
+    pub(super) fn of_node(
+        error: &(dyn std::error::Error + 'static),
+        code: &str,
+        hint: &str,
+    ) -> Self {
+        let message = error.to_string();
+        match want_of_room(error) {
+            Some(code) => Self::no_room(code, message),
+            None => Self::failed(code, message).hint(hint),
+        }
+    }
+
+    /// The disk is full or read-only.
+    #[must_use]
+    pub(super) fn no_room(code: &str, message: impl Into<String>) -> Self {
+        let hint = "free or add room on the disk of the data directory, or mount it writable, \
+                    then start the node again: nothing that was final is lost";
+        Self { exit: EXIT_NO_ROOM, ..Self::failed(code, message).hint(hint) }
     }
 
     /// The arguments or the configuration are wrong.

@@ -69,6 +69,6 @@ impl<'a> Directory<'a> {
 
 impl From<ChainError> for CliError {
     fn from(error: ChainError) -> Self {
-        Self::failed(error.code(), error.to_string()).hint(error.hint())
+        Self::of_node(&error, error.code(), error.hint())
     }
 }

@@ -165,6 +165,7 @@ fn connect(
         chain: node.chain().clone(),
         mempool: Arc::clone(node.mempool()),
         importer: node.importer().clone(),
+        disk: Arc::clone(node.disk()),
         inbox: Arc::clone(node.inbox()),
         effects,
     };
@@ -197,7 +198,7 @@ fn log_progress(progress: OpenProgress) {
 
 impl From<NodeError> for CliError {
     fn from(error: NodeError) -> Self {
-        Self::failed(error.code(), error.to_string()).hint(error.hint())
+        Self::of_node(&error, error.code(), error.hint())
     }
 }
 
@@ -231,6 +232,9 @@ async fn wait(node: &Node, mut look: impl FnMut()) -> Result<(), CliError> {
             () = tokio::time::sleep(LOOK) => {
                 look();
                 if let Some(message) = node.failure() {
+                    if let Some(code) = node.disk().failed() {
+                        return Err(CliError::no_room(code, message));
+                    }
                     return Err(CliError::failed("node_failed", message).hint("the log says more"));
                 }
             }

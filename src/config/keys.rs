@@ -64,6 +64,16 @@ pub const KEYS: &[KeySpec] = &[
         "805306368",
         "State kept in memory, in bytes; what is not on disk yet comes on top.",
     ),
+    key(
+        "storage.free_bytes_min",
+        "1073741824",
+        "Free bytes on the disk below which the node only reads; 0: whatever there is.",
+    ),
+    key(
+        "storage.reserve_bytes",
+        "16777216",
+        "Size of a file that is given up when a write fails for want of room; 0: none.",
+    ),
     key("coordinator.bind", "\"127.0.0.1:8090\"", "Where the mock coordinator listens."),
     key("p2p.enabled", "true", "Whether this node connects with others."),
     key("p2p.bind", "\"0.0.0.0:7070\"", "Where it listens for other nodes (UDP)."),

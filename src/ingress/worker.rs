@@ -249,8 +249,11 @@ pub fn restore(
             }
         }
     }
-    mempool.sweep(now);
-    mempool.compact()?;
+    // Without room the file stays as it is.
+    if !mempool.is_paused() {
+        mempool.sweep(now);
+        mempool.compact()?;
+    }
     Ok(restored)
 }
 

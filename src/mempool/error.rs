@@ -5,6 +5,8 @@
 use ait_engine::execute::Refusal;
 use ait_engine::types::{Amount, Height, Nonce, TimestampMs, TxHash};
 
+use crate::disk::Shortage;
+
 /// Why a transaction is not taken. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MempoolError {
@@ -40,6 +42,9 @@ pub enum MempoolError {
     /// Full of transactions that pay at least as much for a byte.
     #[error("the mempool is full of transactions that pay at least as much per byte")]
     Full,
+    /// The disk has no room for its record. Nothing is accepted until it has.
+    #[error("the node accepts nothing for now: {0}")]
+    Paused(Shortage),
     /// The account was read before a block that the mempool has already seen.
     #[error("the account was read at height {found}, the mempool is at {expected}")]
     Outdated {
@@ -67,6 +72,7 @@ impl MempoolError {
             Self::ReplacementUnderpriced { .. } => "replacement_underpriced",
             Self::SenderFull { .. } => "sender_full",
             Self::Full => "mempool_full",
+            Self::Paused(shortage) => shortage.code(),
             Self::Outdated { .. } => "outdated",
             Self::Journal { .. } => "mempool_unavailable",
         }
@@ -85,6 +91,7 @@ impl MempoolError {
                 "wait until some of the sender's transactions are in a block"
             }
             Self::Full => "raise the fee, or try again after the next block",
+            Self::Paused(_) => "send it to another node, or again when this one has room",
             Self::Outdated { .. } => "send it again",
             Self::Journal { .. } => "the node's operator must free or repair its disk",
         }

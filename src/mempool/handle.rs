@@ -17,6 +17,7 @@ use super::limits::DROPPED_COUNT_MAX;
 use super::pool::{Pool, Removed, Taken};
 use super::{DropReason, Dropped, Journal, JournalError, MempoolError, MempoolLimits, Rules};
 use crate::chain::CommittedBlock;
+use crate::disk::Shortage;
 
 /// How many accepted transactions a slow subscriber may lag behind.
 const ACCEPTED_BACKLOG: usize = 32_768;
@@ -48,6 +49,8 @@ pub(super) struct Inner {
     journal: Option<Journal>,
     /// Set once the journal failed; nothing is accepted any more.
     failure: Option<String>,
+    /// Why nothing is accepted for now.
+    shortage: Option<Shortage>,
 }
 
 /// The pending transactions of this node.
@@ -77,6 +80,7 @@ impl Mempool {
             dropped: DroppedRing::new(DROPPED_COUNT_MAX),
             journal,
             failure: None,
+            shortage: None,
         };
         Self {
             inner: Mutex::new(inner),
@@ -205,11 +209,11 @@ impl Mempool {
         rules: &Rules,
     ) -> Vec<Result<Inserted, MempoolError>> {
         let mut inner = self.lock();
-        let journal = inner.journal.take();
+        let (journal, shortage) = (inner.journal.take(), inner.shortage.take());
         let mut accepted = Vec::new();
         let results =
             candidates.into_iter().map(|one| inner.insert(one, rules, &mut accepted)).collect();
-        inner.journal = journal;
+        (inner.journal, inner.shortage) = (journal, shortage);
         self.announce(&inner);
         results
     }
@@ -231,6 +235,17 @@ impl Mempool {
         let handle = self.lock().journal.as_ref().map(Journal::sync_handle);
         let Some(handle) = handle else { return Ok(()) };
         handle.sync().inspect_err(|error| self.lock().failure = Some(error.to_string()))
+    }
+
+    /// Accepts nothing while there is a shortage; what is pending stays.
+    pub fn pause(&self, shortage: Option<Shortage>) {
+        self.lock().shortage = shortage;
+    }
+
+    /// Whether nothing is accepted for now.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.lock().shortage.is_some()
     }
 
     /// Why nothing is accepted any more, if so.
@@ -288,6 +303,9 @@ impl Inner {
     ) -> Result<Inserted, MempoolError> {
         if let Some(reason) = &self.failure {
             return Err(MempoolError::Journal { reason: reason.clone() });
+        }
+        if let Some(shortage) = self.shortage {
+            return Err(MempoolError::Paused(shortage));
         }
         let Candidate { transaction, account, added_at } = candidate;
         let taken = self.pool.insert(Arc::clone(&transaction), account, rules, added_at)?;

@@ -25,6 +25,7 @@ use metrics::counter;
 use tokio::sync::{mpsc, watch};
 
 use crate::chain::Chain;
+use crate::disk::Disk;
 use crate::import::Importer;
 use crate::mempool::Mempool;
 use crate::sequencer::{Effect, Inbox};
@@ -66,6 +67,8 @@ pub struct Parts {
     pub mempool: Arc<Mempool>,
     /// The way in for blocks.
     pub importer: Importer,
+    /// Room on the disk; without it the node leaves its peers.
+    pub disk: Arc<Disk>,
     /// The way in for what validators say.
     pub inbox: Arc<Inbox>,
     /// What the sequencer says.

@@ -131,6 +131,7 @@ impl Service {
     }
 
     fn tick(&mut self) {
+        self.leave();
         self.feed(Input::Tick);
         let now_ms = self.now_ms();
         let sync = self.protocol.sync_state(now_ms);
@@ -185,10 +186,30 @@ impl Service {
         }
     }
 
+    /// Whether a peer may come.
+    fn admit(&self, peer: &PeerId) -> Result<(), String> {
+        match self.parts.disk.shortage() {
+            Some(shortage) => Err(format!("paused: {}", shortage.code())),
+            None => self.protocol.admit(peer, self.now_ms()),
+        }
+    }
+
+    /// Without room on the disk nothing of what peers say can be kept, and so they are left:
+    /// they say all again once they are back.
+    fn leave(&mut self) {
+        let Some(shortage) = self.parts.disk.shortage() else { return };
+        for peer in self.protocol.peers(self.now_ms()) {
+            if peer.is_connected {
+                self.transport.disconnect(&peer.id, &format!("paused: {}", shortage.code()));
+                self.feed(Input::Disconnected { peer: peer.id });
+            }
+        }
+    }
+
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Connected { peer, is_outbound, host, hello } => {
-                if let Err(reason) = self.protocol.admit(&peer, self.now_ms()) {
+                if let Err(reason) = self.admit(&peer) {
                     tracing::info!(peer = %peer.short(), reason, "a peer was turned away");
                     self.transport.disconnect(&peer, &reason);
                     // If we called it, the call is over.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::chain::Chain;
-use crate::health::Watchdog;
+use crate::disk::{Disk, Shortage};
+use crate::health::{Looked, Watchdog};
 use crate::ingress::Clock;
 use crate::mempool::Mempool;
 use crate::telemetry::metrics;
@@ -22,14 +23,20 @@ pub(super) struct Upkeep {
     pub(super) clock: Clock,
     pub(super) failure: Arc<Mutex<Option<String>>>,
     pub(super) health: Arc<Watchdog>,
+    pub(super) disk: Arc<Disk>,
 }
 
 impl Upkeep {
     pub(super) fn run(&self) {
         while !self.stop.load(Ordering::Relaxed) {
             std::thread::park_timeout(UPKEEP);
-            self.mempool.sweep((self.clock)());
-            let flushed = self.mempool.flush();
+            let shortage = self.look_at_disk();
+            if shortage.is_none() {
+                self.mempool.sweep((self.clock)());
+            }
+            // What cannot be written was not written since the last time.
+            let is_read_only = shortage == Some(Shortage::ReadOnly);
+            let flushed = if is_read_only { Ok(()) } else { self.mempool.flush() };
             if let Err(error) = &flushed {
                 // Latched by the mempool, which refuses from now on.
                 tracing::error!(%error, "pending transactions cannot be synced");
@@ -37,8 +44,28 @@ impl Upkeep {
             let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let failure = failure.or_else(|| self.mempool.failure());
             let has_work = self.mempool.has_executable();
-            self.health.observe(Instant::now(), self.chain.state_height(), has_work, failure);
+            let height = self.chain.state_height();
+            let looked = Looked { height, has_work, shortage, failure };
+            self.health.observe(Instant::now(), looked);
             metrics::upkeep();
         }
+    }
+    /// Whether there is room on the disk, told to those who ask less often.
+    fn look_at_disk(&self) -> Option<Shortage> {
+        let before = self.disk.shortage();
+        let shortage = self.disk.look().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the disk of the data directory cannot be looked at");
+            before
+        });
+        match (before, shortage) {
+            (None, Some(shortage)) => {
+                tracing::error!(%shortage, "paused: the node only reads until there is room");
+            }
+            (Some(_), None) => tracing::info!("there is room on the disk: the node goes on"),
+            _ => {}
+        }
+        self.mempool.pause(shortage);
+        metrics::disk(self.disk.free_bytes(), shortage.is_some());
+        shortage
     }
 }

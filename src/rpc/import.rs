@@ -218,9 +218,10 @@ fn refuse(api: &Api, stated: Stated, error: &ImportError) -> Refused {
     let (head, height) = (api.chain.head().height, stated.height);
     let status = match error {
         ImportError::Conflict { .. } => StatusCode::CONFLICT,
-        ImportError::BadRoot { .. } | ImportError::Busy | ImportError::Stopping => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        ImportError::BadRoot { .. }
+        | ImportError::Busy
+        | ImportError::Paused(_)
+        | ImportError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_REQUEST,
     };
     // Old clients look for these very words.

@@ -147,6 +147,10 @@ pub(super) async fn ready(call: Call) -> Answer {
     let behind = call.read(behind).await?;
     match (status, behind) {
         (Status::Ok, None) => json(&health),
+        (Status::Paused { shortage }, _) => {
+            let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+            Err(ApiError::new(unavailable, shortage.code(), shortage.to_string(), shortage.hint()))
+        }
         (_, behind) => {
             let reason = health.reason.or(behind).unwrap_or_default();
             let hint = "the node's log says more; /metrics shows when the last block was made";

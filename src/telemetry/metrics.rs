@@ -71,6 +71,8 @@ fn describe() {
     );
     describe_histogram!("block_commit_seconds", "Time to make a decided block durable.");
     describe_histogram!("block_interval_seconds", "Time between two blocks.");
+    describe_gauge!("disk_free_bytes", "Bytes free on the disk of the data directory.");
+    describe_gauge!("disk_paused", "1 while the node only reads, for want of room on its disk.");
     describe_gauge!("mempool_size", "Pending transactions.");
     describe_gauge!("mempool_bytes", "Bytes of pending transactions.");
     describe_counter!(
@@ -91,6 +93,12 @@ fn describe() {
 #[expect(clippy::cast_precision_loss, reason = "a figure on a dashboard")]
 const fn float(value: u64) -> f64 {
     value as f64
+}
+
+/// The node looked at its disk.
+pub fn disk(free_bytes: u64, is_paused: bool) {
+    gauge!("disk_free_bytes").set(float(free_bytes));
+    gauge!("disk_paused").set(f64::from(u8::from(is_paused)));
 }
 
 /// Keeps histograms small; to be called now and then.
