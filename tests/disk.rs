@@ -11,12 +11,10 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use common::Devnet;
+use common::{Devnet, height, init, make_block, run, until, validator_key};
 use serde_json::{Value, json};
 
-const DEADLINE: Duration = Duration::from_secs(60);
 /// Where the small disk is mounted, in its namespace alone.
 const MOUNT: &str = "/mnt";
 
@@ -60,6 +58,16 @@ impl SmallDisk {
         PathBuf::from(format!("/proc/{}/root{MOUNT}/{name}", self.holder.id()))
     }
 
+    /// A node that follows the chain of a peer.
+    fn follower(&self, peer: &str, free_bytes_min: u64) -> Devnet {
+        let mut command = self.inside(env!("CARGO_BIN_EXE_ait-node"));
+        command.args(["run", "--follow", "--json", "--data-dir", MOUNT, "--peer", peer]);
+        command.args(["--rpc", "127.0.0.1:0", "--p2p", "[::1]:0"]);
+        command.env("AIT_STORAGE_FREE_BYTES_MIN", free_bytes_min.to_string());
+        command.env("AIT_STORAGE_RESERVE_BYTES", "0");
+        Devnet::announced_by(command)
+    }
+
     fn node(&self, variables: &[(&str, &str)]) -> Devnet {
         let mut command = self.inside(env!("CARGO_BIN_EXE_ait-node"));
         command.args(["dev", "--json", "--data-dir", MOUNT, "--block-interval", "20ms"]);
@@ -97,18 +105,9 @@ impl Drop for SmallDisk {
     }
 }
 
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < DEADLINE, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 fn block_ids(node: &Devnet) -> Vec<Value> {
-    let height = node.get("/rpc/head").1["height"].as_u64().unwrap();
     let id = |at| node.get(&format!("/rpc/blocks/{at}")).1["hash"].clone();
-    (0..=height).map(id).collect()
+    (0..=height(node)).map(id).collect()
 }
 
 #[test]
@@ -125,7 +124,7 @@ fn a_node_without_room_reads_and_goes_on_once_there_is_room() {
     assert_eq!(node.get("/readyz").0, 200);
 
     disk.fill(20 << 20);
-    wait_until("the node notices", || node.get("/readyz").0 == 503);
+    until("the node notices", || node.get("/readyz").0 == 503);
     let (_, reason) = node.get("/readyz");
     assert_eq!(reason["code"], "disk_full", "{reason}");
     assert!(reason["hint"].as_str().unwrap().contains("goes on by itself"), "{reason}");
@@ -144,7 +143,7 @@ fn a_node_without_room_reads_and_goes_on_once_there_is_room() {
     assert!(page.contains("disk_paused 1") && page.contains("disk_free_bytes 2"), "{page}");
 
     disk.make_room();
-    wait_until("the node goes on", || node.get("/readyz").0 == 200);
+    until("the node goes on", || node.get("/readyz").0 == 200);
     assert_eq!(node.send("bob", 7).unwrap().0, 200);
     node.wait_for_nonce("alice", nonce + 2);
     assert!(metrics().contains("disk_paused 0"));
@@ -167,7 +166,7 @@ fn a_write_that_fails_ends_the_node_with_a_code_of_its_own_and_loses_nothing() {
     let known = block_ids(&node);
     disk.fill(0);
     let mut taken = 5;
-    wait_until("a write fails", || match node.send("carol", 1) {
+    until("a write fails", || match node.send("carol", 1) {
         Some((200, _)) => {
             taken += 1;
             false
@@ -192,7 +191,7 @@ fn a_write_that_fails_ends_the_node_with_a_code_of_its_own_and_loses_nothing() {
     assert_eq!(block_ids(&node)[..known.len()], known);
     // Everything that was acknowledged is made final as soon as there is room.
     disk.make_room();
-    wait_until("the node goes on", || node.get("/readyz").0 == 200);
+    until("the node goes on", || node.get("/readyz").0 == 200);
     node.wait_for_nonce("alice", first + taken);
     assert_eq!(fs::metadata(disk.path("reserve")).unwrap().len(), 4 << 20);
     assert_eq!(block_ids(&node)[..known.len()], known);
@@ -201,6 +200,33 @@ fn a_write_that_fails_ends_the_node_with_a_code_of_its_own_and_loses_nothing() {
     let mut checked = checked;
     let checked = checked.args(["db", "check", "--data-dir", MOUNT, "--json"]).output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}
+
+#[test]
+fn a_follower_without_room_leaves_its_peers_and_catches_up_once_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    init(folder.path(), &["--new-chain", "my-chain", "--no-passphrase"]);
+    let leader = run(folder.path(), &["--block-interval", "1ms"]);
+    let key = validator_key(folder.path());
+    let disk = SmallDisk::new(96);
+    fs::copy(folder.path().join("genesis.json"), disk.path("genesis.json")).unwrap();
+    let follower = disk.follower(leader.announced["p2p"].as_str().unwrap(), 24 << 20);
+    make_block(&leader, &key);
+    until("the follower follows", || height(&follower) == 1 && follower.get("/readyz").0 == 200);
+
+    disk.fill(20 << 20);
+    until("it notices", || follower.get("/readyz").1["code"] == "disk_full");
+    until("it leaves", || follower.get("/rpc/syncStatus").1["peers_connected"] == 0);
+    let before = block_ids(&follower);
+    for _ in 0..20 {
+        make_block(&leader, &key);
+    }
+    assert_eq!(block_ids(&follower), before, "it reads what it has");
+
+    disk.make_room();
+    until("it catches up", || height(&follower) == height(&leader));
+    until("it is ready", || follower.get("/readyz").0 == 200);
+    assert_eq!(block_ids(&follower), block_ids(&leader));
 }
 
 #[test]

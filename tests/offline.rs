@@ -149,6 +149,10 @@ fn databases_are_checked_measured_and_reset() {
     let tables = said["blocks"]["tables"].as_array().unwrap();
     let blocks = tables.iter().find(|table| table["table"] == "blocks").unwrap();
     assert_eq!(blocks["entries"].as_u64(), Some(head["height"].as_u64().unwrap() + 1));
+    let (code, said) = ask(&[&["db", "compact"], &data[..]].concat());
+    let bytes = |key: &str| said["blocks"][key].as_u64().unwrap();
+    assert!(code == 0 && bytes("bytes") < bytes("bytes_before"), "{said}");
+    assert_eq!(ask(&[&["db", "check"], &data[..]].concat()).1["state_root"], head["state_root"]);
     assert_eq!(ask(&[&["db", "reset"], &data[..]].concat()).1["code"], "not_confirmed");
     assert_eq!(ask(&[&["db", "reset", "--yes"], &data[..]].concat()).0, 0);
     assert_eq!(ask(&[&["db", "check"], &data[..]].concat()).1["code"], "no_chain");
@@ -164,7 +168,9 @@ fn databases_are_checked_measured_and_reset() {
     devnet.send("bob", 1).unwrap();
     devnet.wait_for_nonce("alice", 1);
     // Now it runs, and its databases are its own.
-    for command in [&["db", "check"][..], &["db", "stats"], &["db", "reset", "--yes"]] {
+    for command in
+        [&["db", "check"][..], &["db", "stats"], &["db", "compact"], &["db", "reset", "--yes"]]
+    {
         let (code, said) = ask(&[command, &data[..]].concat());
         assert_eq!(code, 1);
         assert!(said["hint"].as_str().unwrap().contains("another node runs"), "{said}");

@@ -5,65 +5,14 @@
 
 mod common;
 
-use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use ait_engine::crypto::SecretKey;
-use ait_engine::transaction::{Payload, Transaction};
-use ait_engine::types::{Address, Amount, Nonce};
-use ait_net::wire::TransactionJson;
-use ait_node::keystore::{self, Passphrase};
-use common::Devnet;
+use common::{Devnet, height, init, make_block, run, until, validator_key};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ait-node");
 /// Blocks of the chain: enough that a node is seen behind.
 const BLOCKS: u64 = 400;
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < PATIENCE, "never: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn height(node: &Devnet) -> u64 {
-    node.get("/rpc/head").1["height"].as_u64().unwrap()
-}
-
-fn init(directory: &Path, words: &[&str]) {
-    let out =
-        Command::new(PROGRAM).args(["init", "--data-dir"]).arg(directory).args(words).output();
-    let out = out.unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-}
-
-fn run(directory: &Path, words: &[&str]) -> Devnet {
-    let mut command = Command::new(PROGRAM);
-    command
-        .args(["run", "--json", "--rpc", "127.0.0.1:0", "--p2p", "[::1]:0", "--data-dir"])
-        .arg(directory)
-        // One client asks for every block.
-        .env("AIT_RPC_RATE_LIMIT_PER_MINUTE", "0")
-        .args(words);
-    Devnet::announced_by(command)
-}
-
-/// Makes a block of one transfer.
-fn make_block(node: &Devnet, key: &SecretKey) {
-    let before = height(node);
-    let payload = Payload::Transfer { to: Address([77; 32]), amount: Amount::saturating(3) };
-    let (nonce, fee) = (Nonce::saturating(before), Amount::saturating(1_000));
-    let chain = "my-chain".parse().unwrap();
-    let transaction = Transaction::sign(key, chain, nonce, fee, None, payload);
-    let body = serde_json::to_value(TransactionJson::from(&transaction)).unwrap();
-    let (status, answer) = node.post("/rpc/sendTx", &body);
-    assert_eq!(status, 200, "{answer}");
-    until("a block", || height(node) > before);
-}
 
 fn add_peer(node: &Devnet, peer: &str, token: Option<&str>) -> (u16, Value) {
     let bearer = token.map(|token| format!("Bearer {token}"));
@@ -82,8 +31,7 @@ fn a_peer_that_is_added_over_ipv6_is_synced_from_and_remembered() {
     let genesis = at_a.join("genesis.json").display().to_string();
     let words = ["--block-interval", "1ms"];
     let a = run(&at_a, &words);
-    let key = at_a.join("validator.key").display().to_string();
-    let key = keystore::resolve(&key, &Passphrase { file: None }).unwrap();
+    let key = validator_key(&at_a);
     let peer = a.announced["p2p"].as_str().unwrap().to_owned();
     assert!(peer.contains("@[::1]:"), "{peer}");
     while height(&a) < BLOCKS {

@@ -116,13 +116,17 @@ impl Embedded {
     /// [`BenchError`] if the node does not start.
     pub(super) fn start(options: &EmbeddedOptions, senders: &Senders) -> Result<Self, BenchError> {
         let document = genesis(senders, options.accounts)?;
+        let mut fingerprint = [7; 32];
         if options.is_kept {
-            let file = std::fs::File::create(options.data_dir.join("genesis.json"))?;
+            let path = options.data_dir.join("genesis.json");
+            let file = std::fs::File::create(&path)?;
             serde_json::to_writer(std::io::BufWriter::new(file), &document)
                 .map_err(std::io::Error::from)?;
+            // That of the file, so that `run` knows the chain without building it again.
+            fingerprint = GenesisSource::fingerprint(&std::fs::read(&path)?);
         }
         let build = || document.build().map_err(ChainError::from);
-        let source = GenesisSource { fingerprint: [7; 32], build: &build };
+        let source = GenesisSource { fingerprint, build: &build };
         let mut node = NodeOptions::new(&options.data_dir, options.engine);
         node.stores.cache_bytes = options.cache_bytes;
         node.sequencer.block_interval = options.block_interval;

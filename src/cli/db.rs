@@ -1,5 +1,7 @@
 //! `db`: the databases of a stopped node.
 
+mod compact;
+
 use std::fs;
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
@@ -20,6 +22,8 @@ pub enum DbCommand {
     Check(DbArgs),
     /// Show tables, their entries and bytes
     Stats(DbArgs),
+    /// Give unused space of the database files back; takes minutes for tens of gigabytes
+    Compact(DbArgs),
     /// Delete the chain; keys, genesis and configuration stay
     Reset(ResetArgs),
 }
@@ -61,6 +65,7 @@ pub fn run(command: &DbCommand, output: &Output) -> Result<(), CliError> {
     match command {
         DbCommand::Check(args) => check(args, output),
         DbCommand::Stats(args) => stats(args, output),
+        DbCommand::Compact(args) => compact::compact(args, output),
         DbCommand::Reset(args) => reset(args, output),
     }
 }

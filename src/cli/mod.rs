@@ -38,7 +38,8 @@ const EXAMPLES: &str = "Examples:
   ait-node tx transfer --key alice.json --to ait1... --amount 5 --wait
   ait-node query account ait1...                 a balance, verified here against its proof
 
-Exit codes: 0 success, 1 a check or an operation failed, 2 wrong usage.";
+Exit codes: 0 success, 1 a check or an operation failed, 2 wrong usage, 3 the disk is full or \
+read-only.";
 
 /// A compute-market blockchain node.
 #[derive(Debug, Parser)]

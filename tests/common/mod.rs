@@ -9,6 +9,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use ait_engine::crypto::SecretKey;
+use ait_engine::transaction::{Payload, Transaction};
+use ait_engine::types::{Address, Amount, Nonce};
+use ait_net::wire::TransactionJson;
+use ait_node::keystore::{self, Passphrase};
 use serde_json::{Value, json};
 
 /// A devnet in a process of its own.
@@ -176,5 +180,57 @@ impl Drop for Devnet {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Height of the newest block of a node.
+pub fn height(node: &Devnet) -> u64 {
+    node.get("/rpc/head").1["height"].as_u64().unwrap()
+}
+
+/// `ait-node init` with these words.
+pub fn init(directory: &Path, words: &[&str]) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ait-node"));
+    let out = command.args(["init", "--data-dir"]).arg(directory).args(words).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// `ait-node run` with these words, on addresses of its own.
+pub fn run(directory: &Path, words: &[&str]) -> Devnet {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ait-node"));
+    command
+        .args(["run", "--json", "--rpc", "127.0.0.1:0", "--p2p", "[::1]:0", "--data-dir"])
+        .arg(directory)
+        // One client asks for every block.
+        .env("AIT_RPC_RATE_LIMIT_PER_MINUTE", "0")
+        .args(words);
+    Devnet::announced_by(command)
+}
+
+/// The validator's key of a directory that [`init`] made without a passphrase.
+pub fn validator_key(directory: &Path) -> SecretKey {
+    let key = directory.join("validator.key").display().to_string();
+    keystore::resolve(&key, &Passphrase { file: None }).unwrap()
+}
+
+/// Makes a block of one transfer on the chain `my-chain`, whose only transactions these are.
+pub fn make_block(node: &Devnet, key: &SecretKey) {
+    let before = height(node);
+    let payload = Payload::Transfer { to: Address([77; 32]), amount: Amount::saturating(3) };
+    let (nonce, fee) = (Nonce::saturating(before), Amount::saturating(1_000));
+    let chain = "my-chain".parse().unwrap();
+    let transaction = Transaction::sign(key, chain, nonce, fee, None, payload);
+    let body = serde_json::to_value(TransactionJson::from(&transaction)).unwrap();
+    let (status, answer) = node.post("/rpc/sendTx", &body);
+    assert_eq!(status, 200, "{answer}");
+    until("a block", || height(node) > before);
+}
+
+/// Waits, for a minute at most, until it holds.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
