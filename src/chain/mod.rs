@@ -19,6 +19,7 @@ mod index;
 mod numbers;
 mod open;
 mod pages;
+mod proven;
 mod read;
 mod resident;
 mod state;

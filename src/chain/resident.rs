@@ -5,9 +5,11 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use ait_engine::state::{GROUP_LEAVES, Key, Value, WriteSet, node_count, top_level};
+use ait_engine::types::StateRoot;
 
 use super::pages::{FrozenPages, Pages};
-use super::tables::{GROUPS_PER_CHUNK, NODES_PER_CHUNK};
+use super::proven::{Prover, level_of};
+use super::tables::{GROUPS_PER_CHUNK, NODE_ROWS, NODES_PER_CHUNK};
 use super::view::{DiskView, NodePlace, ViewError, corrupt, slot};
 
 /// Bytes that a page takes with what the allocator and the table add.
@@ -38,7 +40,7 @@ impl Group {
 }
 
 /// A chunk of nodes.
-type NodePage = [[u8; 32]; NODES_PER_CHUNK];
+pub(super) type NodePage = [[u8; 32]; NODES_PER_CHUNK];
 
 /// What is not in pages and not on disk yet.
 #[derive(Debug, Default)]
@@ -99,7 +101,13 @@ impl Resident {
     ///
     /// # Errors
     /// When the disk cannot be read. The state is of no use then.
-    pub(super) fn merge(&mut self, writes: &WriteSet, disk: &DiskView) -> Result<(), ViewError> {
+    pub(super) fn merge(
+        &mut self,
+        writes: &WriteSet,
+        disk: &DiskView,
+        root: StateRoot,
+    ) -> Result<(), ViewError> {
+        self.fetch(writes, disk, root)?;
         let group_of = |number: u64| number / GROUP_LEAVES;
         for changed in writes.leaves.chunk_by(|a, b| group_of(a.0) == group_of(b.0)) {
             let Some(group) = changed.first().map(|(number, _)| group_of(*number)) else {
@@ -112,7 +120,7 @@ impl Resident {
                     }
                 }
             };
-            self.groups.edit(to_usize(group)?, || disk.group(group), change)?;
+            self.groups.edit::<ViewError>(to_usize(group)?, || Ok(Group::default()), change)?;
         }
         for (number, leaf) in &writes.leaves {
             if let Value::Long(_) = &leaf.value {
@@ -130,7 +138,7 @@ impl Resident {
                 self.tiers.push(Pages::default());
             }
             let Some(pages) = self.tiers.get_mut(tier) else { continue };
-            let load = || Ok(disk.nodes(tier, number)?.unwrap_or([[0; 32]; NODES_PER_CHUNK]));
+            let load = || Ok([[0; 32]; NODES_PER_CHUNK]);
             let change = |page: &mut NodePage| {
                 for node in changed {
                     if let Some(hash) = page.get_mut(place(node).at) {
@@ -143,6 +151,38 @@ impl Resident {
         self.entry_count = writes.entry_count;
         self.fresh.written = self.fresh.written.saturating_add(writes.leaves.len());
         Ok(())
+    }
+
+    /// Brings into memory what a block changes in part, proven, before any of it changes.
+    fn fetch(&self, writes: &WriteSet, disk: &DiskView, root: StateRoot) -> Result<(), ViewError> {
+        let prover = Prover { resident: self, disk, root };
+        let mut last = None;
+        for (number, _) in &writes.leaves {
+            let group = number / GROUP_LEAVES;
+            let is_old = group.saturating_mul(GROUP_LEAVES) < self.entry_count;
+            if is_old && last != Some(group) && !self.has_group(group) {
+                self.groups.put(to_usize(group)?, prover.group(group)?);
+            }
+            last = Some(group);
+        }
+        let top = top_level(self.entry_count);
+        let mut last = None;
+        for ((level, index), _) in &writes.nodes {
+            let NodePlace { tier, chunk, .. } = NodePlace::new(*level, *index);
+            let base = level_of(tier);
+            let first = chunk.saturating_mul(1 << (NODE_ROWS - 1));
+            let is_old = base <= top && first < node_count(base, self.entry_count);
+            if is_old && last != Some((tier, chunk)) {
+                prover.nodes(tier, chunk)?;
+            }
+            last = Some((tier, chunk));
+        }
+        Ok(())
+    }
+
+    /// Whether a group of leaves is in memory.
+    pub(super) fn has_group(&self, group: u64) -> bool {
+        usize::try_from(group).is_ok_and(|number| self.groups.get(number).is_some())
     }
 
     /// Begins a checkpoint: gives what differs from the disk.

@@ -11,6 +11,7 @@ use ait_storage::{Batch, Durability, Storage};
 
 use super::ChainError;
 use super::numbers::Numbers;
+use super::proven::Prover;
 use super::resident::{Frozen, Resident};
 use super::tables::{
     GROUPS_PER_CHUNK, KEYS, LEAVES, LEAVES_PER_CHUNK, LONG_VALUES, LeafChunk, NODES, NodeChunk,
@@ -52,6 +53,11 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) const fn height(&self) -> Height {
         self.height
+    }
+
+    /// Reads from disk what is not in memory.
+    pub(super) const fn prover(&self) -> Prover<'_> {
+        Prover { resident: &self.resident, disk: &self.disk, root: self.root }
     }
 }
 
@@ -96,7 +102,7 @@ impl StateStore {
             let writes = first_state()?;
             let nothing = DiskView { entry_count: 0, snapshot: storage.snapshot()?.into() };
             let mut first = Resident::default();
-            first.merge(&writes, &nothing)?;
+            first.merge(&writes, &nothing, writes.root)?;
             let (frozen, root) = (first.freeze(), writes.root);
             let checkpoint = Checkpoint { frozen, height: Height::ZERO, root };
             // A part of the first state is none: without its record it is written again.
@@ -187,8 +193,8 @@ impl StateStore {
     /// When the disk cannot be read. The state in memory is of no use then.
     pub(super) fn apply(&self, height: Height, writes: &WriteSet) -> Result<(), ChainError> {
         let mut shared = self.write();
-        let Shared { resident, disk, .. } = &mut *shared;
-        if let Err(error) = resident.merge(writes, disk) {
+        let Shared { resident, disk, root, .. } = &mut *shared;
+        if let Err(error) = resident.merge(writes, disk, *root) {
             shared.is_broken = true;
             return Err(error.into());
         }
@@ -294,8 +300,8 @@ fn write(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use ait_engine::state::{Account, GenesisTree, Key, Leaf, StateView};
-    use ait_engine::types::{Amount, Hash};
+    use ait_engine::state::{Account, GenesisTree, Key, Leaf, StateView, update};
+    use ait_engine::types::Amount;
     use ait_storage::{KeyRange, MemoryStorage};
 
     use super::*;
@@ -318,20 +324,15 @@ mod tests {
         StateStore::open(Arc::clone(storage), id, page_bytes, || Ok(first_state())).unwrap()
     }
 
-    /// Another balance for each of these; the nodes above are left as they are.
+    /// Another balance for each of these.
     fn change(state: &StateStore, numbers: impl Iterator<Item = u64>, balance: u64) -> WriteSet {
         let (reader, balance) = (state.reader(), Amount::saturating(balance));
         let leaf = |n| Leaf {
             value: Account { balance, ..Account::default() }.into(),
             ..reader.leaf(n).unwrap()
         };
-        WriteSet {
-            entry_count: ENTRIES,
-            leaves: numbers.map(|n| (n, leaf(n))).collect(),
-            keys: std::collections::BTreeMap::new(),
-            nodes: vec![((3, 0), Hash([9; 32]))],
-            root: state.head().1,
-        }
+        let leaves = numbers.map(|n| (n, leaf(n))).collect();
+        update(&reader, ENTRIES, leaves, std::collections::BTreeMap::new()).unwrap()
     }
 
     fn balance(state: &StateStore, number: u64) -> u64 {
@@ -386,5 +387,61 @@ mod tests {
         // Of 2,500 groups, those that may be over the bound.
         let kept = state.resident_bytes() / 576;
         assert!((1..1_200).contains(&kept), "{kept} groups");
+    }
+    /// Every row of every table, one byte of it altered: the entry is right or an error.
+    #[test]
+    fn no_altered_byte_of_any_table_gives_another_state() {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        drop(open(&storage, 0));
+        let keys: Vec<(u64, Leaf)> = {
+            let state = open(&storage, 0);
+            let leaf = |number| (number, state.reader().leaf(number).unwrap());
+            (0..ENTRIES).step_by(97).map(leaf).collect()
+        };
+        let mut unlike = Key([1; 32]);
+        unlike.0[..8].copy_from_slice(&500_u64.to_be_bytes());
+        unlike.0[31] = 9;
+        let mut found = 0;
+        for table in [LEAVES, NODES, KEYS] {
+            let rows: Vec<_> = {
+                let snapshot = storage.snapshot().unwrap();
+                let rows = snapshot.range(table, KeyRange::all(), ait_storage::Direction::Forward);
+                rows.unwrap()
+                    .map(|row| row.unwrap())
+                    .map(|(k, v)| (k.to_vec(), v.to_vec()))
+                    .collect()
+            };
+            for (at, (key, value)) in rows.iter().enumerate().step_by(rows.len() / 40 + 1) {
+                let mut altered = value.clone();
+                let place = (at * 7_919) % altered.len();
+                altered[place] ^= 1 << (at % 8);
+                let mut batch = Batch::new();
+                batch.put(table, key.clone(), altered);
+                storage.commit(batch, Durability::Immediate).unwrap();
+                let state = open(&storage, 1 << 30);
+                for (number, leaf) in &keys {
+                    let reader = state.reader();
+                    let by_key = reader.number_of(&leaf.key);
+                    let read = reader.leaf(*number);
+                    assert!(
+                        by_key.as_ref().map_or(true, |found| *found == Some(*number)),
+                        "{by_key:?}"
+                    );
+                    assert!(read.as_ref().map_or(true, |read| read == leaf), "{read:?}");
+                    found += usize::from(by_key.is_err() || read.is_err());
+                }
+                let absent = state.reader().number_of(&unlike);
+                assert!(absent.as_ref().map_or(true, Option::is_none), "{absent:?}");
+                let mut batch = Batch::new();
+                batch.put(table, key.clone(), value.clone());
+                storage.commit(batch, Durability::Immediate).unwrap();
+            }
+        }
+        assert!(found > 40, "only {found} were seen");
+        // A key that is gone is no account that never was.
+        let mut batch = Batch::new();
+        batch.delete(KEYS, keys[7].1.key.0.to_vec());
+        storage.commit(batch, Durability::Immediate).unwrap();
+        assert!(open(&storage, 0).reader().number_of(&keys[7].1.key).is_err());
     }
 }

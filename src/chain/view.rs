@@ -75,7 +75,7 @@ pub(super) fn slot(leaf: &Leaf) -> [u8; 64] {
 }
 
 /// The leaf in a slot; `long` gives the value that is too long for one.
-fn leaf_of(
+pub(super) fn leaf_of(
     number: u64,
     slot: &[u8; 64],
     long: impl FnOnce() -> Result<Option<Value>, ViewError>,
@@ -138,7 +138,7 @@ impl DiskView {
     }
 
     /// All slots of the chunk that a group is in, and the number of its first entry.
-    fn chunk(&self, group: u64) -> Result<(u64, Vec<[u8; 64]>), ViewError> {
+    pub(super) fn chunk(&self, group: u64) -> Result<(u64, Vec<[u8; 64]>), ViewError> {
         let number = group.saturating_mul(GROUP_LEAVES) / LEAVES_PER_CHUNK;
         let bytes = self.snapshot.get(LEAVES, &number.to_be_bytes())?;
         let missing = || corrupt(format!("the state has no chunk {number} of leaves"));
@@ -147,7 +147,7 @@ impl DiskView {
     }
 
     /// A value that is too long for a slot.
-    fn long_value(&self, at: u64) -> Result<Option<Value>, ViewError> {
+    pub(super) fn long_value(&self, at: u64) -> Result<Option<Value>, ViewError> {
         let bytes = self.snapshot.get(LONG_VALUES, &at.to_be_bytes())?;
         bytes.map(|bytes| long_or_inline(at, &bytes)).transpose()
     }
@@ -195,13 +195,13 @@ impl<'a> StateReader<'a> {
                 return Ok(group);
             }
         }
-        groups.put(at, self.shared.disk.group(number)?).ok_or_else(missing)
+        groups.put(at, self.shared.prover().group(number)?).ok_or_else(missing)
     }
 
     /// Takes all that lies beside a group into memory, and notes the numbers of its keys: one
     /// read in place of hundreds.
     fn load_chunk(&self, group: u64) -> Result<(), ViewError> {
-        let (first, slots) = self.shared.disk.chunk(group)?;
+        let (first, slots) = self.shared.prover().chunk(group)?;
         let groups = &self.shared.resident.groups;
         let (parts, last) = slots.as_chunks();
         for (number, slots) in (first / GROUP_LEAVES..).zip(parts) {
@@ -229,6 +229,14 @@ impl<'a> StateReader<'a> {
         Ok(slot.is_some_and(|slot| slot.first_chunk() == Some(&key.0)))
     }
 
+    /// Whether the leaves say that no entry has this key: the one below it is followed by one
+    /// above it.
+    fn is_absent(&self, key: &Key) -> Result<bool, ViewError> {
+        let below = self.leaf(self.number_below(key)?)?;
+        // The last one is followed by the sentinel.
+        Ok(below.key < *key && (below.next == 0 || self.leaf(below.next)?.key > *key))
+    }
+
     fn leaf_of(&self, number: u64, slot: &[u8; 64]) -> Result<Leaf, ViewError> {
         leaf_of(number, slot, || match self.shared.resident.long_value(number) {
             Some(value) => Ok(Some(value.clone())),
@@ -254,8 +262,13 @@ impl StateView for StateReader<'_> {
             }
         }
         let found = self.shared.disk.number_of(key)?;
-        if let Some(number) = found {
-            self.numbers.put(key, number);
+        match found {
+            Some(number) if self.has_key(number, key)? => self.numbers.put(key, number),
+            None if self.is_absent(key)? => {}
+            _ => {
+                let key = hex::encode(key.0);
+                return Err(corrupt(format!("the table of keys is damaged at {key}")));
+            }
         }
         Ok(found)
     }
@@ -292,17 +305,6 @@ impl StateView for StateReader<'_> {
     }
 
     fn node(&self, level: u8, index: u64) -> Result<Hash, ViewError> {
-        let missing = || corrupt(format!("the state has no node {index} at level {level}"));
-        let NodePlace { tier, chunk, at } = NodePlace::new(level, index);
-        let pages = self.shared.resident.tiers.get(tier).ok_or_else(missing)?;
-        let number = usize::try_from(chunk).map_err(|_| missing())?;
-        let page = match pages.get(number) {
-            Some(page) => page,
-            None => {
-                let read = self.shared.disk.nodes(tier, chunk)?.ok_or_else(missing)?;
-                pages.put(number, read).ok_or_else(missing)?
-            }
-        };
-        page.get(at).map(|hash| Hash(*hash)).ok_or_else(missing)
+        self.shared.prover().node(level, index)
     }
 }

@@ -13,6 +13,10 @@ const ABOUT: &str = "REST interface of an ait-node. Amounts are integers of base
 keys and signatures are 0x and hex digits; addresses are bech32m with the prefix ait. \
 Every error has the same shape: detail, code, hint, request_id.";
 
+/// Statuses of failures, as `specs/rpc.md` says what each is for. No other is ever answered.
+const FAILURES: &[&str] =
+    &["400", "401", "403", "404", "405", "408", "409", "413", "422", "426", "429", "503"];
+
 /// The document. Made once.
 pub(super) fn document() -> &'static Value {
     static DOCUMENT: OnceLock<Value> = OnceLock::new();
@@ -68,6 +72,10 @@ fn content(shape: Shape, schemas: &mut Schemas) -> Option<Value> {
             },
             "application/octet-stream": { "schema": { "type": "string", "format": "binary" } },
         })),
+        Shape::OneOrList(one, item) => {
+            let list = json!({ "type": "array", "items": reference(item, schemas) });
+            json(json!({ "oneOf": [reference(one, schemas), list] }))
+        }
         Shape::Object => json(json!({ "type": "object" })),
         Shape::Other(media) => Some(json!({ media: { "schema": { "type": "string" } } })),
     }
@@ -104,12 +112,15 @@ fn operation(route: &Route, error: &Value, schemas: &mut Schemas) -> Value {
         "description": "What went wrong and what to do",
         "content": { "application/json": { "schema": error } },
     });
+    let failures = FAILURES.iter().map(|status| ((*status).to_owned(), failed.clone()));
+    let mut responses: Map<String, Value> = failures.collect();
+    responses.insert("200".to_owned(), ok);
     let mut operation = json!({
         "operationId": route.name,
         "summary": route.about,
         "tags": [tag(route.path)],
         "parameters": parameters,
-        "responses": { "200": ok, "default": failed },
+        "responses": responses,
     });
     if let Some(content) = content(route.body, schemas) {
         operation["requestBody"] = json!({ "required": true, "content": content });

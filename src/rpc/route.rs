@@ -25,7 +25,9 @@ pub(super) enum Shape {
     Json(SchemaFn),
     /// A JSON list of this schema.
     List(SchemaFn),
-    /// The same, or bytes.
+    /// JSON of the first schema, or a JSON list of the second.
+    OneOrList(SchemaFn, SchemaFn),
+    /// A JSON list of this schema, or bytes.
     ListOrBytes(SchemaFn),
     /// A JSON object that is described in words.
     Object,

@@ -105,7 +105,7 @@ pub(super) const ROUTES: &[Route] = &[
     get("/rpc/blocks/{at}", "get_block", "A block by height or hash, with transactions, receipts and certificate.", of!(BlockBody), run!(chain::block)).query(&[CANONICAL]),
     get("/rpc/getBlock/{at}", "get_block_alias", "The same as blocks/{at}.", of!(BlockBody), run!(chain::block)).query(&[CANONICAL]),
     get("/rpc/blocks", "get_blocks", "Blocks, newest first.", of!(BlockList), run!(chain::list)).query(PAGE),
-    get("/rpc/blocks-range", "get_blocks_range", "Blocks of a range of heights, oldest first: an object for `start` and `end`, a bare list for `start_height` and `end_height`.", of!(BlockRange), run!(chain::range)).query(&[
+    get("/rpc/blocks-range", "get_blocks_range", "Blocks of a range of heights, oldest first: an object for `start` and `end`, a bare list for `start_height` and `end_height`.", Shape::OneOrList(schema::<wire::BlockRange>, schema::<wire::BlockSummary>), run!(chain::range)).query(&[
         ("start", "First height; at most 1000 blocks."),
         ("end", "Last height."),
         ("start_height", "First height in the older dialect; 0 if absent."),

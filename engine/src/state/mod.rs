@@ -26,7 +26,8 @@ pub use recorded::{
     NotRecorded, Question, RecordedState, Recording, Unproven, decode_leaves, encode_leaves,
 };
 pub use tree::{
-    GROUP_LEAVES, GROUP_LEVEL, GenesisTree, WriteSet, node_count, root, top_level, update,
+    GROUP_LEAVES, GROUP_LEVEL, GenesisTree, WriteSet, group_hashes, inline_leaf_hashes, node_count,
+    parent_hashes, root, root_hash, top_level, update,
 };
 
 use crate::types::Hash;

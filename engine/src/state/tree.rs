@@ -64,7 +64,7 @@ pub const fn node_count(level: u8, count: u64) -> u64 {
 
 /// Root of a tree of `count` leaves with this top node.
 #[must_use]
-pub(super) fn root_hash(count: u64, top: &Hash) -> StateRoot {
+pub fn root_hash(count: u64, top: &Hash) -> StateRoot {
     StateRoot(Domain::StateRoot.hash(&[&count.to_le_bytes(), &top.0]).0)
 }
 
@@ -105,6 +105,34 @@ pub(super) fn parents(hasher: &BlockHasher, hashes: &[Hash]) -> Vec<Hash> {
     let mut out = Vec::with_capacity(blocks.len());
     hasher.hash_into(&blocks, &mut out);
     out
+}
+
+/// Hashes of leaves in the form of [`Leaf::inline_block`].
+#[must_use]
+pub fn inline_leaf_hashes(blocks: &[[u8; 64]]) -> Vec<Hash> {
+    let mut hashes = Vec::with_capacity(blocks.len());
+    BlockHasher::new(Domain::StateLeaf).hash_into(blocks, &mut hashes);
+    hashes
+}
+
+/// The nodes of [`GROUP_LEVEL`] over groups of eight leaves, whose hashes stand one group after
+/// another, those of absent leaves being zero. What is left of a last group is not looked at.
+#[must_use]
+pub fn group_hashes(leaves: &[Hash]) -> Vec<Hash> {
+    let hasher = BlockHasher::new(Domain::StateNode);
+    let whole = leaves.len() - leaves.len() % GROUP_COUNT;
+    let mut hashes = leaves.get(..whole).unwrap_or_default().to_vec();
+    for _ in 0..GROUP_LEVEL {
+        hashes = parents(&hasher, &hashes);
+    }
+    hashes
+}
+
+/// The nodes above pairs of nodes, those of absent children being zero. A last one alone is not
+/// looked at.
+#[must_use]
+pub fn parent_hashes(children: &[Hash]) -> Vec<Hash> {
+    parents(&BlockHasher::new(Domain::StateNode), children)
 }
 
 /// Computes the tree after `leaves` were written over the state of `view`, which
