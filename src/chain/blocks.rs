@@ -3,6 +3,7 @@
 //! Writing the [`BlockRecord`] of a height is the commit point: what has one is
 //! final and durable. A height has one record, ever.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use ait_engine::block::{Block, CertifiedBlock, Header};
@@ -57,6 +58,16 @@ impl GenesisSource<'_> {
     #[must_use]
     pub fn fingerprint(text: &[u8]) -> [u8; 32] {
         *blake3::hash(text).as_bytes()
+    }
+
+    /// That of the text in a file, which may be longer than one wants in memory.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn fingerprint_of(path: &Path) -> std::io::Result<[u8; 32]> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(std::fs::File::open(path)?)?;
+        Ok(*hasher.finalize().as_bytes())
     }
 }
 
@@ -215,7 +226,13 @@ impl BlockStore {
     pub fn header(&self, height: Height) -> Result<Option<(BlockId, Header)>, ChainError> {
         let snapshot = self.storage.snapshot()?;
         with_record(&*snapshot, height, |record| {
-            Ok((BlockId(record.block_id), decode(&record.header, "a stored header")?))
+            let header: Header = decode(&record.header, "a stored header")?;
+            let id = BlockId(record.block_id);
+            if header.id() == id && header.height == height {
+                Ok((id, header))
+            } else {
+                Err(ChainError::corrupt(format!("the header of block {height} is another's")))
+            }
         })
     }
 
@@ -245,6 +262,10 @@ impl BlockStore {
         match read {
             Some(block) if block.block.header.id() != block.id => {
                 Err(ChainError::corrupt(format!("the body of block {height} is another block's")))
+            }
+            Some(block) if !block.block.body_matches_header() => {
+                let what = "the transactions of block";
+                Err(ChainError::corrupt(format!("{what} {height} are not those of its header")))
             }
             read => Ok(read),
         }

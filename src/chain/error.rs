@@ -49,7 +49,7 @@ pub enum ChainError {
         /// The first difference.
         reason: String,
     },
-    /// A directory cannot be made.
+    /// A directory cannot be made, or a file beside the databases not be read.
     #[error("{what}: {source}")]
     Directory {
         /// Which one.

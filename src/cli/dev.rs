@@ -109,7 +109,7 @@ pub fn run(args: &DevArgs, log: Option<&str>, output: &Output) -> Result<(), Cli
     fs::create_dir_all(directory).map_err(|error| failed(directory, &error))?;
     let clock = crate::clock::system();
     let now = clock().get() / 1_000;
-    let (plan, text) = plan(&config, now)?;
+    let (plan, genesis) = plan(&config, now)?;
     let DevnetPlan { validator, minter, governor, coordinator, accounts, names, .. } = plan;
     let mock = Coordinator::new(coordinator, Some(names.clone()), now);
     let edge = DevEdge {
@@ -121,14 +121,14 @@ pub fn run(args: &DevArgs, log: Option<&str>, output: &Output) -> Result<(), Cli
     };
     // Alone, it is never behind anybody.
     let (key, shows_progress) = (Some(validator), false);
-    let served = Served { config: &config, genesis: &text, key, clock, shows_progress };
+    let served = Served { config: &config, genesis: &genesis, key, clock, shows_progress };
     let temporary = directory == temporary.path();
     served
         .until_stopped(Some((edge, mock)), |served| announce(served, temporary, &accounts, output))
 }
 
 /// The devnet of this directory: its seed and genesis, made if there are none.
-fn plan(config: &NodeConfig, now: u64) -> Result<(DevnetPlan, String), CliError> {
+fn plan(config: &NodeConfig, now: u64) -> Result<(DevnetPlan, PathBuf), CliError> {
     let directory = &config.data_dir;
     let (seed_path, genesis_path) = (directory.join("devnet.seed"), directory.join("genesis.json"));
     let seed = match fs::read_to_string(&seed_path) {
@@ -145,8 +145,8 @@ fn plan(config: &NodeConfig, now: u64) -> Result<(DevnetPlan, String), CliError>
         Err(error) => return Err(failed(&seed_path, &error)),
     };
     let mut plan = DevnetPlan::new(seed, now).map_err(|error| CliError::new(&error, ""))?;
-    let text = match fs::read_to_string(&genesis_path) {
-        Ok(text) => text,
+    match fs::metadata(&genesis_path) {
+        Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let document = &mut plan.document;
             document.chain_id = config.chain_id;
@@ -160,11 +160,10 @@ fn plan(config: &NodeConfig, now: u64) -> Result<(DevnetPlan, String), CliError>
             fs::write(&staged, &text)
                 .and_then(|()| fs::rename(&staged, &genesis_path))
                 .map_err(|error| failed(&genesis_path, &error))?;
-            text
         }
         Err(error) => return Err(failed(&genesis_path, &error)),
-    };
-    Ok((plan, text))
+    }
+    Ok((plan, genesis_path))
 }
 
 fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {

@@ -86,7 +86,7 @@ impl RunArgs {
 /// [`CliError`] if it cannot start or fails while it runs.
 pub fn run(args: &RunArgs, config: &NodeConfig, output: &Output) -> Result<(), CliError> {
     let path = &config.genesis_file;
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    std::fs::File::open(path).map_err(|error| {
         let message = format!("genesis {}: {error}", path.display());
         let directory = config.data_dir.display();
         CliError::failed("genesis_missing", message).hint(format!(
@@ -97,7 +97,7 @@ pub fn run(args: &RunArgs, config: &NodeConfig, output: &Output) -> Result<(), C
     let key = if config.sequencer.enabled { Some(validator_key(args, config)?) } else { None };
     let clock = crate::clock::system();
     let shows_progress = !output.is_json() && config.log_format == LogFormat::Text;
-    let served = Served { config, genesis: &text, key, clock, shows_progress };
+    let served = Served { config, genesis: path, key, clock, shows_progress };
     served.until_stopped(None, |serving| announce(serving, config, output))
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::CliError;
 use super::progress::SyncBar;
-use crate::chain::{GenesisSource, OpenProgress};
+use crate::chain::{ChainError, GenesisSource, OpenProgress};
 use crate::config::NodeConfig;
 use crate::coordinator::{self, Coordinator};
 use crate::cross_site::{self, CrossSiteError, CrossSiteView};
@@ -36,8 +36,8 @@ const LOOK: Duration = Duration::from_millis(200);
 /// A node that is to be served.
 pub(super) struct Served<'a> {
     pub config: &'a NodeConfig,
-    /// Text of the genesis document; read only where the chain is made, for it may be long.
-    pub genesis: &'a str,
+    /// The genesis document; read only where the chain is made, for it may be long.
+    pub genesis: &'a Path,
     /// The validator's key; none for a node that follows.
     pub key: Option<SecretKey>,
     pub clock: Clock,
@@ -63,15 +63,22 @@ impl Served<'_> {
         dev: Option<(DevEdge, Coordinator)>,
         announce: impl FnOnce(&Serving<'_>) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
-        let Self { config, genesis: text, key, clock, shows_progress } = self;
+        let Self { config, genesis, key, clock, shows_progress } = self;
         let page = metrics::install(config.legacy_metric_names)
             .map_err(|error| CliError::failed("metrics", error))?;
         let token_file = &config.rpc.admin_token_file;
         let token = AdminToken::load_or_create(token_file).map_err(|error| {
             CliError::failed("admin_token", format!("{}: {error}", token_file.display()))
         })?;
-        let build = || Ok(GenesisDocument::parse(text)?.build()?);
-        let fingerprint = GenesisSource::fingerprint(text.as_bytes());
+        let unread = |source| {
+            let what = format!("genesis {}", genesis.display());
+            ChainError::Directory { what, source }
+        };
+        let build = || {
+            let text = std::fs::read_to_string(genesis).map_err(unread)?;
+            Ok(GenesisDocument::parse(&text)?.build()?)
+        };
+        let fingerprint = GenesisSource::fingerprint_of(genesis).map_err(unread)?;
         let source = GenesisSource { fingerprint, build: &build };
         let options = NodeOptions::from_config(config);
         let (effects, spoken) = config.p2p.enabled.then(|| mpsc::channel(EFFECTS_MAX)).unzip();
