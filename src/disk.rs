@@ -47,12 +47,17 @@ pub enum Shortage {
 }
 
 impl Shortage {
+    /// Code of a full disk.
+    pub const FULL: &'static str = "disk_full";
+    /// Code of a read-only one.
+    pub const READ_ONLY: &'static str = "disk_read_only";
+
     /// Stable code, for programs.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::Full { .. } => "disk_full",
-            Self::ReadOnly => "disk_read_only",
+            Self::Full { .. } => Self::FULL,
+            Self::ReadOnly => Self::READ_ONLY,
         }
     }
 
@@ -230,13 +235,13 @@ pub fn want_of_room(error: &(dyn Error + 'static)) -> Option<&'static str> {
     let mut next = Some(error);
     while let Some(error) = next {
         match error.downcast_ref::<io::Error>().map(io::Error::kind) {
-            Some(StorageFull | QuotaExceeded) => return Some("disk_full"),
-            Some(ReadOnlyFilesystem) => return Some("disk_read_only"),
+            Some(StorageFull | QuotaExceeded) => return Some(Shortage::FULL),
+            Some(ReadOnlyFilesystem) => return Some(Shortage::READ_ONLY),
             _ => {}
         }
         let of_storage = error.downcast_ref::<StorageError>();
         if of_storage.is_some_and(|error| error.kind() == StorageErrorKind::Full) {
-            return Some("disk_full");
+            return Some(Shortage::FULL);
         }
         next = error.source();
     }

@@ -101,31 +101,58 @@ pub struct Replayed {
     pub first_difference: Option<Difference>,
 }
 
+impl Replayed {
+    /// No block yet of the chain of this genesis document.
+    fn nothing(genesis: &str, sides: &[Side]) -> Result<Self, ReplayError> {
+        let chain = sides.first().map(|side| &side.writer);
+        Ok(Self {
+            chain_id: GenesisDocument::parse(genesis)?.chain_id,
+            genesis_hash: chain.map_or(BlockId([0; 32]), |writer| writer.chain().genesis_id()),
+            blocks: 0,
+            transactions: 0,
+            final_height: Height::ZERO,
+            state_root: chain.map_or(StateRoot([0; 32]), |writer| writer.parent().state_root),
+            took: Duration::ZERO,
+            first_difference: None,
+        })
+    }
+}
+
 /// One engine at work.
 struct Side {
     engine: StorageEngine,
     writer: ChainWriter,
     /// Removed at the end.
-    _directory: TempDir,
+    _directory: Option<TempDir>,
 }
 
 impl Side {
+    /// An engine that keeps its files nowhere for long. Nobody asks it where a transaction is.
     fn open(engine: StorageEngine, text: &str) -> Result<Self, ReplayError> {
-        let document = GenesisDocument::parse(text)?;
         let directory = tempfile::tempdir().map_err(ReplayError::Temporary)?;
+        let side = Self::open_in(engine, text, directory.path(), false)?;
+        Ok(Self { _directory: Some(directory), ..side })
+    }
+
+    fn open_in(
+        engine: StorageEngine,
+        text: &str,
+        directory: &Path,
+        index: bool,
+    ) -> Result<Self, ReplayError> {
+        let document = GenesisDocument::parse(text)?;
         let stores = Stores::open(&StoresOptions {
             engine,
-            directory: directory.path().to_owned(),
+            directory: directory.to_owned(),
             cache_bytes: CACHE_BYTES,
             verify: false,
         })?;
         let build = || document.build().map_err(ChainError::from);
         let fingerprint = GenesisSource::fingerprint(text.as_bytes());
         let source = GenesisSource { fingerprint, build: &build };
-        // Nobody asks a replay where a transaction is.
-        let options = ChainOptions { index: false, ..ChainOptions::default() };
+        let options = ChainOptions { index, ..ChainOptions::default() };
         let writer = chain::open(&stores, &source, &options, &mut |_| {})?;
-        Ok(Self { engine, writer, _directory: directory })
+        Ok(Self { engine, writer, _directory: None })
     }
 
     fn difference(&self, height: Height, what: String) -> Difference {
@@ -146,6 +173,21 @@ impl Side {
     }
 }
 
+type Reader = ArchiveReader<BufReader<File>>;
+
+/// Opens an archive that begins with the chain; gives its length, too.
+fn open(path: &Path) -> Result<(Reader, u64), ReplayError> {
+    let open = |source| ReplayError::Open { path: path.to_owned(), source };
+    let file = File::open(path).map_err(open)?;
+    let bytes = file.metadata().map_err(open)?.len();
+    let archive = |source| ReplayError::Archive { path: path.to_owned(), source };
+    let reader = ArchiveReader::begin(BufReader::new(file)).map_err(archive)?;
+    if reader.first().get() != 1 {
+        return Err(ReplayError::NotFromGenesis { first: reader.first() });
+    }
+    Ok((reader, bytes))
+}
+
 /// Replays an archive on each of these engines in step; `progress` hears of bytes read
 /// and bytes in all.
 ///
@@ -157,29 +199,62 @@ pub fn replay(
     signatures: Signatures,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Replayed, ReplayError> {
-    let open = |source| ReplayError::Open { path: path.to_owned(), source };
-    let file = File::open(path).map_err(open)?;
-    let bytes = file.metadata().map_err(open)?.len();
-    let archive = |source| ReplayError::Archive { path: path.to_owned(), source };
-    let reader = ArchiveReader::begin(BufReader::new(file)).map_err(archive)?;
-    if reader.first().get() != 1 {
-        return Err(ReplayError::NotFromGenesis { first: reader.first() });
-    }
+    let (reader, bytes) = open(path)?;
     let sides = engines.iter().map(|engine| Side::open(*engine, reader.genesis()));
     let mut sides: Vec<Side> = sides.collect::<Result<_, _>>()?;
-    let chain_id = GenesisDocument::parse(reader.genesis())?.chain_id;
-    let mut found = Replayed {
-        chain_id,
-        genesis_hash: sides.first().map_or(BlockId([0; 32]), |s| s.writer.chain().genesis_id()),
-        blocks: 0,
-        transactions: 0,
-        final_height: Height::ZERO,
-        state_root: sides
-            .first()
-            .map_or(StateRoot([0; 32]), |side| side.writer.parent().state_root),
-        took: Duration::ZERO,
-        first_difference: None,
-    };
+    let mut found = Replayed::nothing(reader.genesis(), &sides)?;
+    let archive = |source| ReplayError::Archive { path: path.to_owned(), source };
+    let mut progress = |read| progress(read, bytes);
+    execute(reader, &mut sides, signatures, &mut found, archive, &mut progress)?;
+    if found.first_difference.is_some() {
+        return Ok(found);
+    }
+    if let [first, rest @ ..] = &sides[..] {
+        for other in rest {
+            found.first_difference = compare(first, other)?;
+            if found.first_difference.is_some() {
+                return Ok(found);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Makes the databases of a chain anew, with its index, in an empty directory, from an archive
+/// that may break off: up to there, or to the first block that is not right.
+///
+/// # Errors
+/// [`ReplayError`] if not even its genesis can be read, or this machine's storage fails.
+pub fn rebuild(
+    path: &Path,
+    directory: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Replayed, ReplayError> {
+    let (reader, bytes) = open(path)?;
+    let side = Side::open_in(StorageEngine::Redb, reader.genesis(), directory, true)?;
+    let mut sides = [side];
+    let mut found = Replayed::nothing(reader.genesis(), &sides)?;
+    let archive = |source| ReplayError::Archive { path: path.to_owned(), source };
+    let mut progress = |read| progress(read, bytes);
+    match execute(reader, &mut sides, Signatures::Verify, &mut found, archive, &mut progress) {
+        Ok(()) | Err(ReplayError::Archive { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let [Side { writer, .. }] = &sides;
+    writer.wait_until_indexed()?;
+    writer.write_checkpoint()?;
+    Ok(found)
+}
+
+/// Executes the blocks of an archive on every side, up to the first difference.
+fn execute(
+    reader: Reader,
+    sides: &mut [Side],
+    signatures: Signatures,
+    found: &mut Replayed,
+    archive: impl Fn(ArchiveError) -> ReplayError,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), ReplayError> {
     let began = Instant::now();
     ahead::for_each(reader, signatures, archive, |mut block| {
         let height = block.header.height;
@@ -208,22 +283,11 @@ pub fn replay(
         found.blocks += 1;
         found.transactions += count;
         (found.final_height, found.state_root) = (height, block.header.state_root);
-        progress(block.position, bytes);
+        progress(block.position);
         Ok(true)
     })?;
     found.took = began.elapsed();
-    if found.first_difference.is_some() {
-        return Ok(found);
-    }
-    if let [first, rest @ ..] = &sides[..] {
-        for other in rest {
-            found.first_difference = compare(first, other)?;
-            if found.first_difference.is_some() {
-                return Ok(found);
-            }
-        }
-    }
-    Ok(found)
+    Ok(())
 }
 
 /// Compares every entry of two states.

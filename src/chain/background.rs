@@ -3,6 +3,7 @@
 //! and then reads what it missed from the store of blocks. A fault of either stops the
 //! writer.
 
+use std::io::ErrorKind;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -13,6 +14,7 @@ use super::index::Listing;
 use super::index::build::Indexable;
 use super::read::Inner;
 use super::{ChainError, ChainOptions, CheckpointPolicy};
+use crate::disk::{Shortage, want_of_room};
 use crate::telemetry::Stage;
 
 /// Committed blocks that are kept in memory for the index; it reads others again.
@@ -31,7 +33,25 @@ struct Progress {
     checkpoint_wanted: bool,
     checkpoint_running: bool,
     closing: bool,
-    failed: Option<String>,
+    failed: Option<Failure>,
+}
+
+/// Why a thread ended.
+#[derive(Debug, Clone, Copy)]
+enum Failure {
+    /// Nothing could be written: this is what the system said.
+    NoRoom(std::io::ErrorKind),
+    /// Anything else; the log says what.
+    Other,
+}
+
+impl From<Failure> for ChainError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NoRoom(kind) => Self::NoRoom { source: kind.into() },
+            Failure::Other => Self::Stopped { what: "a thread of the chain" },
+        }
+    }
 }
 
 /// The progress that the threads and the writer wait on.
@@ -79,7 +99,12 @@ impl Background {
                 let guard = FailOnPanic(&board, &name);
                 if let Err(error) = work() {
                     tracing::error!(thread = name, %error, "a chain thread failed");
-                    board.change(|p| p.failed = Some(error.to_string()));
+                    let failure = match want_of_room(&error) {
+                        Some(Shortage::FULL) => Failure::NoRoom(ErrorKind::StorageFull),
+                        Some(_) => Failure::NoRoom(ErrorKind::ReadOnlyFilesystem),
+                        None => Failure::Other,
+                    };
+                    board.change(|p| p.failed = Some(failure));
                 }
                 std::mem::forget(guard);
             })
@@ -105,7 +130,8 @@ impl Background {
         match self.queue.as_ref().map(|queue| queue.try_send(block)) {
             None | Some(Ok(()) | Err(TrySendError::Full(_))) => Ok(()),
             Some(Err(TrySendError::Disconnected(_))) => {
-                Err(ChainError::Stopped { what: "the index" })
+                let failed = self.board.lock().failed;
+                Err(failed.map_or(ChainError::Stopped { what: "the index" }, Into::into))
             }
         }
     }
@@ -118,7 +144,7 @@ impl Background {
             p.failed.is_none() && crowded && (p.checkpoint_running || p.checkpoint_wanted)
         });
         match progress.failed {
-            Some(_) => Err(ChainError::Stopped { what: "a thread of the chain" }),
+            Some(failure) => Err(failure.into()),
             None => Ok(()),
         }
     }
@@ -129,7 +155,7 @@ impl Background {
             .board
             .wait_while(|p| p.failed.is_none() && (p.checkpoint_running || p.checkpoint_wanted));
         match progress.failed {
-            Some(_) => Err(ChainError::Stopped { what: "a thread of the chain" }),
+            Some(failure) => Err(failure.into()),
             None => Ok(()),
         }
     }
@@ -140,7 +166,7 @@ impl Background {
         let is_behind = |p: &mut Progress| is_indexing && p.failed.is_none() && p.indexed < height;
         let progress = self.board.wait_while(is_behind);
         match progress.failed {
-            Some(_) => Err(ChainError::Stopped { what: "a thread of the chain" }),
+            Some(failure) => Err(failure.into()),
             None => Ok(()),
         }
     }
@@ -162,7 +188,8 @@ struct FailOnPanic<'a>(&'a Board, &'a str);
 
 impl Drop for FailOnPanic<'_> {
     fn drop(&mut self) {
-        self.0.change(|progress| progress.failed = Some(format!("the thread {} panicked", self.1)));
+        tracing::error!(thread = self.1, "a chain thread panicked");
+        self.0.change(|progress| progress.failed = Some(Failure::Other));
     }
 }
 

@@ -57,6 +57,12 @@ pub enum ChainError {
         /// Why.
         source: std::io::Error,
     },
+    /// A thread behind the writer could not write for want of room.
+    #[error("the index or the state cannot be written: {source}")]
+    NoRoom {
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// A part of the node that this needs has stopped.
     #[error("{what} has stopped; see the log before this")]
     Stopped {
@@ -77,6 +83,7 @@ impl ChainError {
             Self::SchemaTooNew { .. } => "database_too_new",
             Self::Replay { .. } => "replay_failed",
             Self::Directory { .. } => "directory_failed",
+            Self::NoRoom { .. } => "storage_failed",
             Self::Stopped { .. } => "stopped",
         }
     }
@@ -98,6 +105,7 @@ impl ChainError {
             Self::OtherChain { .. } => "use the genesis of that chain, or another --data-dir",
             Self::SchemaTooNew { .. } => "upgrade the program",
             Self::Directory { .. } => "check the path and its permissions",
+            Self::NoRoom { .. } => "free or add room on the disk of the data directory",
             Self::Stopped { .. } => "the log says why",
         }
     }

@@ -78,7 +78,8 @@ pub fn open(
         let what = format!("the state on disk is not that of block {checkpoint}");
         return Err(ChainError::corrupt(what));
     }
-    let parent = replay(&blocks, &state, at_checkpoint, head, progress)?;
+    let policy = options.checkpoints;
+    let parent = replay(&blocks, &state, at_checkpoint, head, policy, progress)?;
     let indexed = index.height()?;
     let known = Head {
         height: head,
@@ -108,6 +109,7 @@ fn replay(
     state: &StateStore,
     mut parent: Header,
     head: Height,
+    policy: CheckpointPolicy,
     progress: &mut dyn FnMut(OpenProgress),
 ) -> Result<Header, ChainError> {
     let first = parent.height.get() + 1;
@@ -127,6 +129,12 @@ fn replay(
         };
         parent = header.clone();
         state.apply(parent.height, &transition.writes)?;
+        // A crash leaves less than this. Where the state is made anew it bounds the memory.
+        if state.unwritten() > policy.entries.saturating_mul(2)
+            && let Some(checkpoint) = state.begin_checkpoint(&policy)
+        {
+            state.finish_checkpoint(&checkpoint)?;
+        }
     }
     progress(OpenProgress::Replay { done: total, total });
     Ok(parent)

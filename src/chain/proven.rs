@@ -142,7 +142,7 @@ impl<'a> Prover<'a> {
         } else {
             Hash::ZERO
         };
-        let pair = if chunk % 2 == 0 { [own, other] } else { [other, own] };
+        let pair = if chunk.is_multiple_of(2) { [own, other] } else { [other, own] };
         let parent = self.node(base + NODE_ROWS, chunk / 2)?;
         Ok(parent_hashes(&pair).first() == Some(&parent))
     }

@@ -220,6 +220,32 @@ impl<'a> StateReader<'a> {
         Ok(())
     }
 
+    /// Compares the table of keys on disk with the leaves: every entry stands in it, once, and
+    /// nothing else. Reads all of both; `progress` hears of each key.
+    ///
+    /// # Errors
+    /// The first difference, or a fault of the store.
+    pub fn check_keys(&self, mut progress: impl FnMut()) -> Result<(), ViewError> {
+        let disk = &self.shared.disk;
+        let mut count = 0_u64;
+        for row in disk.snapshot.range(KEYS, KeyRange::all(), Direction::Forward)? {
+            let (key, value) = row?;
+            let at = number(&value)?;
+            let leaf_key = self.group(at / GROUP_LEAVES)?.slot(at).and_then(|s| s.first_chunk());
+            if at >= disk.entry_count || leaf_key.map(<[u8; 32]>::as_slice) != Some(&*key) {
+                let key = hex::encode(&*key);
+                return Err(corrupt(format!("table keys: {key} leads to entry {at}, another's")));
+            }
+            count += 1;
+            progress();
+        }
+        if count == disk.entry_count {
+            return Ok(());
+        }
+        let entries = disk.entry_count;
+        Err(corrupt(format!("table keys: {count} rows for {entries} entries")))
+    }
+
     /// Whether the leaf of a number, which may be any, has this key.
     fn has_key(&self, number: u64, key: &Key) -> Result<bool, ViewError> {
         if number >= self.shared.resident.entry_count {

@@ -1,8 +1,10 @@
 //! The chain of a stopped node: what `export` and `db` work on.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ait_engine::genesis::GenesisDocument;
+use ait_storage::{Place, RedbOptions, RedbStorage, Storage, StorageError};
 
 use super::CliError;
 use crate::chain::{
@@ -23,7 +25,8 @@ impl<'a> Directory<'a> {
     /// A data directory that holds a chain.
     pub(super) fn new(root: &'a Path, genesis: Option<&'a Path>) -> Result<Self, CliError> {
         let directory = Self { root, genesis };
-        if directory.file("blocks.redb").exists() {
+        let names = ["blocks.redb", "state.redb", "index.redb"];
+        if names.iter().any(|name| directory.file(name).exists()) {
             return Ok(directory);
         }
         let message = format!("{} holds no chain", root.display());
@@ -34,6 +37,11 @@ impl<'a> Directory<'a> {
     /// A file of the databases.
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.root.join("chain").join(name)
+    }
+
+    /// The genesis document that was named.
+    pub(super) const fn genesis_file(&self) -> Option<&'a Path> {
+        self.genesis
     }
 
     /// Text of the genesis document.
@@ -53,6 +61,18 @@ impl<'a> Directory<'a> {
         Stores::open(&options).map_err(CliError::from)
     }
 
+    /// One of the databases, every page of it verified.
+    pub(super) fn verified(&self, name: &str) -> Result<Arc<dyn Storage>, StorageError> {
+        let options =
+            RedbOptions { cache_bytes: CACHE_BYTES / 3, verify: true, ..RedbOptions::default() };
+        let path = self.file(&format!("{name}.redb"));
+        // What is missing is not made here.
+        if !path.exists() {
+            return Err(StorageError::Missing { place: Place::Path(path) });
+        }
+        Ok(Arc::new(RedbStorage::open(path, &options)?))
+    }
+
     /// The chain in the databases, with what lies after the checkpoint executed again.
     pub(super) fn open(
         &self,
@@ -60,10 +80,21 @@ impl<'a> Directory<'a> {
         text: &str,
         progress: &mut dyn FnMut(OpenProgress),
     ) -> Result<ChainWriter, CliError> {
+        Ok(self.open_with(stores, text, &ChainOptions::default(), progress)?)
+    }
+
+    /// The same, with options.
+    pub(super) fn open_with(
+        &self,
+        stores: &Stores,
+        text: &str,
+        options: &ChainOptions,
+        progress: &mut dyn FnMut(OpenProgress),
+    ) -> Result<ChainWriter, ChainError> {
         let build = || Ok(GenesisDocument::parse(text)?.build()?);
         let fingerprint = GenesisSource::fingerprint(text.as_bytes());
         let source = GenesisSource { fingerprint, build: &build };
-        Ok(chain::open(stores, &source, &ChainOptions::default(), progress)?)
+        chain::open(stores, &source, options, progress)
     }
 }
 

@@ -86,6 +86,58 @@ impl FileLog {
     }
 }
 
+/// What [`FileLog::inspect`] finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InspectedLog {
+    /// The height that was under way, and how many entries of it are whole.
+    pub logged: Option<(Height, usize)>,
+    /// Bytes up to the end of the last whole entry.
+    pub whole_bytes: u64,
+    /// Bytes behind them: of an entry that was being written at a crash, or damaged.
+    pub other_bytes: u64,
+    /// Whether whole entries follow those bytes, so that what is between was damaged later.
+    pub is_damaged: bool,
+}
+
+impl FileLog {
+    /// Looks at a log without changing it; none if there is no file.
+    ///
+    /// # Errors
+    /// [`LogError`] when the file cannot be read or is another kind of file.
+    pub fn inspect(path: &Path) -> Result<Option<InspectedLog>, LogError> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(LogError::Io { path: path.to_owned(), source }),
+        };
+        if bytes.len() >= MAGIC.len() && !bytes.starts_with(MAGIC) {
+            return Err(LogError::Foreign { path: path.to_owned() });
+        }
+        let (logged, whole) = read(&bytes);
+        let rest = bytes.get(whole..).unwrap_or_default();
+        let is_damaged = match (&logged, bytes.first_chunk::<16>()) {
+            (Some((_, entries)), Some(head)) => follows(rest, head, entries.len()),
+            // A header is written at once, before any entry.
+            _ => rest.len() > HEADER_BYTES,
+        };
+        Ok(Some(InspectedLog {
+            logged: logged.map(|(height, entries)| (height, entries.len())),
+            whole_bytes: whole as u64,
+            other_bytes: rest.len() as u64,
+            is_damaged,
+        }))
+    }
+}
+
+/// Whether a whole entry of a later number begins anywhere in these bytes.
+fn follows(rest: &[u8], head: &[u8], entries: usize) -> bool {
+    let begins = |at: &usize| {
+        let tail = rest.get(*at..).unwrap_or_default();
+        (entries + 1..entries + 4).any(|index| entry(tail, head, index).is_some())
+    };
+    (1..rest.len()).any(|at| begins(&at))
+}
+
 /// What a log holds, and how many bytes of it are good.
 fn read(bytes: &[u8]) -> (Option<Logged>, usize) {
     let header = bytes.split_first_chunk::<16>().filter(|(_, rest)| rest.len() >= CHECKSUM_BYTES);

@@ -20,7 +20,7 @@ mod votes;
 #[cfg(test)]
 mod tests;
 
-pub use file_log::{FileLog, LogError, LogWriter, Logged};
+pub use file_log::{FileLog, InspectedLog, LogError, LogWriter, Logged};
 pub use machine::{Consensus, ConsensusConfig};
 pub use port::{Action, ConsensusFailure, Event, Timeout, TimeoutKind, VoteSigner, WriteAheadLog};
 pub use signer::{FileSigner, SignerError};

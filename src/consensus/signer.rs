@@ -92,6 +92,25 @@ impl FileSigner {
         Ok(Self { key, chain_id, file, last, next_slot })
     }
 
+    /// Looks at a record without changing it: the height that was signed last, and whether one
+    /// of its two places is of no use. None if there is no file or nothing was signed.
+    ///
+    /// # Errors
+    /// [`SignerError`] when the file cannot be read or is damaged.
+    pub fn inspect(path: &Path) -> Result<Option<(Height, bool)>, SignerError> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(SignerError::Io { path: path.to_owned(), source }),
+        };
+        let slots: Vec<_> = bytes.chunks(SLOT_BYTES).map(read_slot).collect();
+        match slots.iter().flatten().max_by_key(|signed| signed.place) {
+            Some(last) => Ok(Some((last.place.height, slots.contains(&None)))),
+            None if bytes.len() < SLOT_BYTES => Ok(None),
+            None => Err(SignerError::Damaged { path: path.to_owned() }),
+        }
+    }
+
     /// Height of the last thing signed, if anything was.
     #[must_use]
     pub fn height(&self) -> Option<Height> {

@@ -110,6 +110,27 @@ impl Journal {
         Ok((journal, Recovered { transactions, discarded_bytes, set_aside: None }))
     }
 
+    /// What is in a journal, without changing it; none if there is no file.
+    ///
+    /// # Errors
+    /// [`JournalError`] when the file cannot be read.
+    pub fn inspect(path: &Path) -> Result<Option<Recovered>, JournalError> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(error(path, "read", source)),
+        };
+        let discarded = |good: usize| bytes.len().saturating_sub(good) as u64;
+        Ok(Some(match bytes.strip_prefix(&HEADER) {
+            Some(records) => {
+                let (transactions, good) = read_records(records);
+                let discarded_bytes = discarded(HEADER.len() + good);
+                Recovered { transactions, discarded_bytes, set_aside: None }
+            }
+            None => Recovered { discarded_bytes: discarded(0), ..Recovered::default() },
+        }))
+    }
+
     /// Writes a new file beside the old one and puts it in its place.
     fn create(path: &Path, records: &[u8]) -> Result<Self, JournalError> {
         let fresh = path.with_extension("new");

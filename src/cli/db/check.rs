@@ -1,0 +1,328 @@
+//! `db check`: every file of a stopped node by itself, and how they fit together.
+
+use std::sync::Arc;
+
+use ait_engine::state::{Account, Claim, StateProof, StateView};
+use ait_engine::types::{Amount, Height};
+use ait_storage::{MemoryStorage, Storage, StorageError};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{DbArgs, Output};
+use crate::chain::{ChainError, ChainOptions, ChainWriter, Location, Stores};
+use crate::cli::offline::Directory;
+use crate::cli::{CliError, progress};
+use crate::consensus::{FileLog, FileSigner};
+use crate::mempool::Journal;
+
+/// Accounts of the list that are read together.
+const PAGE: usize = 10_000;
+
+/// Something that is not as it must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Finding {
+    /// The file, as it is named in the data directory.
+    pub file: &'static str,
+    /// Where in it and what.
+    pub what: String,
+    /// What mends it.
+    pub mend: &'static str,
+}
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub(super) struct Checked {
+    /// What is damaged.
+    pub findings: Vec<Finding>,
+    /// What a crash leaves and the next start puts right.
+    pub notes: Vec<String>,
+    /// Height, state root, transactions and state entries, if all of it could be read.
+    pub whole: Option<(Height, String, u64, u64)>,
+}
+
+pub(super) const BLOCKS: &str = "chain/blocks.redb";
+pub(super) const STATE: &str = "chain/state.redb";
+pub(super) const INDEX: &str = "chain/index.redb";
+pub(super) const GENESIS: &str = "genesis.json";
+pub(super) const LOG: &str = "consensus.log";
+pub(super) const RECORD: &str = "signer.record";
+pub(super) const JOURNAL: &str = "mempool.journal";
+
+/// What mends a file.
+const fn mend(file: &str) -> &'static str {
+    match file.as_bytes() {
+        b"chain/blocks.redb" => "ait-node db repair keeps the good blocks; peers have the others",
+        b"chain/state.redb" => "ait-node db repair executes the blocks again",
+        b"chain/index.redb" => "ait-node db repair makes it again",
+        b"genesis.json" => "copy it from another node of the chain",
+        b"signer.record" => {
+            "restore it from this machine's newest copy; without it this key must not sign again"
+        }
+        _ => "ait-node db repair moves it aside",
+    }
+}
+
+impl Checked {
+    fn find(&mut self, file: &'static str, what: impl std::fmt::Display) {
+        self.findings.push(Finding { file, what: what.to_string(), mend: mend(file) });
+    }
+
+    /// Whether a file is damaged.
+    pub(super) fn has(&self, file: &str) -> bool {
+        self.findings.iter().any(|finding| finding.file == file)
+    }
+}
+
+pub(super) fn run(args: &DbArgs, output: &Output) -> Result<(), CliError> {
+    let directory = Directory::new(&args.data_dir, args.genesis.as_deref())?;
+    let checked = check(&directory, output)?;
+    let whole = checked.whole.as_ref();
+    let object = json!({
+        "ok": checked.findings.is_empty(),
+        "findings": checked.findings,
+        "notes": checked.notes,
+        "height": whole.map(|w| w.0), "state_root": whole.map(|w| &w.1),
+        "transactions": whole.map(|w| w.2), "state_entries": whole.map(|w| w.3),
+    });
+    let mut lines = checked.notes.clone();
+    if let (Some((height, root, transactions, entries)), true) =
+        (whole, checked.findings.is_empty())
+    {
+        lines.push(format!(
+            "whole: {height} blocks, {transactions} transactions, {entries} state entries, state {root}"
+        ));
+        return output.result(&object, &lines);
+    }
+    for Finding { file, what, mend } in &checked.findings {
+        lines.push(format!("{file}: {what}\n  {mend}"));
+    }
+    output.result(&object, &lines)?;
+    let files: Vec<_> = checked.findings.iter().map(|finding| finding.file).collect();
+    let message = format!("damaged: {}", files.join(", "));
+    Err(CliError::failed("database_corrupt", message).hint("ait-node db repair --help says more"))
+}
+
+/// Looks at every file.
+///
+/// # Errors
+/// When another process has them open.
+pub(super) fn check(directory: &Directory<'_>, output: &Output) -> Result<Checked, CliError> {
+    let mut checked = Checked::default();
+    let blocks = open(directory, "blocks", BLOCKS, &mut checked)?;
+    let state = open(directory, "state", STATE, &mut checked)?;
+    let index = open(directory, "index", INDEX, &mut checked)?;
+    check_files(directory, &mut checked);
+    match (directory.genesis(), blocks, state) {
+        (Err(error), ..) => checked.find(GENESIS, error.message),
+        (Ok(text), Some(blocks), Some(state)) => {
+            check_chain(directory, &text, (blocks, state, index), output, &mut checked)?;
+        }
+        _ => {}
+    }
+    Ok(checked)
+}
+
+type Store = Arc<dyn Storage>;
+
+/// A database, every page of it verified; none if it is damaged.
+fn open(
+    directory: &Directory<'_>,
+    name: &str,
+    file: &'static str,
+    checked: &mut Checked,
+) -> Result<Option<Store>, CliError> {
+    match directory.verified(name) {
+        Ok(store) => Ok(Some(store)),
+        Err(error @ StorageError::Locked { .. }) => Err(ChainError::from(error).into()),
+        Err(error) => {
+            checked.find(file, error);
+            Ok(None)
+        }
+    }
+}
+
+/// The files beside the databases.
+fn check_files(directory: &Directory<'_>, checked: &mut Checked) {
+    match FileLog::inspect(&directory.root.join(LOG)) {
+        Err(error) => checked.find(LOG, error),
+        Ok(Some(log)) if log.is_damaged => {
+            checked.find(LOG, format!("byte {}: damaged, entries follow", log.whole_bytes));
+        }
+        Ok(Some(log)) if log.other_bytes > 0 => checked.notes.push(format!(
+            "{LOG} ends in {} bytes of an entry that was being written; they are cut at the next start",
+            log.other_bytes
+        )),
+        Ok(_) => {}
+    }
+    match FileSigner::inspect(&directory.root.join(RECORD)) {
+        Err(error) => checked.find(RECORD, error),
+        Ok(Some((height, true))) => checked.notes.push(format!(
+            "{RECORD}: one of its two places is of no use, as after a crash while signing; the other is of height {height}"
+        )),
+        Ok(_) => {}
+    }
+    match Journal::inspect(&directory.root.join(JOURNAL)) {
+        Err(error) => checked.find(JOURNAL, error),
+        Ok(Some(read)) if read.discarded_bytes > 0 => checked.notes.push(format!(
+            "{JOURNAL} has {} bytes at its end that are no record, as after a crash; they are cut at the next start",
+            read.discarded_bytes
+        )),
+        Ok(_) => {}
+    }
+}
+
+/// How blocks, state and index fit together.
+fn check_chain(
+    directory: &Directory<'_>,
+    text: &str,
+    (blocks, state, index): (Store, Store, Option<Store>),
+    output: &Output,
+    checked: &mut Checked,
+) -> Result<(), CliError> {
+    let has_index = index.is_some();
+    let index = index.unwrap_or_else(|| Arc::new(MemoryStorage::new()));
+    let stores = Stores { blocks, state, index };
+    let options = ChainOptions { index: has_index, ..ChainOptions::default() };
+    let writer = match directory.open_with(&stores, text, &options, &mut |_| {}) {
+        Ok(writer) => writer,
+        // Nothing is damaged: something else was meant.
+        Err(error @ (ChainError::OtherChain { .. } | ChainError::SchemaTooNew { .. })) => {
+            return Err(error.into());
+        }
+        Err(error @ ChainError::Genesis(_)) => {
+            checked.find(GENESIS, error);
+            return Ok(());
+        }
+        Err(error) => {
+            checked.find(STATE, error);
+            return Ok(());
+        }
+    };
+    if let Err(error) = writer.wait_until_indexed() {
+        checked.find(INDEX, error);
+    }
+    let transactions = check_blocks(&writer, has_index, output, checked);
+    let transactions = transactions.map_err(|what| checked.find(BLOCKS, what)).ok();
+    let entries = check_state(&writer, output).map_err(|what| checked.find(STATE, what)).ok();
+    if has_index && let Err(what) = check_list(&writer) {
+        checked.find(INDEX, what);
+    }
+    let root = writer.parent().state_root.to_string();
+    let both = transactions.zip(entries);
+    checked.whole = both.map(|(all, entries)| (writer.height(), root, all, entries));
+    Ok(())
+}
+
+/// Every block hangs on the one before, has its certificate and stands in the index.
+fn check_blocks(
+    writer: &ChainWriter,
+    has_index: bool,
+    output: &Output,
+    checked: &mut Checked,
+) -> Result<u64, String> {
+    let (chain, head) = (writer.chain(), writer.height().get());
+    let bar = progress::bar(output, head + 1, "blocks");
+    let mut parent = None;
+    let mut transactions = 0;
+    for height in 0..=head {
+        let at = Height::saturating(height);
+        let read = chain.block(at).map_err(|error| format!("block {height}: {error}"))?;
+        let block = read.ok_or_else(|| format!("block {height} is missing"))?;
+        let header = &block.block.header;
+        if header.height != at {
+            return Err(format!("block {height} says that it is block {}", header.height));
+        }
+        if parent.is_some_and(|parent| parent != header.parent) {
+            return Err(format!("block {height} does not follow block {}", height - 1));
+        }
+        parent = Some(block.id);
+        // The set of another epoch is not kept here; replay verifies those certificates.
+        if height > 0 && header.validators_hash == writer.validators().hash() {
+            let certificate = block.certificate.as_ref();
+            let certificate =
+                certificate.ok_or_else(|| format!("block {height} has no certificate"))?;
+            certificate
+                .verify(&header.chain_id, at, block.id, writer.validators())
+                .map_err(|error| format!("certificate of block {height}: {error}"))?;
+        }
+        if has_index && !checked.has(INDEX) {
+            let mut missing = Vec::new();
+            if chain.height_of(&block.id).ok().flatten() != Some(at) {
+                missing.push(format!("table block_heights: block {height} is not in it"));
+            }
+            for (index, hash) in (0_u32..).zip(&block.tx_hashes) {
+                let place = Location { height: at, index };
+                if chain.index().transaction(hash).ok().flatten() != Some(place) {
+                    missing
+                        .push(format!("table tx_location_runs: transaction {hash} is not in it"));
+                }
+            }
+            missing.into_iter().take(1).for_each(|what| checked.find(INDEX, what));
+        }
+        transactions += block.tx_hashes.len() as u64;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(transactions)
+}
+
+/// Every state entry is found by its key and leads to the root of the newest header.
+fn check_state(writer: &ChainWriter, output: &Output) -> Result<u64, String> {
+    let root = writer.parent().state_root;
+    let count = writer.chain().state().entry_count().map_err(|error| error.to_string())?;
+    let bar = progress::bar(output, count.saturating_mul(2), "state");
+    // The sentinel, which is number 0, is no entry of anybody.
+    for number in 1..count {
+        // One reader each, so that pages can give way.
+        let state = writer.chain().state();
+        let at = |error: &dyn std::error::Error| format!("entry {number}: {error}");
+        let leaf = state.leaf(number).map_err(|error| at(&error))?;
+        let proof = StateProof::new(&state, &leaf.key).map_err(|error| at(&error))?;
+        match proof.verify(&root, &leaf.key) {
+            Ok(Claim::Present(value)) if value == leaf.value => {}
+            Ok(_) => return Err(format!("entry {number} is not what its key leads to")),
+            Err(error) => return Err(at(&error)),
+        }
+        bar.inc(1);
+    }
+    let keys = writer.chain().state().check_keys(|| bar.inc(1));
+    keys.map_err(|error| error.to_string())?;
+    bar.finish_and_clear();
+    Ok(count)
+}
+
+/// The list of accounts has each once, with what it holds, and no other.
+fn check_list(writer: &ChainWriter) -> Result<(), String> {
+    let chain = writer.chain();
+    let text = |error: ChainError| error.to_string();
+    let (mut after, mut listed) = (None, 0_u64);
+    loop {
+        let page = chain.index().richest(Amount::ZERO, after, PAGE).map_err(text)?;
+        for (address, balance) in &page {
+            let account: Account = chain.account(address).map_err(text)?.unwrap_or_default();
+            if account.balance != *balance {
+                return Err(format!(
+                    "table richest: {address} with {balance}, it holds {}",
+                    account.balance
+                ));
+            }
+        }
+        listed += page.len() as u64;
+        match page.last() {
+            Some((address, balance)) => after = Some((*balance, *address)),
+            None => break,
+        }
+    }
+    let count = chain.index().account_count().map_err(text)?;
+    let state = chain.state();
+    let entries = state.entry_count().map_err(|error| error.to_string())?;
+    let mut accounts = 0;
+    for number in 1..entries {
+        let leaf = state.leaf(number).map_err(|error| error.to_string())?;
+        accounts += u64::from(Account::try_from(&leaf.value).is_ok());
+    }
+    if listed == count && listed == accounts {
+        return Ok(());
+    }
+    Err(format!("table richest: {listed} accounts, counted {count}, of {accounts} in the state"))
+}

@@ -1,0 +1,202 @@
+//! Damaged files of a stopped node: what `db check` finds of a flipped bit, and what
+//! `db repair` makes of it.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use common::{Devnet, height, init, make_block, run, until, validator_key};
+use serde_json::{Value, json};
+
+/// Runs the program; its exit code and what it said as JSON.
+fn ask(words: &[&str], directory: &Path) -> (i32, Value) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ait-node"));
+    let out = command.args(words).args(["--json", "--data-dir"]).arg(directory).output().unwrap();
+    let parse = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        text.lines().rev().find_map(|line| serde_json::from_str(line).ok())
+    };
+    let said: Option<Value> = parse(&out.stdout).or_else(|| parse(&out.stderr));
+    let said = said.unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&out.stderr)));
+    (out.status.code().unwrap(), said)
+}
+
+/// A stopped devnet with a few blocks, a claimed receipt and pending transactions.
+fn stopped(directory: &Path) {
+    let devnet = Devnet::start(directory);
+    devnet.fill();
+    for amount in 1..30 {
+        devnet.send(&format!("name-{amount}"), amount).unwrap();
+    }
+    devnet.wait_for_nonce("alice", 31);
+    // Not stopped in order: there is something to execute again, and logs that are not empty.
+    devnet.kill();
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Places of a file that hold something, spread over it by a seed. Zeros and ones are mostly
+/// pages without content and maps of them.
+fn places(bytes: &[u8], count: usize, seed: u64) -> Vec<usize> {
+    let used: Vec<usize> = (0..bytes.len()).filter(|at| !matches!(bytes[*at], 0 | 255)).collect();
+    let mut state = seed;
+    (0..count)
+        .map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            used[usize::try_from(state >> 33).unwrap() % used.len()]
+        })
+        .collect()
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1 << (at % 8);
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_flipped_bit_of_any_file_is_found_or_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (good, bad) = (folder.path().join("good"), folder.path().join("bad"));
+    stopped(&good);
+    // Brought to rest once, so that every check looks at the same.
+    assert_eq!(ask(&["db", "compact"], &good).0, 0);
+    let (code, whole) = ask(&["db", "check"], &good);
+    assert_eq!((code, &whole["ok"]), (0, &json!(true)), "{whole}");
+    let mut table = Vec::new();
+    for (file, count, least) in [
+        ("chain/blocks.redb", 24, 6),
+        ("chain/state.redb", 24, 6),
+        ("chain/index.redb", 24, 6),
+        ("genesis.json", 6, 3),
+        ("signer.record", 6, 4),
+        ("consensus.log", 8, 4),
+        ("mempool.journal", 6, 3),
+    ] {
+        let bytes = fs::read(good.join(file)).unwrap();
+        let mut found = 0;
+        for at in places(&bytes, count, 7) {
+            let _ = fs::remove_dir_all(&bad);
+            copy(&good, &bad);
+            flip(&bad.join(file), at);
+            let (code, said) = ask(&["db", "check"], &bad);
+            let notes = said["notes"].as_array().map_or(0, Vec::len);
+            if code == 0 && notes == 0 {
+                for what in ["state_root", "height", "transactions", "state_entries"] {
+                    assert_eq!(said[what], whole[what], "{file} at {at}: {what}");
+                }
+                continue;
+            }
+            found += 1;
+            let named = said["findings"].as_array().is_some_and(|findings| {
+                findings.iter().all(|one| one["file"] == file && one["mend"].is_string())
+            });
+            let noted = said["notes"].to_string().contains(file);
+            assert!(named || noted, "{file} at {at}: {said}");
+        }
+        table.push(format!("{file}: {found} of {count} found, the others changed nothing"));
+        assert!(found >= least, "{table:?}");
+    }
+    println!("{}", table.join("\n"));
+}
+
+/// Flips bits of a file until a check finds it damaged.
+fn damage(directory: &Path, file: &str) {
+    let path = directory.join(file);
+    let bytes = fs::read(&path).unwrap();
+    for at in places(&bytes, 200, 11) {
+        flip(&path, at);
+        let (code, said) = ask(&["db", "check"], directory);
+        if code != 0 {
+            assert!(said["findings"].as_array().unwrap().iter().any(|one| one["file"] == file));
+            return;
+        }
+        fs::write(&path, &bytes).unwrap();
+    }
+    panic!("no flipped bit of {file} is found");
+}
+
+#[test]
+fn every_damaged_file_is_repaired_as_far_as_it_can_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = folder.path().join("good");
+    stopped(&good);
+    let (_, whole) = ask(&["db", "check"], &good);
+    assert_eq!(ask(&["db", "repair"], &good).1["repaired"], json!([]));
+    for file in ["chain/index.redb", "chain/state.redb", "chain/blocks.redb"] {
+        let bad = folder.path().join(file.replace('/', "-"));
+        copy(&good, &bad);
+        damage(&bad, file);
+        let (code, said) = ask(&["db", "repair"], &bad);
+        assert_eq!((code, &said["code"]), (2, &json!("not_confirmed")), "{said}");
+        let (code, said) = ask(&["db", "repair", "--yes"], &bad);
+        assert_eq!(code, 0, "{said}");
+        assert!(Path::new(said["kept"][0].as_str().unwrap()).exists(), "{said}");
+        let (code, now) = ask(&["db", "check"], &bad);
+        assert_eq!((code, &now["ok"]), (0, &json!(true)), "{file}: {now}");
+        if file == "chain/blocks.redb" {
+            assert!(now["height"].as_u64() <= whole["height"].as_u64(), "{now}");
+        } else {
+            assert_eq!(now["state_root"], whole["state_root"], "{file}");
+        }
+    }
+    // Both at once, and missing altogether.
+    let bad = folder.path().join("missing");
+    copy(&good, &bad);
+    fs::remove_file(bad.join("chain/state.redb")).unwrap();
+    fs::remove_file(bad.join("chain/index.redb")).unwrap();
+    assert_eq!(ask(&["db", "check"], &bad).1["findings"].as_array().unwrap().len(), 2);
+    assert_eq!(ask(&["db", "repair", "--yes"], &bad).0, 0);
+    assert_eq!(ask(&["db", "check"], &bad).1["state_root"], whole["state_root"]);
+    // What a key signed is nobody's to make up.
+    let bad = folder.path().join("record");
+    copy(&good, &bad);
+    fs::write(bad.join("signer.record"), [7; 192]).unwrap();
+    let (code, said) = ask(&["db", "repair", "--yes"], &bad);
+    assert_eq!((code, &said["ok"]), (1, &json!(false)), "{said}");
+    assert_eq!(fs::read(bad.join("signer.record")).unwrap(), [7; 192]);
+}
+
+#[test]
+fn a_follower_with_damaged_blocks_gets_the_rest_from_its_peer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (at_a, at_b) = (folder.path().join("a"), folder.path().join("b"));
+    init(&at_a, &["--new-chain", "my-chain", "--no-passphrase"]);
+    let a = run(&at_a, &["--block-interval", "1ms"]);
+    let key = validator_key(&at_a);
+    for _ in 0..40 {
+        make_block(&a, &key);
+    }
+    init(&at_b, &["--genesis", &at_a.join("genesis.json").display().to_string()]);
+    let peer = a.announced["p2p"].as_str().unwrap();
+    let follow = ["--follow", "--peer", peer];
+    let b = run(&at_b, &follow);
+    until("b follows", || height(&b) == 40);
+    b.kill();
+    damage(&at_b, "chain/blocks.redb");
+    let (code, said) = ask(&["db", "repair", "--yes"], &at_b);
+    assert_eq!(code, 0, "{said}");
+    make_block(&a, &key);
+    let b = run(&at_b, &follow);
+    until("b is level again", || height(&b) == 41);
+    assert_eq!(a.get("/rpc/head").1["hash"], b.get("/rpc/head").1["hash"]);
+    b.kill();
+    assert_eq!(ask(&["db", "check"], &at_b).0, 0);
+}
