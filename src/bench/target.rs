@@ -123,7 +123,7 @@ impl Embedded {
             serde_json::to_writer(std::io::BufWriter::new(file), &document)
                 .map_err(std::io::Error::from)?;
             // That of the file, so that `run` knows the chain without building it again.
-            fingerprint = GenesisSource::fingerprint_of(&path)?;
+            fingerprint = GenesisSource::fingerprint_of(&path, &options.data_dir.join("chain"))?;
         }
         let build = || document.build().map_err(ChainError::from);
         let source = GenesisSource { fingerprint, build: &build };

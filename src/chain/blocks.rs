@@ -3,7 +3,6 @@
 //! Writing the [`BlockRecord`] of a height is the commit point: what has one is
 //! final and durable. A height has one record, ever.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use ait_engine::block::{Block, CertifiedBlock, Header};
@@ -58,16 +57,6 @@ impl GenesisSource<'_> {
     #[must_use]
     pub fn fingerprint(text: &[u8]) -> [u8; 32] {
         *blake3::hash(text).as_bytes()
-    }
-
-    /// That of the text in a file, which may be longer than one wants in memory.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn fingerprint_of(path: &Path) -> std::io::Result<[u8; 32]> {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(std::fs::File::open(path)?)?;
-        Ok(*hasher.finalize().as_bytes())
     }
 }
 

@@ -14,6 +14,7 @@ mod background;
 mod blocks;
 mod divergence;
 mod error;
+mod fingerprint;
 mod import;
 mod index;
 mod numbers;

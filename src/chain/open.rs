@@ -1,11 +1,13 @@
 //! Opening a chain: check what is on disk, execute again what lies after the checkpoint.
 
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use ait_engine::block::Header;
 use ait_engine::execute::{BlockError, execute_block};
 use ait_engine::genesis::Genesis;
-use ait_engine::transaction::VerifiedTransaction;
+use ait_engine::state::{Key, StateView};
+use ait_engine::transaction::{Payload, VerifiedTransaction};
 use ait_engine::types::Height;
 use tokio::sync::{broadcast, watch};
 
@@ -103,7 +105,11 @@ pub fn open(
     ChainWriter::new(chain, parent, validators, options)
 }
 
-/// Executes the blocks after the checkpoint; gives the header of the last.
+/// Blocks that are read ahead of their execution.
+const BLOCKS_AHEAD: usize = 4;
+
+/// Executes the blocks after the checkpoint; gives the header of the last. Another thread
+/// reads them ahead, and what they touch of the state.
 fn replay(
     blocks: &BlockStore,
     state: &StateStore,
@@ -114,35 +120,77 @@ fn replay(
 ) -> Result<Header, ChainError> {
     let first = parent.height.get() + 1;
     let total = head.get() + 1 - first;
-    for height in first..=head.get() {
-        progress(OpenProgress::Replay { done: height - first, total });
-        let block = read(blocks, Height::saturating(height))?;
-        let transactions = block.block.transactions.iter().cloned();
-        let verified = transactions.map(VerifiedTransaction::assume_verified).collect();
-        let header = &block.block.header;
-        let transition = {
-            let reader = state.reader();
-            execute_block(&reader, &parent, header, verified).map_err(|error| match error {
-                BlockError::State(fault) => fault.into(),
-                other => ChainError::Replay { height: header.height, reason: other.to_string() },
-            })?
-        };
-        parent = header.clone();
-        state.apply(parent.height, &transition.writes)?;
-        // A crash leaves less than this. Where the state is made anew it bounds the memory.
-        if state.unwritten() > policy.entries.saturating_mul(2)
-            && let Some(checkpoint) = state.begin_checkpoint(&policy)
-        {
-            state.finish_checkpoint(&checkpoint)?;
+    std::thread::scope(|scope| {
+        let (ahead, read) = sync_channel(BLOCKS_AHEAD);
+        if total > 0 {
+            scope.spawn(move || read_ahead(blocks, state, first..=head.get(), &ahead));
         }
-    }
+        for height in first..=head.get() {
+            progress(OpenProgress::Replay { done: height - first, total });
+            // The other thread ends early only if it panicked, and the scope with it.
+            let block = read.recv().map_err(|_| ChainError::Stopped { what: "a reader" })??;
+            let transactions = block.block.transactions.iter().cloned();
+            let verified = transactions.map(VerifiedTransaction::assume_verified).collect();
+            let header = &block.block.header;
+            let transition = {
+                let reader = state.reader();
+                execute_block(&reader, &parent, header, verified).map_err(|error| match error {
+                    BlockError::State(fault) => fault.into(),
+                    other => {
+                        ChainError::Replay { height: header.height, reason: other.to_string() }
+                    }
+                })?
+            };
+            parent = header.clone();
+            state.apply(parent.height, &transition.writes)?;
+            // A crash leaves less than this. Where the state is made anew it bounds the memory.
+            if state.unwritten() > policy.entries.saturating_mul(2)
+                && let Some(checkpoint) = state.begin_checkpoint(&policy)
+            {
+                state.finish_checkpoint(&checkpoint)?;
+            }
+        }
+        Ok::<(), ChainError>(())
+    })?;
     progress(OpenProgress::Replay { done: total, total });
     Ok(parent)
 }
 
-fn read(blocks: &BlockStore, height: Height) -> Result<CommittedBlock, ChainError> {
-    let missing = || ChainError::corrupt(format!("block {height} is missing"));
-    blocks.block(height)?.ok_or_else(missing)
+fn read_ahead(
+    blocks: &BlockStore,
+    state: &StateStore,
+    heights: std::ops::RangeInclusive<u64>,
+    ahead: &SyncSender<Result<CommittedBlock, ChainError>>,
+) {
+    for height in heights {
+        let missing = || ChainError::corrupt(format!("block {height} is missing"));
+        let read =
+            blocks.block(Height::saturating(height)).and_then(|block| block.ok_or_else(missing));
+        if let Ok(block) = &read {
+            warm(state, block);
+        }
+        let is_last = read.is_err();
+        if ahead.send(read).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+/// Brings accounts of a block into memory. What cannot be read is found by who needs it.
+fn warm(state: &StateStore, block: &CommittedBlock) {
+    for transaction in &block.block.transactions {
+        let to = match &transaction.payload {
+            Payload::Transfer { to, .. } | Payload::Mint { to, .. } => Some(*to),
+            _ => None,
+        };
+        for address in std::iter::once(transaction.sender()).chain(to) {
+            // A reader each, so that blocks are not held up.
+            let reader = state.reader();
+            if let Ok(Some(number)) = reader.number_of(&Key::account(&address)) {
+                let _ = reader.leaf(number);
+            }
+        }
+    }
 }
 
 /// Transactions up to the head: those in the index, and those of later headers.

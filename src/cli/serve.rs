@@ -70,6 +70,7 @@ impl Served<'_> {
         let token = AdminToken::load_or_create(token_file).map_err(|error| {
             CliError::failed("admin_token", format!("{}: {error}", token_file.display()))
         })?;
+        let options = NodeOptions::from_config(config);
         let unread = |source| {
             let what = format!("genesis {}", genesis.display());
             ChainError::Directory { what, source }
@@ -78,9 +79,9 @@ impl Served<'_> {
             let text = std::fs::read_to_string(genesis).map_err(unread)?;
             Ok(GenesisDocument::parse(&text)?.build()?)
         };
-        let fingerprint = GenesisSource::fingerprint_of(genesis).map_err(unread)?;
+        let fingerprint =
+            GenesisSource::fingerprint_of(genesis, &options.stores.directory).map_err(unread)?;
         let source = GenesisSource { fingerprint, build: &build };
-        let options = NodeOptions::from_config(config);
         let (effects, spoken) = config.p2p.enabled.then(|| mpsc::channel(EFFECTS_MAX)).unzip();
         let joining = Joining { key, effects };
         let node = Node::join(&options, &source, joining, &clock, &mut log_progress)?;
