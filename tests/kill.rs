@@ -1,0 +1,234 @@
+//! A node that is killed at any instant, and whose files then look as after a power cut.
+//!
+//! `AIT_KILL_ROUNDS` and `AIT_KILL_SEED` say how often and from which seed, `AIT_KILL_PROGRAM`
+//! which program: the release is killed as well as the debug build.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
+mod common;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::{Devnet, height};
+use serde_json::{Value, json};
+
+/// Rounds after which the chain is checked and executed again.
+const ROUNDS_CHECKED: u64 = 25;
+
+fn number(name: &str) -> Option<u64> {
+    Some(std::env::var(name).ok()?.parse().unwrap())
+}
+
+fn program() -> Command {
+    let own = env!("CARGO_BIN_EXE_ait-node").to_owned();
+    let mut command = Command::new(std::env::var("AIT_KILL_PROGRAM").unwrap_or(own));
+    for steering in ["AIT_KILL_ROUNDS", "AIT_KILL_SEED", "AIT_KILL_PROGRAM"] {
+        command.env_remove(steering);
+    }
+    // Checkpoints all the time, and little of the state in memory.
+    let settings = [
+        ("AIT_STORAGE_CHECKPOINT_BLOCKS", "7"),
+        ("AIT_STORAGE_CHECKPOINT_ENTRIES", "150"),
+        ("AIT_STORAGE_STATE_BYTES", "1048576"),
+        ("AIT_LOG_LEVEL", "error"),
+    ];
+    command.envs(settings);
+    command
+}
+
+fn node(directory: &Path) -> Command {
+    let mut command = program();
+    command
+        .args(["dev", "--json", "--rpc", "127.0.0.1:0", "--coordinator", "127.0.0.1:0"])
+        .args(["--block-interval", "3ms", "--data-dir"])
+        .arg(directory);
+    command
+}
+
+/// Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+
+    /// Zeros or garbage.
+    fn bytes(&mut self, count: u64) -> Vec<u8> {
+        let is_zero = self.below(2) == 0;
+        (0..count).map(|_| if is_zero { 0 } else { self.below(256) as u8 }).collect()
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    kills: u64,
+    in_start: u64,
+    torn_logs: u64,
+    cut_journals: u64,
+    longer_databases: u64,
+    checks: u64,
+}
+
+fn append(path: &Path, bytes: &[u8]) {
+    OpenOptions::new().append(true).open(path).unwrap().write_all(bytes).unwrap();
+}
+
+/// What a power cut may leave of what was not synced: a part of the next record of a log, a
+/// database that was being made longer, a journal without its newest records. Whether records
+/// of the journal were lost.
+fn damage(directory: &Path, random: &mut Random, counts: &mut Counts) -> bool {
+    if random.below(2) == 0 {
+        for log in ["consensus.log", "mempool.journal"] {
+            let count = 1 + random.below(300);
+            append(&directory.join(log), &random.bytes(count));
+        }
+        counts.torn_logs += 1;
+    }
+    if random.below(4) == 0 {
+        let name = ["blocks", "state", "index"][usize::try_from(random.below(3)).unwrap()];
+        let count = 4_096 * (1 + random.below(4));
+        append(&directory.join("chain").join(format!("{name}.redb")), &random.bytes(count));
+        counts.longer_databases += 1;
+    }
+    let loses = random.below(4) == 0;
+    if loses {
+        let journal = OpenOptions::new().write(true).open(directory.join("mempool.journal"));
+        let journal: File = journal.unwrap();
+        let length = journal.metadata().unwrap().len();
+        journal.set_len(length.saturating_sub(random.below(2_000)).max(8)).unwrap();
+        counts.cut_journals += 1;
+    }
+    loses
+}
+
+fn kill(pid: u32) {
+    let killed = Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+    assert!(killed.success());
+}
+
+/// Starts the node and kills it before it is ready.
+fn kill_in_start(directory: &Path, random: &mut Random) {
+    let mut command = node(directory);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(random.below(80)));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn run(words: &[&str]) -> Value {
+    let output = program().args(words).arg("--json").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{words:?}: {} {said}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Every file is whole, and executing the chain again gives the same root.
+fn check(directory: &Path) {
+    let data = directory.to_str().unwrap();
+    let whole = run(&["db", "check", "--data-dir", data]);
+    assert_eq!(whole["ok"], true, "{whole}");
+    let archive = directory.join("chain.ait");
+    let archive = archive.to_str().unwrap();
+    run(&["export", "--data-dir", data, "--out", archive, "--force"]);
+    let replayed = run(&["replay", archive]);
+    let found = (&replayed["ok"], &replayed["state_root"], &replayed["final_height"]);
+    assert_eq!(found, (&json!(true), &whole["state_root"], &whole["height"]));
+    fs::remove_file(archive).unwrap();
+}
+
+#[test]
+fn a_kill_at_any_instant_loses_nothing_that_was_final_or_acknowledged() {
+    let rounds = number("AIT_KILL_ROUNDS").unwrap_or(50);
+    let fresh = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
+    let seed = number("AIT_KILL_SEED").unwrap_or_else(fresh);
+    println!("AIT_KILL_SEED={seed}");
+    let (mut random, mut counts) = (Random(seed), Counts::default());
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let mut blocks: Vec<Value> = Vec::new();
+    // What was answered with 200 and is in a block, or must get into one.
+    let mut accepted: Vec<String> = Vec::new();
+    let mut last_sent: Vec<String> = Vec::new();
+    let (mut nonce, mut is_lossy) = (0, false);
+    for round in 0..rounds {
+        if !blocks.is_empty() && random.below(5) == 0 {
+            kill_in_start(directory, &mut random);
+            counts.in_start += 1;
+        }
+        let devnet = Devnet::announced_by(node(directory));
+        assert!(devnet.nonce("alice") >= nonce, "round {round}: a final transaction is gone");
+        let head = height(&devnet);
+        assert!(head + 1 >= blocks.len() as u64, "round {round}: a final block is gone");
+        // The newest of them all, and a sample of the older ones.
+        let newest = blocks.len().saturating_sub(64);
+        let sample = (0..newest).step_by(newest / 64 + 1).chain(newest..blocks.len());
+        for (at, block) in sample.map(|at| (at, &blocks[at])) {
+            let found = devnet.get(&format!("/rpc/blocks/{at}")).1;
+            assert_eq!(found["hash"], *block, "round {round}: another block at {at}");
+        }
+        // What was acknowledged and not final gets into a block, unless its record is gone.
+        common::until("nothing is pending", || {
+            devnet.get("/rpc/info").1["pending_transactions"] == 0
+        });
+        for hash in std::mem::take(&mut last_sent) {
+            if !is_lossy || devnet.get(&format!("/rpc/tx/{hash}")).0 == 200 {
+                devnet.committed(&hash);
+                accepted.push(hash);
+            }
+        }
+        for at in blocks.len() as u64..=height(&devnet) {
+            blocks.push(devnet.get(&format!("/rpc/blocks/{at}")).1["hash"].clone());
+        }
+        nonce = devnet.nonce("alice");
+        // Senders that only stop when the node is gone, and a kill while they are at it.
+        let after = Duration::from_millis(10 + random.below(150));
+        let shared = &devnet;
+        last_sent = std::thread::scope(|scope| {
+            let senders = [0, 1].map(|sender| {
+                scope.spawn(move || {
+                    let mut hashes = Vec::new();
+                    while let Some((200, answer)) = shared.send(&format!("to-{round}-{sender}"), 1)
+                    {
+                        hashes.push(answer["tx_hash"].as_str().unwrap().to_owned());
+                    }
+                    hashes
+                })
+            });
+            std::thread::sleep(after);
+            kill(shared.child.id());
+            senders.map(|sender| sender.join().unwrap()).concat()
+        });
+        counts.kills += 1;
+        devnet.kill();
+        is_lossy = damage(directory, &mut random, &mut counts);
+        if (round + 1) % ROUNDS_CHECKED == 0 || round + 1 == rounds {
+            // Checked in the state that the kill left, and once more afterwards.
+            check(directory);
+            counts.checks += 1;
+        }
+    }
+    assert!(accepted.len() as u64 > rounds, "{} transactions in {rounds} rounds", accepted.len());
+    let devnet = Devnet::announced_by(node(directory));
+    for hash in accepted.iter().rev().step_by(accepted.len() / 500 + 1) {
+        assert_eq!(devnet.get(&format!("/rpc/tx/{hash}")).0, 200, "{hash} is gone");
+    }
+    let figures = json!({
+        "seed": seed, "rounds": rounds, "kills": counts.kills, "kills_in_start": counts.in_start,
+        "torn_logs": counts.torn_logs, "cut_journals": counts.cut_journals,
+        "longer_databases": counts.longer_databases, "checks": counts.checks,
+        "blocks": blocks.len() - 1, "transactions": accepted.len(), "lost": 0,
+    });
+    println!("{figures}");
+}
