@@ -1,7 +1,7 @@
 //! Damaged files of a stopped node: what `db check` finds of a flipped bit, and what
 //! `db repair` makes of it.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod common;
 
