@@ -88,7 +88,11 @@ fn damage(directory: &Path, random: &mut Random, counts: &mut Counts) -> bool {
     if random.below(2) == 0 {
         for log in ["consensus.log", "mempool.journal"] {
             let count = 1 + random.below(300);
-            append(&directory.join(log), &random.bytes(count));
+            let path = directory.join(log);
+            let bytes = random.bytes(count);
+            // A log that was just begun has no bytes yet: those that a file system makes are zeros.
+            let is_begun = fs::metadata(&path).unwrap().len() >= 24;
+            append(&path, &if is_begun { bytes } else { vec![0; bytes.len()] });
         }
         counts.torn_logs += 1;
     }

@@ -76,7 +76,7 @@ impl FileLog {
             .map_err(io)?;
         let mut bytes = Vec::new();
         (&mut file).take(LOG_BYTES_MAX).read_to_end(&mut bytes).map_err(io)?;
-        if bytes.len() >= MAGIC.len() && !bytes.starts_with(MAGIC) {
+        if !may_be_log(&bytes) {
             return Err(LogError::Foreign { path: path.to_owned() });
         }
         let (logged, valid) = read(&bytes);
@@ -110,15 +110,15 @@ impl FileLog {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(LogError::Io { path: path.to_owned(), source }),
         };
-        if bytes.len() >= MAGIC.len() && !bytes.starts_with(MAGIC) {
+        if !may_be_log(&bytes) {
             return Err(LogError::Foreign { path: path.to_owned() });
         }
         let (logged, whole) = read(&bytes);
         let rest = bytes.get(whole..).unwrap_or_default();
         let is_damaged = match (&logged, bytes.first_chunk::<16>()) {
             (Some((_, entries)), Some(head)) => follows(rest, head, entries.len()),
-            // A header is written at once, before any entry.
-            _ => rest.len() > HEADER_BYTES,
+            // A header is written at once, before any entry; unwritten bytes are zeros.
+            _ => rest.iter().skip(HEADER_BYTES).any(|byte| *byte != 0),
         };
         Ok(Some(InspectedLog {
             logged: logged.map(|(height, entries)| (height, entries.len())),
@@ -136,6 +136,13 @@ fn follows(rest: &[u8], head: &[u8], entries: usize) -> bool {
         (entries + 1..entries + 4).any(|index| entry(tail, head, index).is_some())
     };
     (1..rest.len()).any(|at| begins(&at))
+}
+
+/// Whether the beginning is that of a log, or of one that a power cut left unwritten: a file
+/// may have its length before its bytes, which are zeros then.
+fn may_be_log(bytes: &[u8]) -> bool {
+    let written = bytes.iter().zip(MAGIC).take_while(|(found, ours)| found == ours).count();
+    bytes.iter().take(MAGIC.len()).skip(written).all(|byte| *byte == 0)
 }
 
 /// What a log holds, and how many bytes of it are good.

@@ -509,3 +509,18 @@ fn the_signers_record_only_goes_forward() {
     std::fs::write(&path, &torn).unwrap();
     assert!(matches!(open(), Err(SignerError::Damaged { .. })));
 }
+
+#[test]
+fn a_log_whose_bytes_a_power_cut_left_zero_is_begun_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("consensus.log");
+    // The length of a file may be on the disk before its bytes.
+    for left in [&[0; 400][..], b"AITW\0\0\0\0\0\0", b"AIT"] {
+        std::fs::write(&path, left).unwrap();
+        let seen = FileLog::inspect(&path).unwrap().unwrap();
+        assert_eq!((seen.logged, seen.is_damaged), (None, false));
+        assert_eq!(FileLog::open(&path).unwrap().1, None);
+    }
+    std::fs::write(&path, b"AITX another file").unwrap();
+    assert!(FileLog::open(&path).is_err());
+}
