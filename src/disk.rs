@@ -152,18 +152,20 @@ impl Disk {
     /// # Errors
     /// When the system does not tell about the disk.
     pub fn look(&self) -> io::Result<Option<Shortage>> {
+        // The disk is not waited for under the lock: others only ask how it was.
         let room = Room::of(&self.directory)?;
-        let mut state = self.lock();
         let missing_bytes = self.reserve_missing();
-        let mut shortage = room.shortage(&self.options, missing_bytes, state.shortage.is_some());
+        let (before, has_failed) = {
+            let state = self.lock();
+            (state.shortage, state.failed.is_some())
+        };
+        let mut shortage = room.shortage(&self.options, missing_bytes, before.is_some());
         let has_room = room.free_bytes >= self.options.free_bytes_min.saturating_add(missing_bytes);
-        if missing_bytes > 0 && shortage.is_none() && has_room && state.failed.is_none() {
+        if missing_bytes > 0 && shortage.is_none() && has_room && !has_failed {
             // Without its reserve a node runs as well, but a paused one waits for it.
-            let made = self.make_reserve();
-            if made.is_err() && state.shortage.is_some() {
-                shortage = state.shortage;
-            }
+            shortage = if self.make_reserve().is_err() { before } else { None };
         }
+        let mut state = self.lock();
         state.shortage = shortage;
         state.free_bytes = room.free_bytes;
         Ok(shortage)

@@ -9,6 +9,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use ait_storage::{
+    Batch, Durability, KeyRange, RedbOptions, RedbStorage, Snapshot as _, Storage as _, Table,
+};
 use common::{Devnet, height, init, make_block, run, until, validator_key};
 use serde_json::{Value, json};
 
@@ -115,6 +118,36 @@ fn a_flipped_bit_of_any_file_is_found_or_changes_nothing() {
         assert!(found >= least, "{table:?}");
     }
     println!("{}", table.join("\n"));
+}
+
+/// What no checksum of a page shows: a row that is gone, in order.
+#[test]
+fn a_row_that_is_missing_is_found_and_its_table_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = folder.path().join("good");
+    stopped(&good);
+    assert_eq!(ask(&["db", "check"], &good).0, 0);
+    for (file, table) in [
+        ("chain/state.redb", "keys"),
+        ("chain/index.redb", "richest"),
+        ("chain/index.redb", "block_heights"),
+        ("chain/index.redb", "tx_location_runs"),
+    ] {
+        let bad = folder.path().join(table);
+        copy(&good, &bad);
+        let store = RedbStorage::open(bad.join(file), &RedbOptions::default()).unwrap();
+        let last = store.snapshot().unwrap().last(Table::new(table), KeyRange::all()).unwrap();
+        let mut batch = Batch::new();
+        batch.delete(Table::new(table), last.unwrap().0.to_vec());
+        store.commit(batch, Durability::Immediate).unwrap();
+        drop(store);
+        let (code, said) = ask(&["db", "check"], &bad);
+        let finding = &said["findings"][0];
+        assert_eq!((code, &finding["file"]), (1, &json!(file)), "{table}: {said}");
+        assert!(said["findings"].to_string().contains(table), "{said}");
+        assert_eq!(ask(&["db", "repair", "--yes"], &bad).0, 0);
+        assert_eq!(ask(&["db", "check"], &bad).0, 0, "{table}");
+    }
 }
 
 /// Flips bits of a file until a check finds it damaged.

@@ -220,30 +220,30 @@ impl<'a> StateReader<'a> {
         Ok(())
     }
 
-    /// Compares the table of keys on disk with the leaves: every entry stands in it, once, and
-    /// nothing else. Reads all of both; `progress` hears of each key.
+    /// Entries on disk, each of which has a row in the table of keys.
+    #[must_use]
+    pub fn entries_on_disk(&self) -> u64 {
+        self.shared.disk.entry_count
+    }
+
+    /// Rows of the table of keys on disk after a key, at most `limit`: keys and entry numbers.
     ///
     /// # Errors
-    /// The first difference, or a fault of the store.
-    pub fn check_keys(&self, mut progress: impl FnMut()) -> Result<(), ViewError> {
-        let disk = &self.shared.disk;
-        let mut count = 0_u64;
-        for row in disk.snapshot.range(KEYS, KeyRange::all(), Direction::Forward)? {
+    /// A row that is none, or a fault of the store.
+    pub fn keys_on_disk(
+        &self,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<(Key, u64)>, ViewError> {
+        let range = after.map_or_else(KeyRange::all, |key| KeyRange::after(key.0));
+        let rows = self.shared.disk.snapshot.range(KEYS, range, Direction::Forward)?;
+        let read = |row: Result<(ait_storage::Value, ait_storage::Value), StorageError>| {
             let (key, value) = row?;
-            let at = number(&value)?;
-            let leaf_key = self.group(at / GROUP_LEAVES)?.slot(at).and_then(|s| s.first_chunk());
-            if at >= disk.entry_count || leaf_key.map(<[u8; 32]>::as_slice) != Some(&*key) {
-                let key = hex::encode(&*key);
-                return Err(corrupt(format!("table keys: {key} leads to entry {at}, another's")));
-            }
-            count += 1;
-            progress();
-        }
-        if count == disk.entry_count {
-            return Ok(());
-        }
-        let entries = disk.entry_count;
-        Err(corrupt(format!("table keys: {count} rows for {entries} entries")))
+            let key = <[u8; 32]>::try_from(&*key)
+                .map_err(|_| corrupt("a state key is not 32 bytes long".to_owned()))?;
+            Ok((Key(key), number(&value)?))
+        };
+        rows.take(limit).map(read).collect()
     }
 
     /// Whether the leaf of a number, which may be any, has this key.

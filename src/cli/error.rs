@@ -8,8 +8,7 @@ use crate::config::ConfigError;
 use crate::disk::want_of_room;
 use crate::keystore::KeystoreError;
 
-/// Exit code when the disk is full or read-only, so that whoever starts the node knows that
-/// to start it again at once is in vain.
+/// Exit code when the disk is full or read-only, so that whoever starts the node can tell.
 pub const EXIT_NO_ROOM: u8 = 3;
 
 /// Why a command failed.

@@ -105,11 +105,14 @@ impl FileLog {
     /// # Errors
     /// [`LogError`] when the file cannot be read or is another kind of file.
     pub fn inspect(path: &Path) -> Result<Option<InspectedLog>, LogError> {
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
+        let io = |source| LogError::Io { path: path.to_owned(), source };
+        let file = match File::open(path) {
+            Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(LogError::Io { path: path.to_owned(), source }),
+            Err(source) => return Err(io(source)),
         };
+        let mut bytes = Vec::new();
+        file.take(LOG_BYTES_MAX).read_to_end(&mut bytes).map_err(io)?;
         if !may_be_log(&bytes) {
             return Err(LogError::Foreign { path: path.to_owned() });
         }

@@ -9,13 +9,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{DbArgs, Output};
-use crate::chain::{ChainError, ChainOptions, ChainWriter, Location, Stores};
+use crate::chain::{ChainError, ChainOptions, ChainWriter, Location, Stores, ViewError};
 use crate::cli::offline::Directory;
 use crate::cli::{CliError, progress};
 use crate::consensus::{FileLog, FileSigner};
 use crate::mempool::Journal;
 
-/// Accounts of the list that are read together.
+/// Rows that are read together.
 const PAGE: usize = 10_000;
 
 /// Something that is not as it must be.
@@ -203,10 +203,13 @@ fn check_chain(
     }
     let transactions = check_blocks(&writer, has_index, output, checked);
     let transactions = transactions.map_err(|what| checked.find(BLOCKS, what)).ok();
-    let entries = check_state(&writer, output).map_err(|what| checked.find(STATE, what)).ok();
-    if has_index && let Err(what) = check_list(&writer) {
+    let state = check_state(&writer, output).map_err(|what| checked.find(STATE, what)).ok();
+    if let (true, Some((_, accounts))) = (has_index, state)
+        && let Err(what) = check_list(&writer, accounts)
+    {
         checked.find(INDEX, what);
     }
+    let entries = state.map(|(entries, _)| entries);
     let root = writer.parent().state_root.to_string();
     let both = transactions.zip(entries);
     checked.whole = both.map(|(all, entries)| (writer.height(), root, all, entries));
@@ -266,11 +269,13 @@ fn check_blocks(
     Ok(transactions)
 }
 
-/// Every state entry is found by its key and leads to the root of the newest header.
-fn check_state(writer: &ChainWriter, output: &Output) -> Result<u64, String> {
+/// Every state entry is found by its key and leads to the root of the newest header. Gives how
+/// many there are, and how many of them are accounts.
+fn check_state(writer: &ChainWriter, output: &Output) -> Result<(u64, u64), String> {
     let root = writer.parent().state_root;
     let count = writer.chain().state().entry_count().map_err(|error| error.to_string())?;
     let bar = progress::bar(output, count.saturating_mul(2), "state");
+    let mut accounts = 0;
     // The sentinel, which is number 0, is no entry of anybody.
     for number in 1..count {
         // One reader each, so that pages can give way.
@@ -283,16 +288,44 @@ fn check_state(writer: &ChainWriter, output: &Output) -> Result<u64, String> {
             Ok(_) => return Err(format!("entry {number} is not what its key leads to")),
             Err(error) => return Err(at(&error)),
         }
+        accounts += u64::from(Account::try_from(&leaf.value).is_ok());
         bar.inc(1);
     }
-    let keys = writer.chain().state().check_keys(|| bar.inc(1));
-    keys.map_err(|error| error.to_string())?;
+    check_keys(writer, &|rows| bar.inc(rows))?;
     bar.finish_and_clear();
-    Ok(count)
+    Ok((count, accounts))
+}
+
+/// Every entry on disk stands in the table of keys, once, and nothing else does.
+fn check_keys(writer: &ChainWriter, progress: &dyn Fn(u64)) -> Result<(), String> {
+    let text = |error: ViewError| format!("table keys: {error}");
+    let (mut after, mut count) = (None, 0_u64);
+    loop {
+        // One reader for each part, so that pages can give way between them.
+        let state = writer.chain().state();
+        let rows = state.keys_on_disk(after.as_ref(), PAGE).map_err(text)?;
+        for (key, number) in &rows {
+            if *number >= state.entries_on_disk() || state.leaf(*number).map_err(text)?.key != *key
+            {
+                return Err(format!("table keys: a key leads to entry {number}, another's"));
+            }
+        }
+        count += rows.len() as u64;
+        progress(rows.len() as u64);
+        let Some((last, _)) = rows.last() else {
+            let entries = state.entries_on_disk();
+            return if count == entries {
+                Ok(())
+            } else {
+                Err(format!("table keys: {count} rows for {entries} entries"))
+            };
+        };
+        after = Some(*last);
+    }
 }
 
 /// The list of accounts has each once, with what it holds, and no other.
-fn check_list(writer: &ChainWriter) -> Result<(), String> {
+fn check_list(writer: &ChainWriter, accounts: u64) -> Result<(), String> {
     let chain = writer.chain();
     let text = |error: ChainError| error.to_string();
     let (mut after, mut listed) = (None, 0_u64);
@@ -314,13 +347,6 @@ fn check_list(writer: &ChainWriter) -> Result<(), String> {
         }
     }
     let count = chain.index().account_count().map_err(text)?;
-    let state = chain.state();
-    let entries = state.entry_count().map_err(|error| error.to_string())?;
-    let mut accounts = 0;
-    for number in 1..entries {
-        let leaf = state.leaf(number).map_err(|error| error.to_string())?;
-        accounts += u64::from(Account::try_from(&leaf.value).is_ok());
-    }
     if listed == count && listed == accounts {
         return Ok(());
     }
