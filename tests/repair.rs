@@ -9,9 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use ait_storage::{
-    Batch, Durability, KeyRange, RedbOptions, RedbStorage, Snapshot as _, Storage as _, Table,
-};
+use ait_storage::{Batch, Durability, KeyRange, RedbOptions, RedbStorage, Storage as _, Table};
 use common::{Devnet, height, init, make_block, run, until, validator_key};
 use serde_json::{Value, json};
 
