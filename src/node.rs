@@ -19,7 +19,9 @@ use crate::chain::{
     self, Chain, ChainOptions, ChainWriter, GenesisSource, OpenProgress, Stores, StoresOptions,
 };
 use crate::config::NodeConfig;
-use crate::consensus::{Consensus, ConsensusConfig, FileLog, FileSigner, LogWriter, Logged};
+use crate::consensus::{
+    Consensus, ConsensusConfig, FileLog, FileSigner, LogWriter, Logged, VoteSigner, WriteAheadLog,
+};
 use crate::cross_site::CrossSiteView;
 use crate::disk::{Disk, DiskOptions, Shortage};
 use crate::health::{Looked, Watchdog};
@@ -398,6 +400,16 @@ pub(crate) fn open_voter(
     writer: &ChainWriter,
     key: SecretKey,
 ) -> Result<(Voter<FileSigner, LogWriter>, Option<Logged>), NodeError> {
+    open_voter_as(data_dir, writer, key, |signer, log| (signer, log))
+}
+
+/// The same with something around the signer and the log.
+pub(crate) fn open_voter_as<S: VoteSigner, L: WriteAheadLog>(
+    data_dir: &Path,
+    writer: &ChainWriter,
+    key: SecretKey,
+    wrap: impl FnOnce(FileSigner, LogWriter) -> (S, L),
+) -> Result<(Voter<S, L>, Option<Logged>), NodeError> {
     let (chain_id, address) = (writer.chain().chain_id(), key.public_key().address());
     let (log, logged) = FileLog::open(&data_dir.join("consensus.log"))?;
     let signer = FileSigner::open(&data_dir.join("signer.record"), chain_id, key)?;
@@ -415,6 +427,7 @@ pub(crate) fn open_voter(
         Some(signed) if !is_alone && !is_logged => signed.next().unwrap_or(signed).max(next),
         _ => next,
     };
+    let (signer, log) = wrap(signer, log);
     let consensus = Consensus::new(config, next, writer.validators(), signer, log);
     Ok((Voter { consensus, address, first }, logged))
 }

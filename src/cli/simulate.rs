@@ -12,6 +12,8 @@ use crate::sim::{self, FaultCounts, FaultKind, Faults, SimFailure, SimOptions, S
 
 /// Most seeds of one call.
 const SEEDS_MAX: u64 = 10_000_000;
+/// Most runs that look for a smaller one that fails.
+const SMALLER_RUNS_MAX: usize = 60;
 
 /// Arguments of `simulate`.
 #[derive(Debug, Args)]
@@ -21,10 +23,11 @@ half of them on redb files, half in memory. Simulated are the clock, the links, 
 clients, and what goes wrong. The same seed gives the same run.
 
 After every event: one block a height, equal roots on all, nothing final lost, no vote
-twice. At the end, with nothing wrong any more: everything accepted is final on every node,
-and balances are those of a model of its own.
+twice, no token more or less, balances those of a model of its own. At the end, with nothing
+wrong any more: blocks within few rounds, and everything accepted final on every node.
 
-Exit code 0 if every promise was kept, 1 if not, with the command that shows it again.
+Exit code 0 if every promise was kept, 1 if not, with the command that shows it again, and
+one that shows it with less.
 
 Examples:
   ait-node simulate --seed 7
@@ -55,7 +58,8 @@ pub struct SimulateArgs {
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub heights: u64,
     /// What goes wrong: all, none, or some of loss, duplication, reordering, partition,
-    /// one-way, slow, crash, power-cut, crash-all, clock
+    /// one-way, slow, crash, power-cut, crash-all, clock, torn, short-write, disk-full,
+    /// slow-signer, byzantine, hostile
     #[arg(long, default_value = "all", value_name = "KIND,..")]
     pub faults: Faults,
 }
@@ -74,19 +78,18 @@ impl SimulateArgs {
             false => self.weights.clone(),
         };
         let (followers, heights) = (usize::from(self.followers), self.heights);
-        SimOptions { weights, followers, heights, faults: self.faults }
+        SimOptions { weights, followers, heights, faults: self.faults, bug: None }
     }
+}
 
-    /// The command that repeats a run.
-    fn again(&self, seed: u64) -> String {
-        let options = self.options();
-        let weights: Vec<String> = options.weights.iter().map(u64::to_string).collect();
-        let (weights, followers, heights) = (weights.join(","), self.followers, self.heights);
-        let faults = self.faults;
-        format!(
-            "ait-node simulate --seed {seed} --weights {weights} --followers {followers} --heights {heights} --faults {faults}"
-        )
-    }
+/// The command that repeats a run.
+fn again(seed: u64, options: &SimOptions) -> String {
+    let weights: Vec<String> = options.weights.iter().map(u64::to_string).collect();
+    let SimOptions { followers, heights, faults, .. } = options;
+    format!(
+        "ait-node simulate --seed {seed} --weights {} --followers {followers} --heights {heights} --faults {faults}",
+        weights.join(",")
+    )
 }
 
 #[derive(Debug, Default)]
@@ -132,7 +135,13 @@ pub fn run(args: &SimulateArgs, output: &Output) -> Result<(), CliError> {
                 sum.failed.push(seed);
                 sum.virtual_ms += failure.virtual_ms;
                 sum.faults += failure.faults;
-                show(&failure, &args.again(seed));
+                show(&failure, &again(seed, &options));
+                // The first is made smaller: one is enough to begin with.
+                if let [_] = sum.failed[..]
+                    && let Some((smaller, failure)) = sim::shrink(seed, &options, SMALLER_RUNS_MAX)
+                {
+                    show(&failure, &again(seed, &smaller));
+                }
             }
         }
         progress(&sum, &seeds);
@@ -140,10 +149,10 @@ pub fn run(args: &SimulateArgs, output: &Output) -> Result<(), CliError> {
     if std::io::stderr().is_terminal() {
         let _ = writeln!(std::io::stderr());
     }
-    finish(&sum, args, output)
+    finish(&sum, &options, output)
 }
 
-fn finish(sum: &Sum, args: &SimulateArgs, output: &Output) -> Result<(), CliError> {
+fn finish(sum: &Sum, options: &SimOptions, output: &Output) -> Result<(), CliError> {
     let seconds = sum.virtual_ms / 1_000;
     let object = json!({
         "seeds": sum.seeds,
@@ -167,7 +176,7 @@ fn finish(sum: &Sum, args: &SimulateArgs, output: &Output) -> Result<(), CliErro
         None => Ok(()),
         Some(seed) => {
             let message = format!("{} of {} seeds failed", sum.failed.len(), sum.seeds);
-            Err(CliError::failed("simulation_failed", message).hint(args.again(*seed)))
+            Err(CliError::failed("simulation_failed", message).hint(again(*seed, options)))
         }
     }
 }
@@ -204,6 +213,7 @@ fn object(report: &SimReport) -> serde_json::Value {
         "heights": report.height,
         "transactions": report.transactions,
         "extra_rounds": report.extra_rounds,
+        "healed_round": report.healed_round,
         "events": report.events,
         "faults": report.faults.total(),
         "faults_by_kind": counts(&report.faults),

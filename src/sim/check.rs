@@ -5,118 +5,32 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ait_engine::message::Message;
 use ait_engine::transaction::{Payload, Transaction};
-use ait_engine::types::{Address, BlockId, Hash, StateRoot, TxHash};
+use ait_engine::types::{Address, BlockId, Hash, Nonce, StateRoot, TxHash};
 use ait_engine::validator::ValidatorSet;
 use ait_engine::vote::VoteKind;
 
-use super::plan::{BALANCE, chain_id};
-use crate::chain::CommittedBlock;
+use super::Violation;
+use super::node::Process;
+use super::plan::{balances, chain_id};
+use crate::chain::{Chain, ChainError, CommittedBlock};
+use crate::mempool::TxStatus;
 
-/// A promise that was broken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
-    /// Two nodes have different blocks, or states, at one height.
-    #[error("height {height}: node {node} has {found}, another {known}")]
-    Fork {
-        /// The height.
-        height: u64,
-        /// The later node.
-        node: usize,
-        /// Its block and root.
-        found: String,
-        /// Those that another had.
-        known: String,
-    },
-    /// A committed block is not proved final.
-    #[error("height {height}: node {node} committed a block without a good certificate: {reason}")]
-    Certificate {
-        /// The height.
-        height: u64,
-        /// The node.
-        node: usize,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Heights must come one after the other, also over restarts.
-    #[error("node {node} committed height {found} after {before}")]
-    Order {
-        /// The node.
-        node: usize,
-        /// The height before.
-        before: u64,
-        /// The height.
-        found: u64,
-    },
-    /// What was final is not there after a restart.
-    #[error("node {node} was at height {before}, and after a restart at {found}")]
-    Lost {
-        /// The node.
-        node: usize,
-        /// The height before.
-        before: u64,
-        /// The height after.
-        found: u64,
-    },
-    /// A validator that follows the rules signed two things at one place.
-    #[error("validator {node} signed twice: {what}")]
-    SignedTwice {
-        /// Which.
-        node: usize,
-        /// Where.
-        what: String,
-    },
-    /// A transaction is in two blocks, or a block has what nobody sent.
-    #[error("height {height}: transaction {hash} {what}")]
-    Transaction {
-        /// The height.
-        height: u64,
-        /// Which.
-        hash: TxHash,
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// An accepted transaction is neither final nor pending, or never becomes final.
-    #[error("transaction {hash}, accepted by node {node}, is not final: {what}")]
-    Unfinished {
-        /// Which.
-        hash: TxHash,
-        /// Who accepted it.
-        node: usize,
-        /// What is known of it.
-        what: String,
-    },
-    /// A node holds other balances than the model.
-    #[error("node {node}: account {address} holds {found}, expected {expected}")]
-    Balance {
-        /// Which node.
-        node: usize,
-        /// Which account.
-        address: Address,
-        /// What it holds.
-        found: String,
-        /// What the model says.
-        expected: String,
-    },
-    /// Nothing goes on although nothing is wrong any more.
-    #[error("no progress: {0}")]
-    Stalled(String),
-    /// Time stands still, and the processor is busy.
-    #[error("a node never comes to rest at {0} ms")]
-    Busy(u64),
-    /// A part failed by itself.
-    #[error("node {node} failed: {reason}")]
-    Failed {
-        /// Which.
-        node: usize,
-        /// Why.
-        reason: String,
-    },
-}
+/// Rounds that a block may need once nothing is wrong any more, after those begun before.
+const ROUNDS_MAX: u64 = 12;
 
 /// A block as the first node had it.
 struct Known {
     id: BlockId,
     root: StateRoot,
+}
+
+/// An accepted transaction that a node must hold, or say why not.
+struct Kept {
+    sender: Address,
+    nonce: Nonce,
+    since_ms: u64,
+    /// Nothing but a block may take it away.
+    is_good: bool,
 }
 
 /// What is known so far.
@@ -129,12 +43,20 @@ pub(super) struct Checks {
     accepted: BTreeMap<TxHash, usize>,
     /// Those of them that are in no block yet.
     open: BTreeSet<TxHash>,
+    included: BTreeSet<TxHash>,
     balances: BTreeMap<Address, (i128, u64)>,
+    kept: BTreeMap<usize, BTreeMap<TxHash, Kept>>,
+    /// Newest round that anybody signed something in, by height.
+    rounds: BTreeMap<u64, u64>,
+    is_healed: bool,
     pub(super) extra_rounds: u64,
+    /// Greatest round of a block since nothing is wrong, less those that were begun before.
+    pub(super) healed_round: u64,
+    last_begun: BTreeMap<u64, u64>,
 }
 
 impl Checks {
-    pub(super) fn new(validators: ValidatorSet, accounts: impl Iterator<Item = Address>) -> Self {
+    pub(super) fn new(validators: ValidatorSet) -> Self {
         Self {
             validators,
             blocks: BTreeMap::new(),
@@ -142,15 +64,83 @@ impl Checks {
             signed: BTreeMap::new(),
             accepted: BTreeMap::new(),
             open: BTreeSet::new(),
-            balances: accounts.map(|address| (address, (i128::from(BALANCE), 0))).collect(),
+            included: BTreeSet::new(),
+            balances: balances().map(|(address, all)| (address, (i128::from(all), 0))).collect(),
+            kept: BTreeMap::new(),
+            rounds: BTreeMap::new(),
+            is_healed: false,
             extra_rounds: 0,
+            healed_round: 0,
+            last_begun: BTreeMap::new(),
         }
     }
 
     pub(super) fn accepted(&mut self, node: usize, hash: TxHash) {
-        if self.accepted.insert(hash, node).is_none() {
+        self.accepted.entry(hash).or_insert(node);
+        if !self.included.contains(&hash) {
             self.open.insert(hash);
         }
+    }
+
+    /// A transaction that may become final, and need not.
+    pub(super) fn offered(&mut self, node: usize, hash: TxHash) {
+        self.accepted.entry(hash).or_insert(node);
+    }
+
+    /// From now on this node must hold it, or say why not.
+    pub(super) fn keep(&mut self, node: usize, one: &Transaction, since_ms: u64, is_good: bool) {
+        let (sender, nonce) = (one.sender(), one.nonce);
+        let kept = Kept { sender, nonce, since_ms, is_good };
+        self.kept.entry(node).or_default().insert(one.hash(), kept);
+    }
+
+    /// Whether any node must hold it.
+    pub(super) fn is_kept(&self, hash: &TxHash) -> bool {
+        self.kept.values().any(|kept| kept.contains_key(hash))
+    }
+
+    /// Whether it is wanted in a block, and in none yet.
+    pub(super) fn is_open(&self, hash: &TxHash) -> bool {
+        self.open.contains(hash)
+    }
+
+    /// What a node accepted is pending there, in its chain, or it says why not. What was not
+    /// synced since `lost_after_ms` may be gone. Ends what a node need not hold any more.
+    pub(super) fn holds(
+        &mut self,
+        node: usize,
+        process: &Process,
+        lost_after_ms: Option<u64>,
+    ) -> Result<(), Violation> {
+        let Some(all) = self.kept.get_mut(&node) else { return Ok(()) };
+        let mut wrong = None;
+        all.retain(|hash, kept| {
+            let status = process.mempool.status(hash);
+            if matches!(status, TxStatus::Pending { .. }) {
+                return true;
+            }
+            let is_used = process.account(&kept.sender).is_ok_and(|a| a.nonce > kept.nonce);
+            let is_lost = lost_after_ms.is_some_and(|after_ms| kept.since_ms >= after_ms);
+            match status {
+                _ if is_used || is_lost => {}
+                TxStatus::Dropped(dropped) if !kept.is_good => drop(dropped),
+                TxStatus::Dropped(dropped) => {
+                    wrong = Some((*hash, format!("let it go: {}", dropped.reason)));
+                }
+                _ => wrong = Some((*hash, "does not know it any more".to_owned())),
+            }
+            false
+        });
+        match wrong {
+            Some((hash, what)) => Err(Violation::Forgotten { node, hash, what }),
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing is wrong from now on.
+    pub(super) fn healed(&mut self) {
+        self.is_healed = true;
+        self.last_begun = self.rounds.clone();
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -206,7 +196,16 @@ impl Checks {
             let found = format!("block {id} with root {root}");
             return Err(Violation::Fork { height, node, found, known });
         }
-        self.extra_rounds += certificate.map_or(0, |certificate| certificate.round.get());
+        let round = certificate.map_or(0, |certificate| certificate.round.get());
+        self.extra_rounds += round;
+        if self.is_healed {
+            let begun = self.last_begun.get(&height).copied().unwrap_or(0);
+            let expected = begun + ROUNDS_MAX;
+            if round > expected {
+                return Err(Violation::Rounds { height, found: round, expected });
+            }
+            self.healed_round = self.healed_round.max(round.saturating_sub(begun));
+        }
         self.blocks.insert(height, Known { id, root });
         let proposer = block.block.header.proposer;
         block.block.transactions.iter().try_for_each(|one| self.apply(height, proposer, one))
@@ -224,9 +223,10 @@ impl Checks {
         if !self.accepted.contains_key(&hash) {
             return wrong("was never accepted");
         }
-        if !self.open.remove(&hash) {
+        if !self.included.insert(hash) {
             return wrong("is in two blocks");
         }
+        self.open.remove(&hash);
         let Payload::Transfer { to, amount } = &one.payload else {
             return wrong("is no transfer");
         };
@@ -269,6 +269,8 @@ impl Checks {
             }
             _ => return Ok(()),
         };
+        let newest = self.rounds.entry(height.get()).or_default();
+        *newest = round.get().max(*newest);
         let place = (node, step, height.get(), round.get());
         match self.signed.insert(place, what) {
             Some(before) if before != what => Err(Violation::SignedTwice {
@@ -279,8 +281,27 @@ impl Checks {
         }
     }
 
-    /// Accounts that the model knows, with what they hold.
-    pub(super) fn balances(&self) -> impl Iterator<Item = (&Address, i128, u64)> {
-        self.balances.iter().map(|(address, (balance, nonce))| (address, *balance, *nonce))
+    /// Whether a node that is at the newest height holds what the model says, and no token
+    /// more or less than genesis.
+    pub(super) fn state(&self, node: usize, chain: &Chain) -> Result<(), Violation> {
+        let failed =
+            |error: ChainError| Violation::Failed { node, reason: error.to_string() };
+        let expected: u64 = balances().map(|(_, balance)| balance).sum();
+        let found = chain.supply().map_err(failed)?.total.get();
+        if found != expected {
+            return Err(Violation::Supply { node, found, expected });
+        }
+        for (address, (balance, nonce)) in &self.balances {
+            let account = chain.account(address).map_err(failed)?.unwrap_or_default();
+            if i128::from(account.balance.get()) != *balance || account.nonce.get() != *nonce {
+                return Err(Violation::Balance {
+                    node,
+                    address: *address,
+                    found: format!("{} at nonce {}", account.balance, account.nonce),
+                    expected: format!("{balance} at nonce {nonce}"),
+                });
+            }
+        }
+        Ok(())
     }
 }

@@ -24,13 +24,26 @@ pub enum FaultKind {
     PowerCut,
     /// Every process ends at once.
     CrashAll,
-    /// A node's clock jumps.
+    /// A node's clock jumps, and stays wrong.
     Clock,
+    /// The power is cut at any write of the log, the signer's record or the blocks: they
+    /// and the journal are torn at any byte, or what was not synced is gone.
+    Torn,
+    /// A write fails or is short, and the process ends.
+    ShortWrite,
+    /// A node's disk is full for a while: what it must write ends its process.
+    DiskFull,
+    /// A validator's signer is slow for a while.
+    SlowSigner,
+    /// Validators break the rules, as many as consensus can bear.
+    Byzantine,
+    /// Clients send what is not valid, again, too early, or without the means.
+    Hostile,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 16] = [
         Self::Loss,
         Self::Duplication,
         Self::Reordering,
@@ -41,6 +54,12 @@ impl FaultKind {
         Self::PowerCut,
         Self::CrashAll,
         Self::Clock,
+        Self::Torn,
+        Self::ShortWrite,
+        Self::DiskFull,
+        Self::SlowSigner,
+        Self::Byzantine,
+        Self::Hostile,
     ];
 
     /// Its name on the command line.
@@ -57,17 +76,23 @@ impl FaultKind {
             Self::PowerCut => "power-cut",
             Self::CrashAll => "crash-all",
             Self::Clock => "clock",
+            Self::Torn => "torn",
+            Self::ShortWrite => "short-write",
+            Self::DiskFull => "disk-full",
+            Self::SlowSigner => "slow-signer",
+            Self::Byzantine => "byzantine",
+            Self::Hostile => "hostile",
         }
     }
 
-    const fn bit(self) -> u16 {
+    const fn bit(self) -> u32 {
         1 << self as u16
     }
 }
 
 /// A set of kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Faults(u16);
+pub struct Faults(u32);
 
 impl Faults {
     /// None.
@@ -79,6 +104,12 @@ impl Faults {
     #[must_use]
     pub const fn has(self, kind: FaultKind) -> bool {
         self.0 & kind.bit() != 0
+    }
+
+    /// The same without a kind.
+    #[must_use]
+    pub const fn without(self, kind: FaultKind) -> Self {
+        Self(self.0 & !kind.bit())
     }
 
     /// The kinds in it.

@@ -4,15 +4,22 @@
 //! with its journal, chain and storage engines. Simulated are the clock, the links between
 //! nodes, clients, and what goes wrong. A seed and a commit reproduce a run.
 
+mod bugs;
 mod check;
+mod device;
 mod faults;
 mod node;
 mod plan;
+mod replay;
+mod shrink;
+mod violation;
 mod world;
 
-pub use check::Violation;
+pub use bugs::Bug;
 pub use faults::{FaultCounts, FaultKind, Faults};
 pub use plan::SimOptions;
+pub use shrink::shrink;
+pub use violation::Violation;
 
 use world::World;
 
@@ -33,6 +40,8 @@ pub struct SimReport {
     pub faults: FaultCounts,
     /// Rounds beyond the first that decided heights needed.
     pub extra_rounds: u64,
+    /// Greatest round of a block made once nothing was wrong any more.
+    pub healed_round: u64,
     /// Hash of everything that happened: the same seed gives the same.
     pub trace: String,
 }

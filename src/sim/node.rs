@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ait_engine::block::Block;
 use ait_engine::genesis::GenesisDocument;
+use ait_engine::state::Account;
 use ait_engine::transaction::{Transaction, VerifiedTransaction};
-use ait_engine::types::{Height, TimestampMs, TxHash};
+use ait_engine::types::{Address, Height, TimestampMs, TxHash};
 use ait_net::peer::{Fault, PeerAddress, PeerId};
 use ait_net::protocol::{Delivery, Input, Local, Output, Protocol, ProtocolOptions};
 use ait_storage::{
@@ -18,40 +20,68 @@ use ait_storage::{
 };
 use tokio::sync::broadcast;
 
+use super::device::{Device, SimLog, SimSigner, SimStore};
 use super::plan::key;
+use super::{Bug, replay};
 use crate::chain::{self, Chain, ChainOptions, GenesisSource, Stores};
-use crate::consensus::{FileSigner, LogWriter};
 use crate::import::{self, ImportBlock};
 use crate::ingress::{self, Clock, SubmitError, Submitted};
 use crate::mempool::{Journal, Mempool, MempoolLimits};
 use crate::network::bridge::{self, Given};
 use crate::network::serve::Bodies;
-use crate::node::open_voter;
+use crate::node::open_voter_as;
 use crate::sequencer::{self, Effect, SequencerCore, SequencerOptions};
 
 /// Pending transactions that a new peer, or all after a while, are told of.
 const SHARED_MAX: usize = 2_000;
 const SHARE_AGAIN_MS: u64 = 30_000;
+/// How often accepted transactions are synced.
+const FLUSH_MS: u64 = 250;
 
 /// What of a node outlives its process.
 pub(super) struct Disk {
     directory: PathBuf,
     /// Blocks, state and index of a node that keeps them in memory; else they are files.
     memory: Option<[Arc<MemoryStorage>; 3]>,
+    pub(super) device: Device,
 }
 
 impl Disk {
-    pub(super) fn new(directory: PathBuf, in_memory: bool) -> std::io::Result<Self> {
+    pub(super) fn new(directory: PathBuf, in_memory: bool, seed: u64) -> std::io::Result<Self> {
         std::fs::create_dir_all(&directory)?;
         let memory = in_memory.then(|| std::array::from_fn(|_| Arc::new(MemoryStorage::new())));
-        Ok(Self { directory, memory })
+        Ok(Self { directory, memory, device: Device::new(seed) })
     }
 
-    /// What a power cut leaves: of stores in memory, what was synced.
-    pub(super) fn cut_power(&mut self) {
+    /// What a power cut leaves: of stores in memory, what was synced; of files too, if they
+    /// are to be torn.
+    pub(super) fn cut_power(&mut self, tears: bool) -> std::io::Result<()> {
         if let Some(memory) = &mut self.memory {
             memory.iter_mut().for_each(|storage| *storage = Arc::new(storage.recover()));
         }
+        if tears { self.device.cut_power(&self.directory) } else { Ok(()) }
+    }
+
+    pub(super) fn journal(&self) -> PathBuf {
+        self.directory.join("mempool.journal")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.join("consensus.log")
+    }
+
+    /// Loses the log, as a bug would.
+    pub(super) fn lose_log(&self) {
+        let _ = std::fs::remove_file(self.log());
+    }
+
+    /// What a write of the journal leaves that failed within: some bytes of a record.
+    pub(super) fn shorten_journal(&self) -> std::io::Result<()> {
+        let path = self.journal();
+        let before = std::fs::metadata(&path)?.len();
+        let mut file = std::fs::OpenOptions::new().append(true).open(&path)?;
+        std::io::Write::write_all(&mut file, &[60, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 1, 9, 9, 9])?;
+        self.device.shorten(&path, before)
     }
 
     fn open(&self, at: usize, name: &str) -> Result<Arc<dyn Storage>, String> {
@@ -66,7 +96,11 @@ impl Disk {
     }
 
     /// The stores; that of the blocks ends the process at this commit, if there is one.
-    fn stores(&self, power_cut: Option<(u64, FaultMoment)>) -> Result<Stores, String> {
+    fn stores(
+        &self,
+        power_cut: Option<(u64, FaultMoment)>,
+        bug: Option<Bug>,
+    ) -> Result<Stores, String> {
         let plan = match power_cut {
             Some((number, moment)) => FaultPlan::none().with(StorageFault {
                 operation: Some(Operation::Commit),
@@ -77,7 +111,11 @@ impl Disk {
             None => FaultPlan::none(),
         };
         Ok(Stores {
-            blocks: Arc::new(Faulty::new(self.open(0, "blocks.redb")?, plan)),
+            blocks: Arc::new(SimStore {
+                inner: Faulty::new(self.open(0, "blocks.redb")?, plan),
+                device: self.device.clone(),
+                bug,
+            }),
             state: self.open(1, "state.redb")?,
             index: self.open(2, "index.redb")?,
         })
@@ -95,12 +133,15 @@ pub(super) struct Boot<'a> {
     /// Time as the node's own clock shows it.
     pub(super) clock_ms: Arc<AtomicU64>,
     pub(super) power_cut: Option<(u64, FaultMoment)>,
+    pub(super) bug: Option<Bug>,
+    /// Until when what the journal holds is synced.
+    pub(super) flushed_ms: u64,
 }
 
 /// A running process.
 pub(super) struct Process {
     pub(super) protocol: Protocol,
-    core: SequencerCore<FileSigner, LogWriter>,
+    core: SequencerCore<SimSigner, SimLog>,
     pub(super) chain: Chain,
     /// Height of the chain as the process found it.
     pub(super) found: Height,
@@ -112,6 +153,11 @@ pub(super) struct Process {
     shared_ms: u64,
     imports: BTreeMap<u64, PeerId>,
     next_import: u64,
+    flushed_ms: u64,
+    is_journal_full: bool,
+    device: Device,
+    journal: PathBuf,
+    bug: Option<Bug>,
 }
 
 /// What is to be done for a node, one after the other: a process may end between any two.
@@ -135,9 +181,10 @@ pub(super) fn id(n: usize) -> PeerId {
 
 impl Process {
     pub(super) fn boot(boot: Boot<'_>, work: &mut VecDeque<Work>) -> Result<Self, String> {
-        let Boot { n, document, is_validator, peers, disk, now_ms, clock_ms, power_cut } = boot;
+        let Boot { n, document, is_validator, peers, disk, now_ms, clock_ms, power_cut, .. } = boot;
+        let (bug, flushed_ms) = (boot.bug, boot.flushed_ms);
         let text = |error: &dyn std::fmt::Display| error.to_string();
-        let stores = disk.stores(power_cut)?;
+        let stores = disk.stores(power_cut, bug)?;
         let build = || Ok(document.build()?);
         let source = GenesisSource { fingerprint: [7; 32], build: &build };
         let mut options = ChainOptions::default();
@@ -146,13 +193,28 @@ impl Process {
         let chain = writer.chain().clone();
         let clock: Clock =
             Arc::new(move || TimestampMs::saturating(clock_ms.load(Ordering::Relaxed)));
-        let journal = Journal::open(&disk.directory.join("mempool.journal"));
-        let (journal, pending) = journal.map_err(|e| text(&e))?;
+        let journal = Journal::open(&disk.journal());
+        let (mut journal, mut pending) = journal.map_err(|e| text(&e))?;
+        let is_journal_full = disk.device.is_full();
+        if is_journal_full {
+            // A real one: the system answers each write that there is no room.
+            journal = journal.with_file(Path::new("/dev/full")).map_err(|e| text(&e))?;
+        }
+        if matches!(bug, Some(Bug::ForgottenJournal)) {
+            pending.transactions.clear();
+        }
         let mempool = Arc::new(Mempool::new(MempoolLimits::default(), Some(journal)));
         let accepted = mempool.subscribe_accepted();
         ingress::restore(&mempool, &chain, pending, clock()).map_err(|e| text(&e))?;
         let (voter, logged) = if is_validator {
-            let opened = open_voter(&disk.directory, &writer, key("validator", n));
+            replay::check(&disk.directory, &writer, n, bug)
+                .map_err(|what| format!("replaying the log twice: {what}"))?;
+            let wrap = |signer, log| {
+                let (record, device) = (disk.directory.join("signer.record"), &disk.device);
+                let signer = SimSigner::new(signer, key("validator", n), record, device.clone(), bug);
+                (signer, SimLog::new(log, disk.log(), device.clone(), bug))
+            };
+            let opened = open_voter_as(&disk.directory, &writer, key("validator", n), wrap);
             let (voter, logged) = opened.map_err(|e| text(&e))?;
             (Some(voter), logged)
         } else {
@@ -186,6 +248,11 @@ impl Process {
             shared_ms: now_ms,
             imports: BTreeMap::new(),
             next_import: 0,
+            flushed_ms,
+            is_journal_full,
+            device: disk.device.clone(),
+            journal: disk.journal(),
+            bug,
         })
     }
 
@@ -195,6 +262,9 @@ impl Process {
 
     /// When the sequencer wants to be woken, in virtual milliseconds.
     pub(super) fn wakes_at(&self) -> Option<u64> {
+        if matches!(self.bug, Some(Bug::Busy)) {
+            return Some(0);
+        }
         let at = self.core.wakes_at()?;
         Some(self.began_ms.saturating_add(u64::try_from(at.as_micros().div_ceil(1_000)).ok()?))
     }
@@ -202,6 +272,11 @@ impl Process {
     /// Every now and then.
     pub(super) fn tick(&mut self, now_ms: u64, work: &mut VecDeque<Work>) {
         self.mempool.sweep((self.clock)());
+        let is_due = now_ms.saturating_sub(self.flushed_ms) >= FLUSH_MS && !self.is_journal_full;
+        if is_due && self.mempool.flush().is_ok() {
+            self.flushed_ms = now_ms;
+            self.device.journal_synced(&self.journal);
+        }
         if now_ms.saturating_sub(self.shared_ms) >= SHARE_AGAIN_MS {
             self.shared_ms = now_ms;
             let waiting = self.waiting();
@@ -269,7 +344,7 @@ impl Process {
                 }
                 Ok(Vec::new())
             }
-            Work::Effect(effect) => self.effect(effect, work),
+            Work::Effect(effect) => Ok(self.effect(effect, work)),
             Work::Deliver(delivery) => {
                 self.deliver(delivery, work);
                 Ok(Vec::new())
@@ -281,19 +356,25 @@ impl Process {
         &mut self,
         effect: Effect,
         work: &mut VecDeque<Work>,
-    ) -> Result<Vec<Outcome>, String> {
+    ) -> Vec<Outcome> {
         let told = match &effect {
             Effect::Committed(block) => Some(Effect::Committed(Arc::clone(block))),
             Effect::Publish(message) => Some(Effect::Publish(message.clone())),
-            Effect::Diverged { divergence } => return Err(divergence.reason.clone()),
             _ => None,
         };
+        if let Effect::Diverged { .. } = &effect {
+            return vec![Outcome::Effect(effect)];
+        }
         let said = bridge::said(effect, &mut self.bodies);
         work.extend(said.map(Work::Protocol));
-        Ok(told.into_iter().map(Outcome::Effect).collect())
+        told.into_iter().map(Outcome::Effect).collect()
     }
 
     fn deliver(&mut self, delivery: Delivery, work: &mut VecDeque<Work>) {
+        let is_final = matches!(delivery, Delivery::Final { .. } | Delivery::Import { .. });
+        if is_final && matches!(self.bug, Some(Bug::Deaf)) {
+            return;
+        }
         match bridge::given(delivery) {
             Given::Sequencer(input) => work.push_back(Work::Sequencer(input)),
             Given::Connected(peer) => {
@@ -343,6 +424,22 @@ impl Process {
         if let Some(error) = error {
             work.extend(bridge::refused(peer, &error).into_iter().map(Work::Protocol));
         }
+    }
+
+    /// A block that was proposed and executed here.
+    pub(super) fn proposal(&self, block_id: &ait_engine::types::BlockId) -> Option<&Block> {
+        self.core.writer().proposal(block_id)
+    }
+
+    /// Until when what was accepted is synced.
+    pub(super) fn flushed_ms(&self) -> u64 {
+        self.flushed_ms
+    }
+
+    /// Next nonce of an account, as committed here, and what it holds.
+    pub(super) fn account(&self, address: &Address) -> Result<Account, String> {
+        let account = self.chain.account(address).map_err(|error| error.to_string())?;
+        Ok(account.unwrap_or_default())
     }
 
     /// The frame of a body, for who asks.

@@ -54,6 +54,7 @@ impl World {
                 let delay = self.delay(from, to);
                 self.at(delay, Happening::Call { to, from, boot });
             }
+            Output::Send { .. } if self.is_mute(n) => {}
             Output::Send { peers, frame } => {
                 for peer in peers {
                     if let Some(to) = self.index(&peer) {
@@ -188,7 +189,7 @@ impl World {
     ) -> Result<(), Violation> {
         let process = self.sites[to].process.as_ref();
         let is_there = self.connection(from, to) == Some(connection) && !self.is_blocked(from, to);
-        let Some(process) = process.filter(|_| is_there) else {
+        if !is_there || process.is_none() {
             // The one who asked hears of it by its time-out.
             self.at(
                 14_000,
@@ -201,7 +202,15 @@ impl World {
                 },
             );
             return Ok(());
-        };
+        }
+        if self.withholds(to) {
+            let input = Box::new(no_answer(number, id(to), request));
+            let kind = 3;
+            self.at(1, Happening::Arrive { to: from, from: to, connection, input, kind });
+            return Ok(());
+        }
+        let process = self.sites[to].process.as_ref();
+        let Some(process) = process else { return Ok(()) };
         let bytes = match request {
             Request::Blocks { from, count } => serve::blocks(&process.chain, from, count),
             Request::Body { block_id, .. } => process.body(&block_id),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ait_engine::codec::Canonical;
 use ait_engine::genesis::GenesisDocument;
 use ait_engine::transaction::{Payload, Transaction};
-use ait_engine::types::{Amount, Height, Nonce};
+use ait_engine::types::{Amount, Height, Nonce, TxHash};
 use ait_net::gossip::TransactionBatch;
 use ait_net::message::{Blocks, Body, Control, Hello, Request, hello};
 use ait_net::peer::{PeerAddress, PeerId};
@@ -15,14 +15,17 @@ use ait_net::protocol::{Frame, Input, Output};
 use ait_storage::FaultMoment;
 use fastrand::Rng;
 
-use super::check::{Checks, Violation};
+use super::check::Checks;
 use super::faults::{FaultCounts, FaultKind};
 use super::node::{Boot, Disk, Outcome, Process, Work, directory, id};
-use super::plan::{ACCOUNTS, BEGAN, SimOptions, chain_id, document, key};
-use super::{SimFailure, SimReport};
+use super::device::Strike;
+use super::plan::{ACCOUNTS, BEGAN, HOSTILE, SimOptions, chain_id, document, key};
+use super::{Bug, SimFailure, SimReport, Violation};
 use crate::network::serve;
 use crate::sequencer::Effect;
 
+mod byzantine;
+mod clients;
 mod links;
 mod nodes;
 mod strike;
@@ -37,6 +40,8 @@ const FAULT_MS: u64 = 2_500;
 const CLIENT_MS: u64 = 40;
 /// Longest cut of links: some outlast the connections.
 const TROUBLE_MS_MAX: u64 = 15_000;
+/// How often clients look what became of what they sent, and nodes for what they accepted.
+const RESEND_MS: u64 = 500;
 /// How long things go wrong at most, for each height that is to be reached.
 const HEIGHT_MS: u64 = 4_000;
 /// Once nothing is wrong any more everything accepted must be final within this.
@@ -58,6 +63,12 @@ enum Happening {
     Idle { a: usize, b: usize, connection: u64 },
     Start(usize),
     Heal(usize),
+    /// A node's disk has room, or its signer is quick again.
+    Repair(usize),
+    /// A signer that was waited for is done.
+    Resume(usize),
+    /// Clients send again what a node lost.
+    Resend,
 }
 
 struct Site {
@@ -71,6 +82,14 @@ struct Site {
     wake_ms: Option<u64>,
     /// Effects until the process ends, if it is to.
     fuse: Option<u64>,
+    /// Its signer is waited for until then.
+    busy_ms: u64,
+    /// Until when what the last process accepted is synced.
+    flushed_ms: u64,
+    /// The last process ended in a power cut: what it accepted from then on may be gone.
+    lost_after_ms: Option<u64>,
+    /// A validator that breaks the rules says nothing until then.
+    mute_ms: u64,
 }
 
 /// A cut or a slow link that ends.
@@ -98,6 +117,10 @@ pub(super) struct World {
     troubles: BTreeMap<usize, Trouble>,
     next_trouble: usize,
     nonces: [u64; ACCOUNTS],
+    /// What clients sent that is in no block yet, and some that is.
+    sent: BTreeMap<TxHash, Transaction>,
+    /// Validators that break the rules.
+    byzantine: BTreeSet<usize>,
     checks: Checks,
     faults: FaultCounts,
     is_quiet: bool,
@@ -113,7 +136,6 @@ impl World {
         // In memory where there is such a place: what is synced there costs nothing.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let folder = folder.expect("a temporary directory can be made");
-        let accounts = (0..ACCOUNTS).map(|n| key("account", n).public_key().address());
         let validators = document.build().map(|genesis| genesis.validators);
         let validators = validators.expect("the options were checked");
         Self {
@@ -131,7 +153,9 @@ impl World {
             troubles: BTreeMap::new(),
             next_trouble: 0,
             nonces: [0; ACCOUNTS],
-            checks: Checks::new(validators, accounts),
+            checks: Checks::new(validators),
+            sent: BTreeMap::new(),
+            byzantine: BTreeSet::new(),
             faults: FaultCounts::default(),
             is_quiet: false,
             trace: VecDeque::new(),
@@ -152,6 +176,7 @@ impl World {
                 events: self.events,
                 faults: self.faults,
                 extra_rounds: self.checks.extra_rounds,
+                healed_round: self.checks.healed_round,
                 trace: self.hash.finalize().to_hex()[..16].to_owned(),
             }),
             Err(violation) => Err(Box::new(SimFailure {
@@ -165,9 +190,10 @@ impl World {
     }
 
     fn play(&mut self) -> Result<(), Violation> {
+        self.choose_byzantine();
         for n in 0..self.options.nodes() {
             let root = self.folder.path();
-            let disk = Disk::new(directory(root, n), n % 2 == 0);
+            let disk = Disk::new(directory(root, n), n % 2 == 0, self.rng.u64(..));
             let failed =
                 |error: std::io::Error| Violation::Failed { node: n, reason: error.to_string() };
             self.sites.push(Site {
@@ -179,23 +205,28 @@ impl World {
                 skew_ms: 0,
                 wake_ms: None,
                 fuse: None,
+                busy_ms: 0,
+                flushed_ms: 0,
+                lost_after_ms: None,
+                mute_ms: 0,
             });
             self.start(n)?;
         }
         self.at(1, Happening::Client);
+        self.at(RESEND_MS, Happening::Resend);
         self.at(FAULT_MS, Happening::Strike);
         let wild_ms = self.options.heights.saturating_mul(HEIGHT_MS);
         self.pass(wild_ms, |world| world.checks.height() >= world.options.heights)?;
         self.quiet()?;
         let is_done = |world: &Self| {
             world.checks.unfinished().is_none()
-                && (0..world.sites.len())
-                    .all(|n| world.checks.height_of(n) == world.checks.height())
+                && world.honest().all(|n| world.checks.height_of(n) == world.checks.height())
         };
         if !self.pass(QUIET_MS_MAX, is_done)? {
             return Err(self.stalled());
         }
-        (0..self.sites.len()).try_for_each(|n| self.compare(n))
+        let honest: Vec<_> = self.honest().collect();
+        honest.into_iter().try_for_each(|n| self.compare(n))
     }
 
     /// Lets time pass until something holds, or it is over; whether it holds.
@@ -268,6 +299,9 @@ impl World {
                 let (now_ms, site) = (self.now_ms, &mut self.sites[n]);
                 if let Some(process) = &mut site.process {
                     process.tick(now_ms, &mut site.work);
+                    if now_ms % 1_000 < TICK_MS {
+                        self.checks.holds(n, process, None)?;
+                    }
                 }
                 self.work(n)
             }
@@ -315,52 +349,29 @@ impl World {
                 self.asked(to, from, connection, id, request)
             }
             Happening::Idle { a, b, connection } => self.idle(a, b, connection),
+            Happening::Repair(n) => {
+                self.sites[n].disk.device.repair();
+                Ok(())
+            }
+            Happening::Resume(n) => self.work(n),
+            Happening::Resend => {
+                self.at(RESEND_MS, Happening::Resend);
+                self.resend()
+            }
         }
     }
 
-    fn client(&mut self) -> Result<(), Violation> {
-        let (at, account) = (self.rng.usize(0..self.sites.len()), self.rng.usize(0..ACCOUNTS));
-        let to = key("account", self.rng.usize(0..ACCOUNTS)).public_key().address();
-        let secret = key("account", account);
-        if secret.public_key().address() == to {
-            return Ok(());
-        }
-        let (amount, fee) = (self.rng.u64(1..50), self.rng.u64(0..5));
-        let payload = Payload::Transfer { to, amount: Amount::saturating(amount) };
-        let nonce = Nonce::saturating(self.nonces[account]);
-        let fee = Amount::saturating(fee);
-        let transaction = Transaction::sign(&secret, chain_id(), nonce, fee, None, payload);
-        let hash = transaction.hash();
-        let site = &mut self.sites[at];
-        let Some(process) = &mut site.process else { return Ok(()) };
-        let mut results = process.submit(vec![transaction], &mut site.work);
-        if matches!(results.pop(), Some(Ok(_))) {
-            self.nonces[account] += 1;
-            self.checks.accepted(at, hash);
-        }
-        self.work(at)
+    /// Nodes that keep the rules.
+    fn honest(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.sites.len()).filter(|n| !self.byzantine.contains(n))
     }
 
     /// What a node holds at the end, and what the model says.
-    fn compare(&self, n: usize) -> Result<(), Violation> {
+    fn compare(&mut self, n: usize) -> Result<(), Violation> {
         let Some(process) = &self.sites[n].process else {
             return Err(Violation::Failed { node: n, reason: "it does not run".to_owned() });
         };
-        for (address, balance, nonce) in self.checks.balances() {
-            let account = process
-                .chain
-                .account(address)
-                .map_err(|error| Violation::Failed { node: n, reason: error.to_string() })?;
-            let account = account.unwrap_or_default();
-            if i128::from(account.balance.get()) != balance || account.nonce.get() != nonce {
-                return Err(Violation::Balance {
-                    node: n,
-                    address: *address,
-                    found: format!("{} at nonce {}", account.balance, account.nonce),
-                    expected: format!("{balance} at nonce {nonce}"),
-                });
-            }
-        }
-        Ok(())
+        self.checks.state(n, &process.chain)?;
+        self.checks.holds(n, process, None)
     }
 }

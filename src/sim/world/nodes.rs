@@ -1,6 +1,9 @@
 //! Processes: how they start, do their work, and end.
 
+use ait_engine::certificate::Certificate;
+
 use super::*;
+use crate::chain::CommittedBlock;
 
 impl World {
     pub(super) fn start(&mut self, n: usize) -> Result<(), Violation> {
@@ -22,6 +25,8 @@ impl World {
             now_ms,
             clock_ms: Arc::clone(&site.clock_ms),
             power_cut,
+            bug: self.options.bug,
+            flushed_ms: site.flushed_ms,
         };
         let is_first = site.boot == 0;
         site.boot += 1;
@@ -37,6 +42,8 @@ impl World {
                     self.checks.committed(n, &block)?;
                 }
                 self.checks.restarted(n, found)?;
+                let lost_after_ms = self.sites[n].lost_after_ms.take();
+                self.checks.holds(n, &process, lost_after_ms)?;
                 self.sites[n].process = Some(process);
                 self.note(|| format!("node {n} starts at height {found}"));
                 if is_first {
@@ -44,9 +51,7 @@ impl World {
                 }
                 self.work(n)
             }
-            // It was cut off while it opened its files.
-            Err(_) if power_cut.is_some() => self.crashed(n, "a power cut at its start"),
-            Err(reason) => Err(Violation::Failed { node: n, reason }),
+            Err(reason) => self.ended(n, reason, power_cut.is_some()),
         }
     }
 
@@ -60,13 +65,71 @@ impl World {
         Some((self.rng.u64(3..60), moments[self.rng.usize(0..3)]))
     }
 
+    /// A process ended by itself: by what was done to it, or by a fault of its own.
+    fn ended(&mut self, n: usize, reason: String, is_cut: bool) -> Result<(), Violation> {
+        let strike = self.sites[n].disk.device.take_end();
+        match strike {
+            Some(Strike::Short) => {
+                self.faults.count(FaultKind::ShortWrite);
+                self.crashed(n, "a write failed")
+            }
+            Some(Strike::Full) => {
+                self.faults.count(FaultKind::DiskFull);
+                self.crashed(n, "no room on its disk")
+            }
+            Some(Strike::Torn) => {
+                self.faults.count(FaultKind::Torn);
+                self.power_fails(n, "a power cut in a write")
+            }
+            // The wrapper around the storage ended it.
+            None if is_cut || reason.contains("crash") => {
+                self.faults.count(FaultKind::PowerCut);
+                self.power_fails(n, "a power cut in a commit")
+            }
+            None => Err(Violation::Failed { node: n, reason }),
+        }
+    }
+
+    /// The power of a node is cut.
+    pub(super) fn power_fails(&mut self, n: usize, why: &str) -> Result<(), Violation> {
+        let tears = self.options.faults.has(FaultKind::Torn);
+        self.crashed(n, why)?;
+        if tears {
+            let site = &mut self.sites[n];
+            site.lost_after_ms = site.lost_after_ms.or(Some(site.flushed_ms));
+        }
+        self.sites[n].disk.cut_power(tears).map_err(|error| failed(n, &error))
+    }
+
+    /// The signer may have taken its time, or signed too early.
+    fn look_at_device(&mut self, n: usize) -> Result<(), Violation> {
+        let device = &self.sites[n].disk.device;
+        if device.is_barrier_broken() {
+            return Err(Violation::Barrier { node: n });
+        }
+        let waited_ms = device.take_wait();
+        if waited_ms > 0 {
+            self.faults.count(FaultKind::SlowSigner);
+            self.sites[n].busy_ms = self.now_ms + waited_ms;
+            self.at(waited_ms, Happening::Resume(n));
+        }
+        Ok(())
+    }
+
     /// The process is gone; its connections are found dead later.
     pub(super) fn crashed(&mut self, n: usize, why: &str) -> Result<(), Violation> {
         self.note(|| format!("node {n} ends: {why}"));
         let site = &mut self.sites[n];
-        site.process = None;
+        if let Some(process) = site.process.take() {
+            self.checks.holds(n, &process, None)?;
+            site.flushed_ms = process.flushed_ms();
+        }
+        site.disk.device.take_end();
+        if matches!(self.options.bug, Some(Bug::NoRecord)) {
+            site.disk.lose_log();
+        }
         site.work.clear();
-        (site.wake_ms, site.fuse) = (None, None);
+        (site.wake_ms, site.fuse, site.busy_ms) = (None, None, 0);
         let dead: Vec<_> = self
             .connections
             .iter()
@@ -88,7 +151,7 @@ impl World {
 
     /// Does what there is to do, one thing after the other.
     pub(super) fn work(&mut self, n: usize) -> Result<(), Violation> {
-        while let Some(one) = self.sites[n].work.pop_front() {
+        while let Some(one) = self.sites[n].next_work(self.now_ms) {
             let (now_ms, site) = (self.now_ms, &mut self.sites[n]);
             let Some(process) = &mut site.process else {
                 site.work.clear();
@@ -106,15 +169,17 @@ impl World {
                         self.outcome(n, outcome)?;
                     }
                 }
-                Err(reason) if reason.contains("crash") => {
-                    // The wrapper around the storage ended it.
-                    self.faults.count(FaultKind::PowerCut);
-                    self.sites[n].process = None;
-                    self.sites[n].disk.cut_power();
-                    return self.crashed(n, "a power cut in a commit");
-                }
-                Err(reason) => return Err(Violation::Failed { node: n, reason }),
+                Err(reason) => return self.ended(n, reason, false),
             }
+            self.look_at_device(n)?;
+        }
+        if let Some(reason) = self.sites[n].process.as_ref().and_then(|p| p.mempool.failure()) {
+            if !reason.contains("No space left") {
+                return Err(Violation::Failed { node: n, reason });
+            }
+            self.faults.count(FaultKind::DiskFull);
+            self.sites[n].disk.shorten_journal().map_err(|error| failed(n, &error))?;
+            return self.crashed(n, "no room for its journal");
         }
         let site = &mut self.sites[n];
         let wake = site.process.as_ref().and_then(Process::wakes_at);
@@ -134,12 +199,73 @@ impl World {
             Outcome::Effect(Effect::Committed(block)) => {
                 let (height, id) = (block.height(), block.id);
                 self.note(|| format!("node {n} commits {height} {id}"));
+                let block = self.as_bug_has_it(block);
                 self.checks.committed(n, &block)?;
+                if matches!(self.options.bug, Some(Bug::ReportedTwice)) {
+                    self.checks.committed(n, &block)?;
+                }
+                self.sent.retain(|hash, _| self.checks.is_open(hash));
+                let process = self.sites[n].process.as_ref();
+                let chain = process.map(|process| &process.chain);
+                if let Some(chain) = chain.filter(|c| c.head().height.get() == self.checks.height())
+                {
+                    self.checks.state(n, chain)?;
+                }
+                self.certify_lies(n, &block);
             }
-            Outcome::Effect(Effect::Publish(message)) => self.checks.published(n, &message)?,
+            Outcome::Effect(Effect::Publish(message)) => {
+                if !self.byzantine.contains(&n) {
+                    self.checks.published(n, &message)?;
+                }
+                self.lie(n, &message);
+            }
+            Outcome::Effect(Effect::Diverged { divergence }) => {
+                let proposer = divergence.block.header.proposer;
+                let is_lie = |at: &usize| key("validator", *at).public_key().address() == proposer;
+                if !self.byzantine.iter().any(is_lie) {
+                    return Err(Violation::Failed { node: n, reason: divergence.reason.clone() });
+                }
+            }
             Outcome::Effect(_) => {}
+            Outcome::Network(Output::Disconnect { peer, reason })
+                if reason.starts_with("banned") && self.is_wronged(n, &peer) =>
+            {
+                let node = self.index(&peer).unwrap_or(n);
+                return Err(Violation::Banned { node, by: n, reason });
+            }
             Outcome::Network(output) => self.perform(n, output),
         }
         Ok(())
     }
+
+    /// Whether both keep the rules.
+    fn is_wronged(&self, by: usize, peer: &PeerId) -> bool {
+        let honest = |n: usize| !self.byzantine.contains(&n);
+        honest(by) && self.index(peer).is_some_and(honest)
+    }
+
+    /// A committed block, as a node reports it.
+    fn as_bug_has_it(&self, block: Arc<CommittedBlock>) -> Arc<CommittedBlock> {
+        if !matches!(self.options.bug, Some(Bug::ShortCertificate)) {
+            return block;
+        }
+        let mut short = CommittedBlock::clone(&block);
+        if let Some(good) = &block.certificate {
+            let signatures = good.signatures().iter().skip(1).copied().collect();
+            let (height, round, id) = (good.height, good.round, good.block_id);
+            short.certificate = Some(Certificate::new(height, round, id, signatures));
+        }
+        Arc::new(short)
+    }
+}
+
+impl Site {
+    /// The next thing to do, unless the signer is waited for.
+    fn next_work(&mut self, now_ms: u64) -> Option<Work> {
+        if now_ms < self.busy_ms { None } else { self.work.pop_front() }
+    }
+}
+
+fn failed(node: usize, error: &dyn std::fmt::Display) -> Violation {
+    Violation::Failed { node, reason: error.to_string() }
 }

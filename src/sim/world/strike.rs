@@ -22,7 +22,9 @@ impl World {
             FaultKind::Loss
             | FaultKind::Duplication
             | FaultKind::Reordering
-            | FaultKind::PowerCut => return Ok(()),
+            | FaultKind::PowerCut
+            | FaultKind::Byzantine
+            | FaultKind::Hostile => return Ok(()),
             FaultKind::Partition => {
                 let side: Vec<bool> = (0..count).map(|_| self.rng.bool()).collect();
                 let all = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
@@ -44,11 +46,37 @@ impl World {
                 self.sites[n].fuse = Some(self.rng.u64(0..200));
             }
             FaultKind::CrashAll => {
+                let is_cut = self.options.faults.has(FaultKind::Torn) && self.rng.bool();
                 for n in 0..count {
-                    if self.sites[n].process.is_some() {
-                        self.crashed(n, "all end at once")?;
+                    if self.sites[n].process.is_none() {
+                        continue;
+                    }
+                    match is_cut {
+                        true => self.power_fails(n, "the power of all is cut")?,
+                        false => self.crashed(n, "all end at once")?,
                     }
                 }
+            }
+            // Counted where they strike.
+            FaultKind::Torn | FaultKind::ShortWrite => {
+                let is_torn = kind == FaultKind::Torn;
+                let strike = if is_torn { Strike::Torn } else { Strike::Short };
+                self.sites[n].disk.device.strike_in(self.rng.u64(0..60), strike);
+                return Ok(());
+            }
+            FaultKind::DiskFull => {
+                self.note(|| format!("the disk of node {n} is full"));
+                self.sites[n].disk.device.set_full(true);
+                let long = self.rng.u64(500..TROUBLE_MS_MAX);
+                self.at(long, Happening::Repair(n));
+                return Ok(());
+            }
+            FaultKind::SlowSigner => {
+                self.note(|| format!("the signer of node {n} is slow"));
+                self.sites[n].disk.device.set_slow(true);
+                let long = self.rng.u64(500..TROUBLE_MS_MAX);
+                self.at(long, Happening::Repair(n));
+                return Ok(());
             }
             FaultKind::Clock => {
                 let skew = self.rng.i64(-3_000..3_000);
@@ -79,9 +107,12 @@ impl World {
         self.is_quiet = true;
         self.note(|| "nothing goes wrong any more".to_owned());
         self.troubles.clear();
+        self.checks.healed();
         for n in 0..self.sites.len() {
             self.sites[n].skew_ms = 0;
             self.sites[n].fuse = None;
+            self.sites[n].mute_ms = 0;
+            self.sites[n].disk.device.repair();
             self.start(n)?;
         }
         Ok(())

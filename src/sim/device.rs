@@ -1,0 +1,374 @@
+//! A node's disk and signer as the simulation makes them fail: ports around the log, the
+//! signer's record and the store of blocks that strike at a write, and what a power cut
+//! leaves of a file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ait_engine::crypto::{SecretKey, Signature};
+use ait_engine::types::Height;
+use ait_engine::vote::{ProposalMessage, Vote};
+use ait_storage::{Batch, Durability, Place, Snapshot, Storage, StorageError, TableStats};
+use fastrand::Rng;
+
+use super::Bug;
+use super::plan::chain_id;
+use crate::consensus::{FileSigner, LogWriter, VoteSigner, WriteAheadLog};
+
+/// How long a slow signer takes at most, in milliseconds.
+const SLOW_MS_MAX: u64 = 600;
+
+/// What a write meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Strike {
+    /// The power is cut while it is written.
+    Torn,
+    /// Some of it is written, and an error comes back.
+    Short,
+    /// There is no room.
+    Full,
+}
+
+impl Strike {
+    fn text(self) -> String {
+        match self {
+            Self::Torn => "the power was cut",
+            Self::Short => "input/output error",
+            Self::Full => "no space left on device",
+        }
+        .to_owned()
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    rng: Rng,
+    /// Writes until one meets this.
+    next: Option<(u64, Strike)>,
+    is_full: bool,
+    is_slow: bool,
+    /// What ended the process: nothing is written after it.
+    ended: Option<Strike>,
+    waited_ms: u64,
+    /// The log as far as it was synced.
+    log: Vec<u8>,
+    /// Bytes of the journal that were synced.
+    journal: u64,
+    is_log_dirty: bool,
+    /// Something was signed while the log was not synced.
+    broken_barrier: bool,
+}
+
+/// The disk and the signer of a node; clones are one.
+#[derive(Debug, Clone)]
+pub(super) struct Device(Arc<Mutex<State>>);
+
+impl Device {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            rng: Rng::with_seed(seed),
+            next: None,
+            is_full: false,
+            is_slow: false,
+            ended: None,
+            waited_ms: 0,
+            log: Vec::new(),
+            journal: 0,
+            is_log_dirty: false,
+            broken_barrier: false,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a write from now on meet this.
+    pub(super) fn strike_in(&self, writes: u64, strike: Strike) {
+        self.lock().next = Some((writes, strike));
+    }
+
+    pub(super) fn set_full(&self, is_full: bool) {
+        self.lock().is_full = is_full;
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.lock().is_full
+    }
+
+    pub(super) fn set_slow(&self, is_slow: bool) {
+        self.lock().is_slow = is_slow;
+    }
+
+    /// All is well again.
+    pub(super) fn repair(&self) {
+        let mut state = self.lock();
+        (state.next, state.is_full, state.is_slow) = (None, false, false);
+    }
+
+    /// What ended the process, for which this is the last question.
+    pub(super) fn take_end(&self) -> Option<Strike> {
+        self.lock().ended.take()
+    }
+
+    /// How long the signer took since the last question.
+    pub(super) fn take_wait(&self) -> u64 {
+        std::mem::take(&mut self.lock().waited_ms)
+    }
+
+    pub(super) fn is_barrier_broken(&self) -> bool {
+        self.lock().broken_barrier
+    }
+
+    /// A process opened the log: what it read stays.
+    fn opened(&self, log: &Path) {
+        let mut state = self.lock();
+        state.log = fs::read(log).unwrap_or_default();
+        state.is_log_dirty = false;
+    }
+
+    /// The journal was synced.
+    pub(super) fn journal_synced(&self, path: &Path) {
+        self.lock().journal = fs::metadata(path).map_or(0, |meta| meta.len());
+    }
+
+    fn write(&self) -> Option<Strike> {
+        let mut state = self.lock();
+        if state.ended.is_none() {
+            state.ended = match &mut state.next {
+                Some((0, strike)) => Some(*strike),
+                Some((writes, _)) => {
+                    *writes -= 1;
+                    None
+                }
+                None => None,
+            };
+            if state.ended.is_some() {
+                state.next = None;
+            } else if state.is_full {
+                state.ended = Some(Strike::Full);
+            }
+        }
+        state.ended
+    }
+
+    fn below(&self, bound: usize) -> usize {
+        self.lock().rng.usize(0..bound.max(1))
+    }
+
+    fn signs(&self) {
+        let mut state = self.lock();
+        state.broken_barrier |= state.is_log_dirty;
+        if state.is_slow {
+            state.waited_ms += state.rng.u64(1..SLOW_MS_MAX);
+        }
+    }
+
+    /// Leaves of the log and the journal what a power cut might.
+    pub(super) fn cut_power(&self, directory: &Path) -> std::io::Result<()> {
+        let (log, journal) = (directory.join("consensus.log"), directory.join("mempool.journal"));
+        let (synced, journal_synced) = {
+            let state = self.lock();
+            (state.log.clone(), usize::try_from(state.journal).unwrap_or(usize::MAX))
+        };
+        if log.exists() {
+            let now = fs::read(&log)?;
+            let left = match self.below(3) {
+                0 => synced,
+                _ if now.starts_with(&synced) => self.torn(&now, synced.len()),
+                _ => self.torn(&now, 0),
+            };
+            fs::write(&log, left)?;
+        }
+        if journal.exists() {
+            let now = fs::read(&journal)?;
+            let left = self.torn(&now, journal_synced.min(now.len()));
+            self.lock().journal = left.len() as u64;
+            fs::write(&journal, left)?;
+        }
+        Ok(())
+    }
+
+    /// A file of which only the beginning was synced: the rest is cut somewhere, or zeros
+    /// from there on, where the length was written before the bytes.
+    fn torn(&self, now: &[u8], synced: usize) -> Vec<u8> {
+        let end = synced + self.below(now.len() - synced + 1);
+        let mut left = now.get(..end).unwrap_or_default().to_vec();
+        if self.below(3) == 0 {
+            left.resize(now.len(), 0);
+        }
+        left
+    }
+
+    /// What a short write leaves at the end of a file.
+    pub(super) fn shorten(&self, path: &Path, before: u64) -> std::io::Result<()> {
+        let file = fs::OpenOptions::new().write(true).open(path)?;
+        let grown = file.metadata()?.len().saturating_sub(before);
+        let grown = usize::try_from(grown).unwrap_or(usize::MAX);
+        file.set_len(before + self.below(grown) as u64)
+    }
+}
+
+/// The log.
+pub(super) struct SimLog {
+    inner: LogWriter,
+    path: PathBuf,
+    device: Device,
+    bug: Option<Bug>,
+}
+
+impl SimLog {
+    pub(super) fn new(inner: LogWriter, path: PathBuf, device: Device, bug: Option<Bug>) -> Self {
+        device.opened(&path);
+        Self { inner, path, device, bug }
+    }
+}
+
+impl WriteAheadLog for SimLog {
+    fn begin(&mut self, height: Height) -> Result<(), String> {
+        match self.device.write() {
+            Some(Strike::Full) => Err(Strike::Full.text()),
+            strike => {
+                self.inner.begin(height)?;
+                strike.map_or(Ok(()), |strike| Err(strike.text()))
+            }
+        }
+    }
+
+    fn append(&mut self, entry: &[u8]) -> Result<(), String> {
+        let strike = self.device.write();
+        let before = fs::metadata(&self.path).map_or(0, |meta| meta.len());
+        self.inner.append(entry)?;
+        self.device.lock().is_log_dirty = true;
+        match strike {
+            None => Ok(()),
+            Some(Strike::Torn) => Err(Strike::Torn.text()),
+            Some(strike) => {
+                self.device.shorten(&self.path, before).map_err(|error| error.to_string())?;
+                Err(strike.text())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        if let Some(strike) = self.device.write() {
+            return Err(strike.text());
+        }
+        self.inner.flush()?;
+        if !matches!(self.bug, Some(Bug::UnsyncedLog)) {
+            let mut state = self.device.lock();
+            state.log = fs::read(&self.path).map_err(|error| error.to_string())?;
+            state.is_log_dirty = false;
+        }
+        Ok(())
+    }
+}
+
+/// The signer.
+pub(super) struct SimSigner {
+    inner: FileSigner,
+    key: SecretKey,
+    path: PathBuf,
+    device: Device,
+    bug: Option<Bug>,
+}
+
+impl SimSigner {
+    pub(super) fn new(
+        inner: FileSigner,
+        key: SecretKey,
+        path: PathBuf,
+        device: Device,
+        bug: Option<Bug>,
+    ) -> Self {
+        Self { inner, key, path, device, bug }
+    }
+
+    fn sign(
+        &mut self,
+        sign: impl FnOnce(&mut FileSigner) -> Result<Signature, String>,
+    ) -> Result<Signature, String> {
+        self.device.signs();
+        let Some(strike) = self.device.write() else { return sign(&mut self.inner) };
+        let text = |error: std::io::Error| error.to_string();
+        let before = fs::read(&self.path).map_err(text)?;
+        sign(&mut self.inner)?;
+        let after = fs::read(&self.path).map_err(text)?;
+        // Torn at any byte of what was written.
+        let at = self.device.below(after.len() + 1);
+        let rest = before.get(at..).unwrap_or_default();
+        let torn = [after.get(..at).unwrap_or_default(), rest].concat();
+        fs::write(&self.path, torn).map_err(text)?;
+        Err(strike.text())
+    }
+}
+
+impl VoteSigner for SimSigner {
+    fn sign_vote(&mut self, vote: &Vote) -> Result<Signature, String> {
+        if matches!(self.bug, Some(Bug::NoRecord)) {
+            return Ok(self.key.sign(vote.sign_hash(&chain_id()).as_bytes()));
+        }
+        self.sign(|signer| signer.sign_vote(vote))
+    }
+
+    fn sign_proposal(&mut self, proposal: &ProposalMessage) -> Result<Signature, String> {
+        if matches!(self.bug, Some(Bug::NoRecord)) {
+            return Ok(self.key.sign(proposal.sign_hash(&chain_id()).as_bytes()));
+        }
+        self.sign(|signer| signer.sign_proposal(proposal))
+    }
+}
+
+/// The store of blocks.
+#[derive(Debug)]
+pub(super) struct SimStore<S> {
+    pub(super) inner: S,
+    pub(super) device: Device,
+    pub(super) bug: Option<Bug>,
+}
+
+impl<S: Storage> Storage for SimStore<S> {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StorageError> {
+        self.inner.snapshot()
+    }
+
+    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StorageError> {
+        let durability = match self.bug {
+            Some(Bug::UnsyncedBlocks) => Durability::None,
+            _ => durability,
+        };
+        match self.device.write() {
+            None => self.inner.commit(batch, durability),
+            Some(Strike::Torn) => {
+                match self.device.below(3) {
+                    0 => {}
+                    1 => self.inner.abandon(batch, 1)?,
+                    _ => self.inner.commit(batch, durability)?,
+                }
+                Err(StorageError::Crashed)
+            }
+            Some(strike) => {
+                self.inner.abandon(batch, 1)?;
+                let (place, source) = (Place::Wrapper, std::io::Error::other(strike.text()));
+                Err(StorageError::Full { place, source })
+            }
+        }
+    }
+
+    fn abandon(&self, batch: Batch, staged: usize) -> Result<(), StorageError> {
+        self.inner.abandon(batch, staged)
+    }
+
+    fn stats(&self) -> Result<Vec<TableStats>, StorageError> {
+        self.inner.stats()
+    }
+
+    fn compact(&self) -> Result<bool, StorageError> {
+        self.inner.compact()
+    }
+
+    fn engine(&self) -> &'static str {
+        self.inner.engine()
+    }
+}

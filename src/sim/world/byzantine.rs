@@ -1,0 +1,192 @@
+//! Validators that break the rules: their node is what ships, and what it says is doubled,
+//! forged or withheld with their own key.
+
+use ait_engine::block::Block;
+use ait_engine::certificate::{Certificate, CommitSignature};
+use ait_engine::message::Message;
+use ait_engine::types::{BlockId, Round, StateRoot};
+use ait_engine::vote::{ProposalMessage, SignedProposal, SignedVote, Vote, VoteKind};
+
+use super::*;
+use crate::chain::CommittedBlock;
+
+/// One in so many messages is a lie.
+const LIE_EVERY: u8 = 3;
+/// How long one that withholds is silent at most.
+const MUTE_MS_MAX: u64 = 3_000;
+
+impl World {
+    /// Chooses who breaks the rules: less than a third of the power, in every other run.
+    pub(super) fn choose_byzantine(&mut self) {
+        let too_many = matches!(self.options.bug, Some(Bug::TooManyLiars));
+        let is_wanted = self.options.faults.has(FaultKind::Byzantine) && self.rng.bool();
+        if !is_wanted && !too_many {
+            return;
+        }
+        let total: u64 = self.options.weights.iter().sum();
+        let mut order: Vec<_> = (0..self.options.weights.len()).collect();
+        self.rng.shuffle(&mut order);
+        let mut power = 0;
+        for n in order {
+            let weight = self.options.weights[n];
+            let bound = if too_many { total * 2 } else { total };
+            if (power + weight).saturating_mul(3) < bound {
+                power += weight;
+                self.byzantine.insert(n);
+            }
+        }
+        let chosen = format!("{:?}", self.byzantine);
+        self.note(|| format!("nodes {chosen} break the rules"));
+    }
+
+    fn lies(&mut self, n: usize) -> bool {
+        !self.is_quiet && self.byzantine.contains(&n) && self.rng.u8(0..LIE_EVERY) == 0
+    }
+
+    pub(super) fn is_mute(&self, n: usize) -> bool {
+        self.now_ms < self.sites[n].mute_ms
+    }
+
+    /// Whether a node does not give what it was asked for.
+    pub(super) fn withholds(&mut self, n: usize) -> bool {
+        let withholds = self.lies(n);
+        if withholds {
+            self.faults.count(FaultKind::Byzantine);
+        }
+        withholds
+    }
+
+    /// What a validator says besides, or instead of, what its node is about to say.
+    pub(super) fn lie(&mut self, n: usize, message: &Message) {
+        if !self.lies(n) {
+            return;
+        }
+        self.faults.count(FaultKind::Byzantine);
+        match message {
+            _ if self.rng.u8(0..5) == 0 => {
+                self.note(|| format!("node {n} withholds what it has"));
+                self.sites[n].mute_ms = self.now_ms + self.rng.u64(1..MUTE_MS_MAX);
+            }
+            Message::Vote(signed) => self.vote_twice(n, signed.vote),
+            Message::Proposal(signed) => self.propose_twice(n, signed),
+            _ => {}
+        }
+    }
+
+    fn some(&mut self, n: usize) -> Vec<usize> {
+        let all: Vec<_> = (0..self.sites.len()).filter(|to| *to != n).collect();
+        all.into_iter().filter(|_| self.rng.bool()).collect()
+    }
+
+    fn say(&mut self, n: usize, to: &[usize], control: &Control) {
+        let frame = Frame::Control(Arc::new(control.encode()));
+        for to in to {
+            self.frame(n, *to, &frame);
+        }
+    }
+
+    fn vote_twice(&mut self, n: usize, vote: Vote) {
+        let mut other = vote;
+        match self.rng.u8(0..3) {
+            0 => other.round = Round::saturating(vote.round.get() + self.rng.u64(1..4)),
+            1 if vote.block_id.is_some() => other.block_id = None,
+            // For whatever anybody proposed: the blocks of this height, or none that exists.
+            _ => other.block_id = Some(self.another(n, vote.block_id)),
+        }
+        self.note(|| format!("node {n} votes twice: {:?} and {:?}", vote.block_id, other.block_id));
+        for kind in [VoteKind::Prevote, VoteKind::Precommit] {
+            other.kind = kind;
+            let hash = other.sign_hash(&chain_id());
+            let signature = key("validator", n).sign(hash.as_bytes());
+            let signed = SignedVote { vote: other, signature };
+            let to = self.some(n);
+            self.say(n, &to, &Control::Consensus(Message::Vote(signed)));
+        }
+    }
+
+    /// A block that is not this one: its twin, if there is one, or one that nobody made.
+    fn another(&mut self, n: usize, block_id: Option<BlockId>) -> BlockId {
+        let process = self.sites[n].process.as_ref();
+        let block = block_id.and_then(|id| process?.proposal(&id).cloned());
+        match block {
+            Some(block) => twin(&block).header.id(),
+            None => BlockId(std::array::from_fn(|_| self.rng.u8(..))),
+        }
+    }
+
+    fn propose_twice(&mut self, n: usize, signed: &SignedProposal) {
+        let process = self.sites[n].process.as_ref();
+        let good = process.and_then(|process| process.proposal(&signed.proposal.block_id).cloned());
+        let Some(good) = good else { return };
+        let (mut block, mut to) = (twin(&good), self.some(n));
+        let what = match self.rng.u8(0..6) {
+            0 => {
+                block.header.state_root = StateRoot([0xee; 32]);
+                "a wrong root"
+            }
+            1 => {
+                block.transactions.pop();
+                "the body of another"
+            }
+            2 => {
+                block.header.time = good.header.time;
+                block.header.transaction_count += 1;
+                "a wrong count"
+            }
+            3 => {
+                to = (0..self.sites.len()).filter(|other| *other != n).collect();
+                "another block, to all"
+            }
+            _ => "another block",
+        };
+        self.note(|| format!("node {n} proposes twice: {what}"));
+        let proposal = ProposalMessage { block_id: block.header.id(), ..signed.proposal };
+        let hash = proposal.sign_hash(&chain_id());
+        let signature = key("validator", n).sign(hash.as_bytes());
+        let proposal = SignedProposal { proposal, signature };
+        self.say(n, &to, &Control::Consensus(Message::Proposal(proposal)));
+        let mut bytes = proposal.encode();
+        block.encode_to(&mut bytes);
+        let frame = Frame::Body(Arc::new(bytes));
+        for to in to {
+            self.frame(n, to, &frame);
+        }
+    }
+
+    /// Old and forged certificates, now and then: who tells them is banned.
+    pub(super) fn certify_lies(&mut self, n: usize, block: &CommittedBlock) {
+        if !self.lies(n) || self.rng.u8(0..4) > 0 {
+            return;
+        }
+        self.faults.count(FaultKind::Byzantine);
+        let Some(good) = &block.certificate else { return };
+        let forged = match self.rng.u8(0..3) {
+            0 => good.clone(),
+            1 => {
+                let signatures = good.signatures().iter().skip(1).copied().collect();
+                Certificate::new(good.height, good.round, good.block_id, signatures)
+            }
+            _ => {
+                let validator = key("validator", n).public_key().address();
+                let (height, round) = (good.height.next().unwrap_or(good.height), Round::ZERO);
+                let block_id = BlockId([0xee; 32]);
+                let kind = VoteKind::Precommit;
+                let vote = Vote { kind, height, round, block_id: Some(block_id), validator };
+                let hash = vote.sign_hash(&chain_id());
+                let signature = key("validator", n).sign(hash.as_bytes());
+                let alone = CommitSignature { validator, signature };
+                Certificate::new(height, round, block_id, vec![alone])
+            }
+        };
+        self.note(|| format!("node {n} tells a certificate with {}", forged.signatures().len()));
+        let to = self.some(n);
+        self.say(n, &to, &Control::Final(forged));
+    }
+}
+
+/// The same block a millisecond later, as good as the first.
+fn twin(block: &Block) -> Block {
+    let mut twin = block.clone();
+    twin.header.time = block.header.time.next().unwrap_or(block.header.time);
+    twin
+}
