@@ -3,12 +3,13 @@
 
 use std::process::Command;
 
-use ait_node::sim::{self, FaultKind, SimOptions};
+use ait_node::sim::{self, Bug, FaultKind, SimOptions, Violation};
 use serde_json::Value;
 
 /// Seeds that once broke a promise: 10 a node that never came to rest while it waited for
-/// a block of the others, 11 a power cut in the commit of the first block.
-const ONCE_BROKEN: [u64; 2] = [10, 11];
+/// a block of the others, 11 a power cut in the commit of the first block, 0 a log whose
+/// bytes a power cut left zero.
+const ONCE_BROKEN: [u64; 3] = [0, 10, 11];
 
 fn options(faults: &str) -> SimOptions {
     SimOptions { heights: 20, faults: faults.parse().unwrap(), ..SimOptions::default() }
@@ -60,6 +61,47 @@ fn clusters_of_other_shapes_keep_the_promises_too() {
             run(seed, &options);
         });
     }
+}
+
+/// Which check finds a planted bug, and how many seeds that may take.
+fn expected(bug: Bug, violation: &Violation) -> (bool, u64) {
+    use Violation as V;
+    match bug {
+        Bug::UnsyncedLog => (matches!(violation, V::Barrier { .. }), 1),
+        Bug::NoRecord => (matches!(violation, V::SignedTwice { .. }), 10),
+        Bug::ShortCertificate => (matches!(violation, V::Certificate { .. }), 1),
+        Bug::CreditedTwice => (matches!(violation, V::Supply { .. } | V::Balance { .. }), 1),
+        Bug::ForgottenJournal => (matches!(violation, V::Forgotten { .. }), 10),
+        Bug::UnsyncedBlocks => (matches!(violation, V::Lost { .. }), 20),
+        Bug::EmptiedLog => (matches!(violation, V::Failed { .. }), 10),
+        Bug::Deaf => (matches!(violation, V::Stalled(_) | V::Unfinished { .. }), 10),
+        Bug::Busy => (matches!(violation, V::Busy(_)), 1),
+        Bug::ReportedTwice => (matches!(violation, V::Order { .. }), 1),
+        Bug::TooManyLiars => (matches!(violation, V::Fork { .. }), 60),
+    }
+}
+
+#[test]
+fn every_planted_bug_is_found() {
+    for bug in Bug::ALL {
+        let options = SimOptions { bug: Some(bug), ..options("all") };
+        let found = (0..60).find_map(|seed| Some((seed, sim::run(seed, &options).err()?)));
+        let (seed, failure) = found.unwrap_or_else(|| panic!("{bug:?} is never found"));
+        let (is_it, seeds) = expected(bug, &failure.violation);
+        println!("{bug:?}: after {} seeds: {failure}", seed + 1);
+        assert!(is_it && seed < seeds, "{bug:?}: seed {seed}: {failure}");
+    }
+}
+
+#[test]
+fn a_run_that_fails_is_made_smaller() {
+    let options = SimOptions { bug: Some(Bug::ForgottenJournal), ..options("all") };
+    let seed = (0..10).find(|seed| sim::run(*seed, &options).is_err()).unwrap();
+    let (smaller, failure) = sim::shrink(seed, &options, 30).unwrap();
+    let again = sim::run(seed, &smaller).unwrap_err();
+    assert_eq!(again.violation, failure.violation);
+    let kinds = |options: &SimOptions| options.faults.kinds().count();
+    assert!(kinds(&smaller) < kinds(&options) || smaller.heights < options.heights);
 }
 
 fn simulate(arguments: &[&str]) -> (Option<i32>, Value) {

@@ -284,8 +284,7 @@ impl Checks {
     /// Whether a node that is at the newest height holds what the model says, and no token
     /// more or less than genesis.
     pub(super) fn state(&self, node: usize, chain: &Chain) -> Result<(), Violation> {
-        let failed =
-            |error: ChainError| Violation::Failed { node, reason: error.to_string() };
+        let failed = |error: ChainError| Violation::Failed { node, reason: error.to_string() };
         let expected: u64 = balances().map(|(_, balance)| balance).sum();
         let found = chain.supply().map_err(failed)?.total.get();
         if found != expected {

@@ -211,7 +211,8 @@ impl Process {
                 .map_err(|what| format!("replaying the log twice: {what}"))?;
             let wrap = |signer, log| {
                 let (record, device) = (disk.directory.join("signer.record"), &disk.device);
-                let signer = SimSigner::new(signer, key("validator", n), record, device.clone(), bug);
+                let signer =
+                    SimSigner::new(signer, key("validator", n), record, device.clone(), bug);
                 (signer, SimLog::new(log, disk.log(), device.clone(), bug))
             };
             let opened = open_voter_as(&disk.directory, &writer, key("validator", n), wrap);
@@ -352,11 +353,7 @@ impl Process {
         }
     }
 
-    fn effect(
-        &mut self,
-        effect: Effect,
-        work: &mut VecDeque<Work>,
-    ) -> Vec<Outcome> {
+    fn effect(&mut self, effect: Effect, work: &mut VecDeque<Work>) -> Vec<Outcome> {
         let told = match &effect {
             Effect::Committed(block) => Some(Effect::Committed(Arc::clone(block))),
             Effect::Publish(message) => Some(Effect::Publish(message.clone())),

@@ -16,9 +16,9 @@ use ait_storage::FaultMoment;
 use fastrand::Rng;
 
 use super::check::Checks;
+use super::device::Strike;
 use super::faults::{FaultCounts, FaultKind};
 use super::node::{Boot, Disk, Outcome, Process, Work, directory, id};
-use super::device::Strike;
 use super::plan::{ACCOUNTS, BEGAN, HOSTILE, SimOptions, chain_id, document, key};
 use super::{Bug, SimFailure, SimReport, Violation};
 use crate::network::serve;
@@ -56,11 +56,35 @@ enum Happening {
     Wake(usize, u64),
     Client,
     Strike,
-    Arrive { to: usize, from: usize, connection: u64, input: Box<Input>, kind: usize },
-    Call { to: usize, from: usize, boot: u64 },
-    Told { at: usize, boot: u64, input: Box<Input> },
-    Ask { to: usize, from: usize, connection: u64, id: u64, request: Request },
-    Idle { a: usize, b: usize, connection: u64 },
+    Arrive {
+        to: usize,
+        from: usize,
+        connection: u64,
+        input: Box<Input>,
+        kind: usize,
+    },
+    Call {
+        to: usize,
+        from: usize,
+        boot: u64,
+    },
+    Told {
+        at: usize,
+        boot: u64,
+        input: Box<Input>,
+    },
+    Ask {
+        to: usize,
+        from: usize,
+        connection: u64,
+        id: u64,
+        request: Request,
+    },
+    Idle {
+        a: usize,
+        b: usize,
+        connection: u64,
+    },
     Start(usize),
     Heal(usize),
     /// A node's disk has room, or its signer is quick again.
