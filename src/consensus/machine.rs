@@ -4,7 +4,7 @@
 //! before a message is published and before a decision is given out; the first failure
 //! of log, signer or library ends everything (the library itself would log it and go on).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ait_engine::crypto::verify;
 use ait_engine::types::{Address, BlockId, ChainId, Height, Round};
@@ -84,7 +84,9 @@ struct Host<S, L> {
     signer: S,
     log: L,
     unflushed: bool,
-    replaying: bool,
+    /// Entries of the log that is replayed: they need not be logged again. What is signed
+    /// meanwhile must be, for the signer's record goes on without it.
+    replayed: BTreeSet<Vec<u8>>,
     /// The message under way was verified before it came here.
     is_verified: bool,
     actions: Vec<Action>,
@@ -137,7 +139,7 @@ impl<S: VoteSigner, L: WriteAheadLog> Consensus<S, L> {
             signer,
             log,
             unflushed: false,
-            replaying: false,
+            replayed: BTreeSet::new(),
             is_verified: false,
             actions: Vec::new(),
             failure: None,
@@ -173,13 +175,13 @@ impl<S: VoteSigner, L: WriteAheadLog> Consensus<S, L> {
         }
         self.state.index_wal_entries(inputs.iter());
         self.host.finalized = None;
-        self.host.replaying = true;
+        self.host.replayed = entries.iter().cloned().collect();
         self.process(start_height(self.next, validators))?;
         for input in inputs {
             self.process(input)?;
         }
         self.state.reset_entries_index();
-        self.host.replaying = false;
+        self.host.replayed.clear();
         self.answer_known()?;
         Ok(self.take_actions())
     }
@@ -438,7 +440,7 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
     }
 
     fn append(&mut self, input: &Input<Ctx>) {
-        if self.failure.is_some() || self.replaying {
+        if self.failure.is_some() {
             return;
         }
         let Some(bytes) = entry::encode(input) else {
@@ -446,6 +448,9 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
             self.failure = Some(ConsensusFailure::Log { reason });
             return;
         };
+        if self.replayed.contains(&bytes) {
+            return;
+        }
         self.unflushed = true;
         if let Err(reason) = self.log.append(&bytes) {
             self.failure = Some(ConsensusFailure::Log { reason });

@@ -81,6 +81,10 @@ impl Ports {
         let mut disk = self.0.lock().unwrap();
         disk.call("sign")?;
         // As the real signer does: the record is durable before the signature leaves.
+        let newest = disk.signed.last_key_value().map_or(place, |(newest, _)| *newest);
+        if place < newest {
+            return Err(format!("{place:?} is before {newest:?}, which was signed already"));
+        }
         let signed = disk.signed.entry(place).or_default();
         if !signed.iter().any(|other| other == hash) {
             signed.push(hash.to_vec());
@@ -222,6 +226,40 @@ fn a_crash_at_any_call_never_leads_to_a_second_signature() {
         }
     }
     assert!(crashes > 5, "only {crashes} crashes");
+}
+
+/// What a crash leaves of the log.
+fn survived(ports: &Ports, fail_at: Option<usize>) -> Vec<Vec<u8>> {
+    let mut disk = ports.0.lock().unwrap();
+    (disk.calls, disk.fail_at) = (0, fail_at);
+    let flushed = disk.flushed;
+    disk.entries.truncate(flushed);
+    disk.entries.clone()
+}
+
+#[test]
+fn what_is_signed_while_a_log_is_replayed_is_logged() {
+    // A second crash must not meet a signer that has gone on without the log.
+    let set = set_of(&keys(1));
+    let mut crashes = 0;
+    for (first_at, second_at) in (1..40).flat_map(|a| (1..40).map(move |b| (a, b))) {
+        let ports = ports(1);
+        ports.0.lock().unwrap().fail_at = Some(first_at);
+        let mut first = machine(&ports, FIRST, &set);
+        let _ = first.on(start(FIRST, &set)).and_then(|a| run_alone(&mut first, a.into(), 7));
+        let entries = survived(&ports, Some(second_at));
+        let mut second = machine(&ports, FIRST, &set);
+        let again =
+            second.recover(&set, &entries).and_then(|a| run_alone(&mut second, a.into(), 8));
+        crashes += usize::from(again.is_err());
+        let entries = survived(&ports, None);
+        let mut third = machine(&ports, FIRST, &set);
+        let actions = third.recover(&set, &entries);
+        let actions = actions.unwrap_or_else(|e| panic!("crashes at {first_at}, {second_at}: {e}"));
+        assert_eq!(run_alone(&mut third, actions.into(), 9).unwrap().len(), 1);
+        assert!(ports.0.lock().unwrap().signed.values().all(|signed| signed.len() == 1));
+    }
+    assert!(crashes > 50, "only {crashes} crashes");
 }
 
 #[test]
