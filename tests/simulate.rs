@@ -89,7 +89,8 @@ fn every_planted_bug_is_found() {
         let (seed, failure) = found.unwrap_or_else(|| panic!("{bug:?} is never found"));
         let (is_it, seeds) = expected(bug, &failure.violation);
         println!("{bug:?}: after {} seeds: {failure}", seed + 1);
-        assert!(is_it && seed < seeds, "{bug:?}: seed {seed}: {failure}");
+        let trace = failure.trace.join("\n");
+        assert!(is_it && seed < seeds, "{bug:?}: seed {seed}: {failure}\n{trace}");
     }
 }
 

@@ -18,7 +18,7 @@ const MUTE_MS_MAX: u64 = 3_000;
 impl World {
     /// Chooses who breaks the rules: less than a third of the power, in every other run.
     pub(super) fn choose_byzantine(&mut self) {
-        let too_many = matches!(self.options.bug, Some(Bug::TooManyLiars));
+        let too_many = self.collude();
         let is_wanted = self.options.faults.has(FaultKind::Byzantine) && self.rng.bool();
         if !is_wanted && !too_many {
             return;
@@ -40,7 +40,13 @@ impl World {
     }
 
     fn lies(&mut self, n: usize) -> bool {
-        !self.is_quiet && self.byzantine.contains(&n) && self.rng.u8(0..LIE_EVERY) == 0
+        let may = !self.is_quiet && self.byzantine.contains(&n);
+        may && (self.collude() || self.rng.u8(0..LIE_EVERY) == 0)
+    }
+
+    /// More than a third who agree on what they say to whom.
+    fn collude(&self) -> bool {
+        matches!(self.options.bug, Some(Bug::TooManyLiars))
     }
 
     pub(super) fn is_mute(&self, n: usize) -> bool {
@@ -49,7 +55,7 @@ impl World {
 
     /// Whether a node does not give what it was asked for.
     pub(super) fn withholds(&mut self, n: usize) -> bool {
-        let withholds = self.lies(n);
+        let withholds = !self.collude() && self.lies(n);
         if withholds {
             self.faults.count(FaultKind::Byzantine);
         }
@@ -63,7 +69,7 @@ impl World {
         }
         self.faults.count(FaultKind::Byzantine);
         match message {
-            _ if self.rng.u8(0..5) == 0 => {
+            _ if !self.collude() && self.rng.u8(0..5) == 0 => {
                 self.note(|| format!("node {n} withholds what it has"));
                 self.sites[n].mute_ms = self.now_ms + self.rng.u64(1..MUTE_MS_MAX);
             }
@@ -75,6 +81,9 @@ impl World {
 
     fn some(&mut self, n: usize) -> Vec<usize> {
         let all: Vec<_> = (0..self.sites.len()).filter(|to| *to != n).collect();
+        if self.collude() {
+            return self.honest().step_by(2).collect();
+        }
         all.into_iter().filter(|_| self.rng.bool()).collect()
     }
 
@@ -88,6 +97,7 @@ impl World {
     fn vote_twice(&mut self, n: usize, vote: Vote) {
         let mut other = vote;
         match self.rng.u8(0..3) {
+            _ if self.collude() => other.block_id = Some(self.another(n, vote.block_id)),
             0 => other.round = Round::saturating(vote.round.get() + self.rng.u64(1..4)),
             1 if vote.block_id.is_some() => other.block_id = None,
             // For whatever anybody proposed: the blocks of this height, or none that exists.
@@ -120,6 +130,7 @@ impl World {
         let Some(good) = good else { return };
         let (mut block, mut to) = (twin(&good), self.some(n));
         let what = match self.rng.u8(0..6) {
+            _ if self.collude() => "another block",
             0 => {
                 block.header.state_root = StateRoot([0xee; 32]);
                 "a wrong root"
