@@ -88,7 +88,6 @@ fn every_planted_bug_is_found() {
         let found = (0..60).find_map(|seed| Some((seed, sim::run(seed, &options).err()?)));
         let (seed, failure) = found.unwrap_or_else(|| panic!("{bug:?} is never found"));
         let (is_it, seeds) = expected(bug, &failure.violation);
-        println!("{bug:?}: after {} seeds: {failure}", seed + 1);
         let trace = failure.trace.join("\n");
         assert!(is_it && seed < seeds, "{bug:?}: seed {seed}: {failure}\n{trace}");
     }

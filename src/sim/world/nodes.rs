@@ -183,11 +183,12 @@ impl World {
         }
         let site = &mut self.sites[n];
         let wake = site.process.as_ref().and_then(Process::wakes_at);
+        // Not while its signer is waited for.
+        let wake = wake.map(|at| at.max(self.now_ms).max(site.busy_ms));
         if let Some(at) = wake
             && site.wake_ms.is_none_or(|known| at < known || known < self.now_ms)
         {
-            site.wake_ms = Some(at.max(self.now_ms));
-            let at = at.max(self.now_ms);
+            site.wake_ms = Some(at);
             self.at(at - self.now_ms, Happening::Wake(n, at));
         }
         Ok(())
