@@ -12,6 +12,8 @@ use crate::chain::CommittedBlock;
 
 /// One in so many messages is a lie.
 const LIE_EVERY: u8 = 3;
+/// The only root that is a lie, so that every other divergence is a fault of a node.
+pub(super) const WRONG_ROOT: StateRoot = StateRoot([0xee; 32]);
 /// How long one that withholds is silent at most.
 const MUTE_MS_MAX: u64 = 3_000;
 
@@ -132,7 +134,7 @@ impl World {
         let what = match self.rng.u8(0..6) {
             _ if self.collude() => "another block",
             0 => {
-                block.header.state_root = StateRoot([0xee; 32]);
+                block.header.state_root = WRONG_ROOT;
                 "a wrong root"
             }
             1 => {

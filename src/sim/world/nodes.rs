@@ -2,8 +2,12 @@
 
 use ait_engine::certificate::Certificate;
 
+use super::byzantine::WRONG_ROOT;
 use super::*;
 use crate::chain::CommittedBlock;
+
+/// What a node says that finds in its log what it would not say.
+const CONTRADICTED: &str = "does not match the recorded one";
 
 impl World {
     pub(super) fn start(&mut self, n: usize) -> Result<(), Violation> {
@@ -85,6 +89,11 @@ impl World {
             None if is_cut || reason.contains("crash") => {
                 self.faults.count(FaultKind::PowerCut);
                 self.power_fails(n, "a power cut in a commit")
+            }
+            // Others passed on to it what it said twice: it forgets, as such a one would.
+            None if self.byzantine.contains(&n) && reason.contains(CONTRADICTED) => {
+                self.sites[n].disk.lose_log();
+                self.crashed(n, "its log holds what it said twice")
             }
             None => Err(Violation::Failed { node: n, reason }),
         }
@@ -221,9 +230,8 @@ impl World {
                 self.lie(n, &message);
             }
             Outcome::Effect(Effect::Diverged { divergence }) => {
-                let proposer = divergence.block.header.proposer;
-                let is_lie = |at: &usize| key("validator", *at).public_key().address() == proposer;
-                if !self.byzantine.iter().any(is_lie) {
+                // Whoever lies may propose anew, with a wrong root, what another has made.
+                if divergence.block.header.state_root != WRONG_ROOT {
                     return Err(Violation::Failed { node: n, reason: divergence.reason.clone() });
                 }
             }
