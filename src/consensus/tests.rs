@@ -473,19 +473,6 @@ fn lost_messages_are_made_up_by_time_outs_and_liveness_messages() {
 }
 
 #[test]
-fn a_log_whose_bytes_a_power_cut_left_zero_is_begun_anew() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("consensus.log");
-    // The length of a file may be on the disk before its bytes.
-    for left in [&[0; 40][..], b"AITW\0\0\0\0\0\0", b"AIT"] {
-        std::fs::write(&path, left).unwrap();
-        assert_eq!(FileLog::open(&path).unwrap().1, None);
-    }
-    std::fs::write(&path, b"AITX another file").unwrap();
-    assert!(FileLog::open(&path).is_err());
-}
-
-#[test]
 fn a_log_torn_at_any_byte_keeps_whole_entries() {
     // Trap 7: a local file.
     let directory = tempfile::tempdir().unwrap();
