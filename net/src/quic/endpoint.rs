@@ -29,6 +29,9 @@ const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 const STREAMS_MAX: u32 = 32;
 /// How long a call may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the other side's call may take to be greeted once it ended ours.
+const REACHED_TIMEOUT: Duration = Duration::from_secs(1);
+const REACHED_POLL: Duration = Duration::from_millis(20);
 /// Events that wait for the node.
 const URGENT_MAX: usize = 4_096;
 const BULK_MAX: usize = 256;
@@ -240,7 +243,8 @@ impl Transport {
         })
     }
 
-    /// Calls a peer; [`Event::Connected`] or [`Event::DialFailed`] follows.
+    /// Calls a peer; [`Event::DialFailed`] follows unless a connection is up in the end,
+    /// whoever of the two called.
     pub fn dial(&self, address: PeerAddress) {
         let transport = self.clone();
         tokio::spawn(async move {
@@ -252,10 +256,24 @@ impl Transport {
                 Err(_) => Err("no answer".to_owned()),
             };
             if let Err(reason) = result {
+                if transport.is_reached(&peer).await {
+                    return;
+                }
                 tracing::debug!(%address, reason, "a call led to nothing");
                 let _ = transport.0.sinks.urgent.send(Event::DialFailed { peer, reason }).await;
             }
         });
+    }
+
+    /// Whether a peer is connected although a call to it failed. When both call at once the
+    /// other side may end our call for its own, which is not greeted here yet.
+    async fn is_reached(&self, peer: &PeerId) -> bool {
+        let up = async {
+            while !self.links().contains_key(peer) {
+                tokio::time::sleep(REACHED_POLL).await;
+            }
+        };
+        tokio::time::timeout(REACHED_TIMEOUT, up).await.is_ok()
     }
 
     async fn call(&self, address: &PeerAddress) -> Result<Connection, String> {
