@@ -20,7 +20,8 @@ use crate::chain::{
 };
 use crate::config::NodeConfig;
 use crate::consensus::{
-    Consensus, ConsensusConfig, FileLog, FileSigner, LogWriter, Logged, VoteSigner, WriteAheadLog,
+    Consensus, ConsensusConfig, FileLog, FileSigner, LogWriter, Logged, SignerError, VoteSigner,
+    WriteAheadLog,
 };
 use crate::cross_site::CrossSiteView;
 use crate::disk::{Disk, DiskOptions, Shortage};
@@ -412,7 +413,11 @@ pub(crate) fn open_voter_as<S: VoteSigner, L: WriteAheadLog>(
 ) -> Result<(Voter<S, L>, Option<Logged>), NodeError> {
     let (chain_id, address) = (writer.chain().chain_id(), key.public_key().address());
     let (log, logged) = FileLog::open(&data_dir.join("consensus.log"))?;
-    let signer = FileSigner::open(&data_dir.join("signer.record"), chain_id, key)?;
+    let record = data_dir.join("signer.record");
+    let signer = FileSigner::open(&record, chain_id, key)?;
+    if logged.as_ref().is_some_and(|logged| signer.is_behind(logged)) {
+        return Err(SignerError::Damaged { path: record }.into());
+    }
     let head = writer.height();
     let config = ConsensusConfig::new(chain_id, address);
     let log = log.into_writer(logged.as_ref());

@@ -2,8 +2,9 @@
 //!
 //! Header: magic, height, checksum. Then entries: length, checksum, bytes. A crash can
 //! tear the tail only; opening cuts off what does not check out, which was never
-//! flushed and so never acted upon. Always a local file: a database that fails over
-//! could forget a vote that was sent.
+//! flushed and so never acted upon. Where a good entry follows, it was flushed, and the
+//! log is damaged: who went on with a part of it could break a lock. Always a local file:
+//! a database that fails over could forget a vote that was sent.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -32,6 +33,14 @@ pub enum LogError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// Something in it was changed after it was flushed.
+    #[error("{path} is damaged at byte {offset}: entries follow what is none")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
     },
     /// The file is another kind of file.
     #[error("{path} is not a write-ahead log; move it away")]
@@ -64,7 +73,8 @@ impl FileLog {
     /// Opens or makes the log; gives what it holds, without a torn tail.
     ///
     /// # Errors
-    /// [`LogError`] when the file cannot be used.
+    /// [`LogError`] when the file cannot be used or is damaged before its end; it is not
+    /// changed then.
     pub fn open(path: &Path) -> Result<(Self, Option<Logged>), LogError> {
         let io = |source| LogError::Io { path: path.to_owned(), source };
         let mut file = OpenOptions::new()
@@ -80,6 +90,11 @@ impl FileLog {
             return Err(LogError::Foreign { path: path.to_owned() });
         }
         let (logged, valid) = read(&bytes);
+        if let (Some((_, entries)), Some(head)) = (&logged, bytes.first_chunk::<16>())
+            && follows(bytes.get(valid..).unwrap_or_default(), head, entries.len())
+        {
+            return Err(LogError::Damaged { path: path.to_owned(), offset: valid as u64 });
+        }
         file.set_len(valid as u64).map_err(io)?;
         file.seek(SeekFrom::End(0)).map_err(io)?;
         Ok((Self { file }, logged))

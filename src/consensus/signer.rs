@@ -12,6 +12,10 @@ use ait_engine::crypto::{SecretKey, Signature};
 use ait_engine::types::{ChainId, Hash, Height, Round};
 use ait_engine::vote::{ProposalMessage, Vote, VoteKind};
 
+use malachitebft_core_consensus::Input;
+
+use super::entry;
+use super::file_log::Logged;
 use super::port::VoteSigner;
 use crate::telemetry::Stage;
 
@@ -117,6 +121,25 @@ impl FileSigner {
         self.last.map(|signed| signed.place.height)
     }
 
+    /// Whether what was logged has a later signature of this key than the record: then the
+    /// newer half of the record was damaged, and nobody knows what else was signed.
+    #[must_use]
+    pub fn is_behind(&self, (height, entries): &Logged) -> bool {
+        let own = self.key.public_key().address();
+        let places = entries.iter().filter_map(|bytes| {
+            let (place, by) = match entry::decode(bytes).ok()? {
+                Input::Vote(vote) => (vote_place(&vote.message.vote), vote.message.vote.validator),
+                Input::Proposal(proposal) => {
+                    let message = &proposal.message.message;
+                    (proposal_place(message), message.proposer)
+                }
+                _ => return None,
+            };
+            (by == own && place.height == *height).then_some(place)
+        });
+        places.max() > self.last.map(|signed| signed.place)
+    }
+
     fn sign(&mut self, place: Place, hash: Hash) -> Result<Signature, String> {
         let signed = Signed { place, hash };
         match self.last {
@@ -170,18 +193,24 @@ fn read_slot(slot: &[u8]) -> Option<Signed> {
     Some(Signed { place, hash: Hash(slot.get(32..64)?.try_into().ok()?) })
 }
 
+const fn vote_place(vote: &Vote) -> Place {
+    let step = match vote.kind {
+        VoteKind::Prevote => 1,
+        VoteKind::Precommit => 2,
+    };
+    Place { height: vote.height, round: vote.round, step }
+}
+
+const fn proposal_place(proposal: &ProposalMessage) -> Place {
+    Place { height: proposal.height, round: proposal.round, step: 0 }
+}
+
 impl VoteSigner for FileSigner {
     fn sign_vote(&mut self, vote: &Vote) -> Result<Signature, String> {
-        let step = match vote.kind {
-            VoteKind::Prevote => 1,
-            VoteKind::Precommit => 2,
-        };
-        let place = Place { height: vote.height, round: vote.round, step };
-        self.sign(place, vote.sign_hash(&self.chain_id))
+        self.sign(vote_place(vote), vote.sign_hash(&self.chain_id))
     }
 
     fn sign_proposal(&mut self, proposal: &ProposalMessage) -> Result<Signature, String> {
-        let place = Place { height: proposal.height, round: proposal.round, step: 0 };
-        self.sign(place, proposal.sign_hash(&self.chain_id))
+        self.sign(proposal_place(proposal), proposal.sign_hash(&self.chain_id))
     }
 }

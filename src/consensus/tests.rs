@@ -12,6 +12,10 @@ use ait_engine::types::{BlockId, ChainId, Height, Round, VotingPower};
 use ait_engine::validator::{Validator, ValidatorSet};
 use ait_engine::vote::{ProposalMessage, SignedVote, Vote, VoteKind};
 
+use malachitebft_core_consensus::Input;
+use malachitebft_core_types::SignedMessage;
+
+use super::context::CtxSignature;
 use super::*;
 use ait_engine::message::{Message, VerifiedMessage};
 
@@ -499,8 +503,21 @@ fn a_log_torn_at_any_byte_keeps_whole_entries() {
         let mut flipped = whole.clone();
         flipped[length.min(whole.len() - 1)] ^= 1;
         std::fs::write(&path, &flipped).unwrap();
-        if let Ok((_, Some((_, found)))) = FileLog::open(&path) {
-            assert_eq!(found, entries[..found.len()]);
+        // Where entries follow it was flushed: that is no torn tail, and nothing is cut off.
+        let at = length.min(whole.len() - 1);
+        let last = whole.len() - entries[4].len() - 12;
+        match FileLog::open(&path) {
+            Err(LogError::Damaged { offset, .. }) => {
+                assert!((24..last).contains(&at) && offset <= at as u64, "{at}");
+                assert_eq!(std::fs::read(&path).unwrap(), flipped);
+            }
+            Err(LogError::Foreign { .. }) => assert!(at < 8),
+            Ok((_, found)) => {
+                let found = found.map(|(_, entries)| entries).unwrap_or_default();
+                assert!(at >= last || at < 24, "{at}");
+                assert_eq!(found, entries[..if at < 24 { 0 } else { 4 }]);
+            }
+            Err(other) => panic!("{other}"),
         }
     }
     std::fs::write(&path, &whole).unwrap();
@@ -561,4 +578,41 @@ fn a_log_whose_bytes_a_power_cut_left_zero_is_begun_anew() {
     }
     std::fs::write(&path, b"AITX another file").unwrap();
     assert!(FileLog::open(&path).is_err());
+}
+
+#[test]
+fn a_record_behind_the_log_is_not_signed_upon() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signer.record");
+    let key = SecretKey::from_seed([1; 32]);
+    let open = || FileSigner::open(&path, chain_id(), SecretKey::from_seed([1; 32])).unwrap();
+    let vote = |kind, validator| Vote {
+        kind,
+        height: Height::saturating(5),
+        round: Round::ZERO,
+        block_id: Some(BlockId([7; 32])),
+        validator,
+    };
+    let mut signer = open();
+    let own = key.public_key().address();
+    let mut entries = Vec::new();
+    for kind in [VoteKind::Prevote, VoteKind::Precommit] {
+        let signature = signer.sign_vote(&vote(kind, own)).unwrap();
+        let signed = SignedMessage::new(vote(kind, own).into(), CtxSignature(signature));
+        entries.push(entry::encode(&Input::Vote(signed)).unwrap());
+    }
+    let logged = (Height::saturating(5), entries);
+    assert!(!signer.is_behind(&logged));
+    // The half with the precommit is damaged: the other one knows of the prevote only.
+    let whole = std::fs::read(&path).unwrap();
+    for at in [0, 12, 20, 24, 40, 70, 100, 127] {
+        let mut bad = whole.clone();
+        bad[128 + at] ^= 1;
+        std::fs::write(&path, &bad).unwrap();
+        // The last 32 bytes are not used.
+        assert_eq!(open().is_behind(&logged), at < 96, "{at}");
+    }
+    // What was logged at another height says nothing.
+    let (_, entries) = logged;
+    assert!(!open().is_behind(&(Height::saturating(6), entries)));
 }

@@ -75,7 +75,8 @@ fn error(path: &Path, action: &'static str, source: io::Error) -> JournalError {
 }
 
 impl Journal {
-    /// Opens or makes the journal at `path` and reads what it holds. A torn end is cut off.
+    /// Opens or makes the journal at `path` and reads what it holds. A torn end is cut off; a
+    /// file that is damaged before that is set aside, and what is good of it taken over.
     ///
     /// # Errors
     /// [`JournalError`] when the file cannot be read or written.
@@ -89,12 +90,18 @@ impl Journal {
             Err(source) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(source) => return Err(error(path, "open", source)),
         };
-        let Some(records) = bytes.strip_prefix(&HEADER) else {
-            // A header cut short is a file that was never used.
-            let set_aside = if HEADER.starts_with(&bytes) { None } else { Some(set_aside(path)?) };
-            let journal = Self::create(path, &[])?;
-            let discarded_bytes = bytes.len() as u64;
-            return Ok((journal, Recovered { set_aside, discarded_bytes, ..Recovered::default() }));
+        let (kept, goes_on) = salvage(&bytes);
+        let records = bytes.strip_prefix(&HEADER);
+        let Some(records) = records.filter(|_| !goes_on) else {
+            // Damage within it: nothing that is good behind it is cut off. A header cut short is
+            // a file that was never used.
+            let is_unused = HEADER.starts_with(&bytes);
+            let set_aside = if is_unused { None } else { Some(set_aside(path)?) };
+            let journal = Self::create(path, &kept)?;
+            let (transactions, _) = read_records(&kept);
+            let header = records.map_or(0, |_| HEADER.len());
+            let discarded_bytes = bytes.len().saturating_sub(kept.len() + header) as u64;
+            return Ok((journal, Recovered { transactions, discarded_bytes, set_aside }));
         };
         let (transactions, good_bytes) = read_records(records);
         let length = (HEADER.len() + good_bytes) as u64;
@@ -256,6 +263,24 @@ fn read_record(input: &[u8]) -> Option<(Record, usize)> {
         _ => return None,
     };
     Some((record, FRAME_BYTES + length))
+}
+
+/// The bytes of all records wherever they are, and whether one follows bytes that are none.
+fn salvage(bytes: &[u8]) -> (Vec<u8>, bool) {
+    let is_ours = bytes.starts_with(&HEADER);
+    let (mut at, mut is_damaged) = (if is_ours { HEADER.len() } else { 0 }, !is_ours);
+    let (mut records, mut goes_on) = (Vec::new(), false);
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        if let Some((_, length)) = read_record(rest) {
+            records.extend_from_slice(rest.get(..length).unwrap_or_default());
+            goes_on |= is_damaged;
+            at += length;
+        } else {
+            is_damaged = true;
+            at += 1;
+        }
+    }
+    (records, goes_on)
 }
 
 /// What the records leave pending, and the length of the whole records.

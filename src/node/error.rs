@@ -96,6 +96,9 @@ impl NodeError {
             Self::SignedAhead { .. } => {
                 "put the newest copy of the data directory back; only if nobody else ever saw this chain: ait-node db reset --forget-signer"
             }
+            Self::Log(LogError::Damaged { .. }) => {
+                "ait-node db repair; a validator among several then signs nothing at the height under way"
+            }
             Self::Log(_) | Self::Signer(_) => {
                 "never delete consensus.log or signer.record to get going: that could sign twice"
             }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use ait_engine::genesis::GenesisDocument;
 use ait_engine::types::Height;
 use ait_storage::{RedbOptions, RedbStorage, Storage, StorageError};
 use clap::Args;
@@ -29,7 +30,8 @@ use crate::replay::rebuild;
   index    made again from blocks and state
   state    made again by executing the blocks
   blocks   the good ones from genesis on are kept and executed; peers have the others
-  log      the entries before the damage are kept
+  log      begins anew, and a validator signs nothing at the height that was under way; on a
+           chain with one validator, the entries before the damage are kept
 Damaged files stay beside the new ones as NAME.damaged. The signer's record is never touched.")]
 pub struct RepairArgs {
     /// Which databases
@@ -118,14 +120,22 @@ fn repair(
 ) -> Result<(), CliError> {
     let log = directory.root.join(LOG);
     if checked.has(LOG) {
-        let kept = FileLog::inspect(&log).ok().flatten().map(|log| log.whole_bytes);
+        // A part of a log may lack what a validator is locked on: with others it sits the height
+        // out. Alone it can break no lock, and must go on with what it has proposed.
+        let is_alone = GenesisDocument::parse(&directory.genesis()?)
+            .is_ok_and(|document| document.authorities.len() == 1);
+        let inspected = FileLog::inspect(&log).ok().flatten().filter(|_| is_alone);
         done.move_aside(&log)?;
-        if let (Some(kept), Some(aside)) = (kept, done.aside.last()) {
-            let cut = fs::copy(aside, &log)
-                .and_then(|_| File::options().write(true).open(&log)?.set_len(kept));
+        if let (Some(inspected), Some(aside)) = (inspected, done.aside.last()) {
+            let cut = fs::copy(aside, &log).and_then(|_| {
+                File::options().write(true).open(&log)?.set_len(inspected.whole_bytes)
+            });
             cut.map_err(|error| file_error(&log, &error))?;
+            done.said.push(format!("{LOG}: cut before the damage"));
+        } else {
+            done.said
+                .push(format!("{LOG}: begins anew; nothing is signed at the height under way"));
         }
-        done.said.push(format!("{LOG}: cut before the damage; signer.record says what was signed"));
     }
     if checked.has(BLOCKS) {
         return rebuild_all(directory, output, done);

@@ -6,8 +6,8 @@ use super::byzantine::WRONG_ROOT;
 use super::*;
 use crate::chain::CommittedBlock;
 
-/// What a node says that finds in its log what it would not say.
-const CONTRADICTED: &str = "does not match the recorded one";
+/// What a node says that finds in its log what it would not say, or has no record of.
+const CONTRADICTED: [&str; 2] = ["does not match the recorded one", "signer.record is damaged"];
 
 impl World {
     pub(super) fn start(&mut self, n: usize) -> Result<(), Violation> {
@@ -91,7 +91,9 @@ impl World {
                 self.power_fails(n, "a power cut in a commit")
             }
             // Others passed on to it what it said twice: it forgets, as such a one would.
-            None if self.byzantine.contains(&n) && reason.contains(CONTRADICTED) => {
+            None if self.byzantine.contains(&n)
+                && CONTRADICTED.iter().any(|c| reason.contains(c)) =>
+            {
                 self.sites[n].disk.lose_log();
                 self.crashed(n, "its log holds what it said twice")
             }
