@@ -1,0 +1,74 @@
+//! Runs targets: over the corpus, and over inputs that a seed makes of it.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use crate::Target;
+use crate::mutate::mutant;
+
+/// An input for which a property does not hold.
+#[derive(Debug)]
+pub struct Finding {
+    /// Where the input was written.
+    pub path: PathBuf,
+    /// What the property said.
+    pub said: String,
+}
+
+/// The folder of committed inputs of a target.
+#[must_use]
+pub fn corpus_folder(target: &Target) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.name)
+}
+
+/// Committed inputs of a target with their paths, in order.
+#[must_use]
+pub fn corpus(target: &Target) -> Vec<(PathBuf, Vec<u8>)> {
+    let Ok(entries) = fs::read_dir(corpus_folder(target)) else { return Vec::new() };
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.into_iter().map(|path| (path.clone(), fs::read(&path).unwrap())).collect()
+}
+
+/// Runs a property on an input; what it said if it does not hold.
+pub fn check(target: &Target, input: &[u8]) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(|| (target.run)(input))).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        text.unwrap_or_else(|| "a panic without words".to_owned())
+    })
+}
+
+/// Runs a target on inputs made of its corpus until `time` has passed or one is found; gives
+/// how many were run. The same seed makes the same inputs.
+pub fn random(target: &Target, seed: u64, time: Duration) -> Result<u64, Finding> {
+    let mut pool: Vec<_> = corpus(target).into_iter().map(|(_, input)| input).collect();
+    pool.extend((target.seeds)());
+    let (mut rng, began, mut runs) = (Rng::with_seed(seed), Instant::now(), 0);
+    while began.elapsed() < time {
+        let input = mutant(&mut rng, &pool);
+        runs += 1;
+        if let Err(said) = check(target, &input) {
+            let name = format!("ait-fuzz-{}-{seed}-{runs}", target.name);
+            let path = std::env::temp_dir().join(name);
+            fs::write(&path, &input).unwrap();
+            return Err(Finding { path, said });
+        }
+    }
+    Ok(runs)
+}
+
+/// Writes the inputs to begin with into the corpus; gives how many there are.
+pub fn write_seeds(target: &Target) -> usize {
+    let folder = corpus_folder(target);
+    fs::create_dir_all(&folder).unwrap();
+    let seeds = (target.seeds)();
+    for (number, seed) in seeds.iter().enumerate() {
+        fs::write(folder.join(format!("seed-{number:02}")), seed).unwrap();
+    }
+    seeds.len()
+}
