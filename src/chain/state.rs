@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use ait_engine::state::WriteSet;
+use ait_engine::state::{GROUP_LEAVES, WriteSet};
 use ait_engine::types::{BlockId, Height, StateRoot};
 use ait_storage::{Batch, Durability, Storage};
 
@@ -119,6 +119,10 @@ impl StateStore {
             return Err(ChainError::OtherChain { expected: genesis, found });
         }
         let disk = DiskView { entry_count: meta.entry_count, snapshot: storage.snapshot()?.into() };
+        if let Some(last) = meta.entry_count.checked_sub(1) {
+            // Memory is taken for as many: a damaged record must not ask for more than there are.
+            disk.group(last / GROUP_LEAVES)?;
+        }
         let shared = Shared {
             resident: Resident::new(meta.entry_count, page_bytes)?,
             disk,
