@@ -9,6 +9,7 @@ use ait_engine::block::{Block, CertifiedBlock, Header};
 use ait_engine::certificate::Certificate;
 use ait_engine::codec::{Canonical, DecodeError};
 use ait_engine::genesis::Genesis;
+use ait_engine::list;
 use ait_engine::outcome::Outcome;
 use ait_engine::types::{BlockId, Height, TxHash};
 use ait_storage::{Batch, Direction, Durability, KeyRange, Snapshot, Storage};
@@ -237,7 +238,8 @@ impl BlockStore {
     /// When the store fails or the record is corrupt.
     pub fn certificate(&self, height: Height) -> Result<Option<Certificate>, ChainError> {
         let snapshot = self.storage.snapshot()?;
-        Ok(with_record(&*snapshot, height, certificate)?.flatten())
+        let read = |record: &ArchivedBlockRecord| certificate(record, height);
+        Ok(with_record(&*snapshot, height, read)?.flatten())
     }
 
     /// A committed block with all that belongs to it.
@@ -252,10 +254,16 @@ impl BlockStore {
                 .ok_or_else(|| ChainError::corrupt(format!("block {height} has no body")))?;
             let tx_hashes: Vec<_> = block.transactions.iter().map(|t| t.hash()).collect();
             let outcomes = outcomes(record, &block, &tx_hashes)?;
-            Ok(CommittedBlock { block, id, certificate: certificate(record)?, outcomes, tx_hashes })
+            Ok(CommittedBlock {
+                block,
+                id,
+                certificate: certificate(record, height)?,
+                outcomes,
+                tx_hashes,
+            })
         })?;
         match read {
-            Some(block) if block.block.header.id() != block.id => {
+            Some(block) if block.block.header.id() != block.id || block.height() != height => {
                 Err(ChainError::corrupt(format!("the body of block {height} is another block's")))
             }
             Some(block) if !block.block.body_matches_header() => {
@@ -298,11 +306,19 @@ fn with_record<T>(
     read(access_block(&bytes).map_err(ChainError::corrupt)?).map(Some)
 }
 
-fn certificate(record: &ArchivedBlockRecord) -> Result<Option<Certificate>, ChainError> {
+/// The certificate of a record, which is for its block. Its signatures are not verified here.
+fn certificate(
+    record: &ArchivedBlockRecord,
+    height: Height,
+) -> Result<Option<Certificate>, ChainError> {
     if record.certificate.is_empty() {
         return Ok(None);
     }
-    decode(&record.certificate, "a stored certificate").map(Some)
+    let read: Certificate = decode(&record.certificate, "a stored certificate")?;
+    if (read.height, read.block_id.0) != (height, record.block_id) {
+        return Err(ChainError::corrupt(format!("the certificate of block {height} is another's")));
+    }
+    Ok(Some(read))
 }
 
 /// Outcomes with rewards are stored; the others follow from their transactions.
@@ -325,6 +341,15 @@ fn outcomes(
             .get_mut(at)
             .ok_or_else(|| ChainError::corrupt("an outcome without a transaction"))?;
         *place = decode(&stored.1, "a stored outcome")?;
+    }
+    // Those that follow from the body need no proof.
+    if !record.outcomes.is_empty() {
+        let leaves: Vec<_> = outcomes.iter().map(Outcome::leaf).collect();
+        if list::root(&leaves) != block.header.outcomes_root {
+            let height = block.header.height;
+            let what = format!("the outcomes of block {height} are not those of its header");
+            return Err(ChainError::corrupt(what));
+        }
     }
     Ok(outcomes)
 }
