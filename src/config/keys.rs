@@ -115,7 +115,7 @@ pub const KEYS: &[KeySpec] = &[
 ];
 
 /// Keys whose values may hold a password: no message shows them.
-pub(super) const SECRETS: &[&str] = &["gossip.redis_url"];
+pub(super) const SECRETS: &[&str] = &["gossip.redis_url", "cross_site.remotes"];
 
 /// The commented file that `init` writes: every key with its default, commented out.
 #[must_use]

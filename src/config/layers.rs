@@ -96,8 +96,13 @@ impl Layers {
         match text.parse::<toml::Table>() {
             Ok(table) => self.read_table("", &table, &Source::File(path.to_owned())),
             Err(error) => {
-                let reason = error.to_string();
-                self.problems.push(format!("{}: {}", path.display(), reason.trim()));
+                // The parser's own words show the line, which may hold a password.
+                let at = error.span().map_or(0, |span| span.start);
+                let before = text.get(..at).unwrap_or_default();
+                let line = before.matches('\n').count() + 1;
+                let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+                let (path, reason) = (path.display(), error.message());
+                self.problems.push(format!("{path}: line {line}, column {column}: {reason}"));
             }
         }
     }

@@ -212,6 +212,7 @@ impl Fields<'_> {
                     if *source == Source::Default { String::new() } else { format!(" ({source})") };
                 let found = match value {
                     Value::String(_) if SECRETS.contains(&path) => "a text".to_owned(),
+                    _ if SECRETS.contains(&path) => "what may hold a password".to_owned(),
                     value => value.to_string(),
                 };
                 self.problems.push(format!("{path}{from}: found {found}, expected {expected}"));

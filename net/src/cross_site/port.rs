@@ -15,7 +15,7 @@ pub type Remote = usize;
 
 /// URL of another site's REST interface, with whatever path prefix its proxy gives it:
 /// `https://site/rpc` or `https://site/rpc2`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RemoteUrl(reqwest::Url);
 
 impl RemoteUrl {
@@ -40,6 +40,12 @@ impl fmt::Display for RemoteUrl {
         let _ = shown.set_username("");
         let _ = shown.set_password(None);
         f.write_str(shown.as_str().trim_end_matches('/'))
+    }
+}
+
+impl fmt::Debug for RemoteUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RemoteUrl({self})")
     }
 }
 
