@@ -21,6 +21,8 @@ use crate::telemetry::Stage;
 
 const MAGIC: &[u8; 8] = b"AITSIGN1";
 const SLOT_BYTES: usize = 128;
+/// Places of a record that are read; two are written.
+const SLOT_COUNT_MAX: usize = 4;
 
 /// Why the signer cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +85,9 @@ impl FileSigner {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(path).map_err(io)?;
         let mut bytes = Vec::new();
-        (&mut file).take(4 * SLOT_BYTES as u64).read_to_end(&mut bytes).map_err(io)?;
-        let slots: Vec<_> = bytes.chunks(SLOT_BYTES).map(read_slot).collect();
+        let most = (SLOT_COUNT_MAX * SLOT_BYTES) as u64;
+        (&mut file).take(most).read_to_end(&mut bytes).map_err(io)?;
+        let slots = read_slots(&bytes);
         let last = slots.iter().flatten().copied().max_by_key(|signed| signed.place);
         // A first slot that was torn while it was written was never signed upon; a damaged
         // file with both slots was.
@@ -107,7 +110,7 @@ impl FileSigner {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(SignerError::Io { path: path.to_owned(), source }),
         };
-        let slots: Vec<_> = bytes.chunks(SLOT_BYTES).map(read_slot).collect();
+        let slots = read_slots(&bytes);
         match slots.iter().flatten().max_by_key(|signed| signed.place) {
             Some(last) => Ok(Some((last.place.height, slots.contains(&None)))),
             None if bytes.len() < SLOT_BYTES => Ok(None),
@@ -179,6 +182,10 @@ fn write_slot(signed: &Signed) -> [u8; SLOT_BYTES] {
     let sum = *blake3::hash(&slot[..64]).as_bytes();
     slot[64..96].copy_from_slice(&sum);
     slot
+}
+
+fn read_slots(bytes: &[u8]) -> Vec<Option<Signed>> {
+    bytes.chunks(SLOT_BYTES).take(SLOT_COUNT_MAX).map(read_slot).collect()
 }
 
 fn read_slot(slot: &[u8]) -> Option<Signed> {
