@@ -1,10 +1,13 @@
 //! Length-prefixed frames on streams. A length is checked before anything is allocated.
 
-use quinn::{ReadExactError, RecvStream, SendStream};
+use std::io;
+
+use quinn::SendStream;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Why a frame was not read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FrameError {
+pub enum FrameError {
     /// The stream or the connection ended.
     #[error("the stream ended")]
     Ended,
@@ -18,13 +21,17 @@ pub(super) enum FrameError {
     },
 }
 
-impl From<ReadExactError> for FrameError {
-    fn from(_: ReadExactError) -> Self {
+impl From<io::Error> for FrameError {
+    fn from(_: io::Error) -> Self {
         Self::Ended
     }
 }
 
-pub(super) async fn read(stream: &mut RecvStream, max: usize) -> Result<Vec<u8>, FrameError> {
+/// Reads one frame of at most `max` bytes.
+///
+/// # Errors
+/// [`FrameError`] when the stream ends before the frame does, or the frame is too long.
+pub async fn read<R: AsyncRead + Unpin>(stream: &mut R, max: usize) -> Result<Vec<u8>, FrameError> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).await?;
     let bytes = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);

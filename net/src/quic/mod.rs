@@ -7,7 +7,7 @@
 //! [`crate::protocol`].
 
 mod endpoint;
-mod frames;
+pub mod frames;
 mod hello;
 mod link;
 mod tls;
