@@ -1,6 +1,9 @@
 //! The table of targets: name, property, and inputs to begin with.
 
-use crate::targets::{canonical, certificate, proof, wire};
+use crate::targets::{
+    archive, bundle, canonical, certificate, config, data_dir, database, frames, genesis, import,
+    json, logs, proof, receipt, rpc, storage, texts, wire,
+};
 
 /// One property.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +27,26 @@ macro_rules! targets {
     };
 }
 
-targets!(canonical, certificate, proof, wire,);
+targets!(
+    archive,
+    bundle,
+    canonical,
+    certificate,
+    config,
+    data_dir,
+    database,
+    frames,
+    genesis,
+    import,
+    json,
+    logs,
+    proof,
+    receipt,
+    rpc,
+    storage,
+    texts,
+    wire,
+);
 
 impl Target {
     /// The target of this name.

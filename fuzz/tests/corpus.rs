@@ -28,4 +28,23 @@ macro_rules! replays {
     };
 }
 
-replays!(canonical, certificate, proof, wire,);
+replays!(
+    archive,
+    bundle,
+    canonical,
+    certificate,
+    config,
+    data_dir,
+    database,
+    frames,
+    genesis,
+    import,
+    json,
+    logs,
+    proof,
+    receipt,
+    rpc,
+    storage,
+    texts,
+    wire,
+);

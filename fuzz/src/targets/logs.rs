@@ -1,0 +1,227 @@
+//! Files of a validator and of the mempool. The first byte chooses: the log of consensus, the
+//! signer's record, the mempool's journal. What a reader written here finds is what opening
+//! gives; opened again it is the same, and goes on from there.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use ait_engine::codec::Canonical;
+use ait_engine::transaction::Transaction;
+use ait_engine::types::{Height, TxHash};
+use ait_engine::vote::{Vote, VoteKind};
+use ait_node::consensus::{FileLog, FileSigner, VoteSigner, WriteAheadLog};
+use ait_node::mempool::Journal;
+
+use crate::world::{WORLD, directory, plan, transactions};
+
+fn sum(parts: &[&[u8]]) -> [u8; 8] {
+    let hash = blake3::hash(&parts.concat());
+    *hash.as_bytes().first_chunk().unwrap()
+}
+
+/// Height and entries of a log by `specs/consensus.md`, and the bytes that are good.
+fn logged(bytes: &[u8]) -> (Option<(u64, Vec<&[u8]>)>, usize) {
+    let Some((head, rest)) = bytes.split_first_chunk::<16>() else { return (None, 0) };
+    if !rest.starts_with(&sum(&[head])) {
+        return (None, 0);
+    }
+    let (mut at, mut entries) = (24, Vec::new());
+    while let Some(frame) = bytes.get(at..at + 12) {
+        let length = u32::from_le_bytes(*frame.first_chunk().unwrap()) as usize;
+        let Some(entry) = bytes.get(at + 12..at + 12 + length) else { break };
+        if length > 1 << 20 || frame[4..] != sum(&[head, &entries.len().to_le_bytes(), entry]) {
+            break;
+        }
+        entries.push(entry);
+        at += 12 + length;
+    }
+    (Some((u64::from_le_bytes(*head.last_chunk().unwrap()), entries)), at)
+}
+
+fn log(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).unwrap();
+    let inspected = FileLog::inspect(path);
+    let Ok((log, found)) = FileLog::open(path) else {
+        assert!(inspected.is_err() && bytes.len() >= 8 && !bytes.starts_with(b"AITWAL01"));
+        assert_eq!(fs::read(path).unwrap(), bytes, "a foreign file is changed");
+        return;
+    };
+    let (expected, whole) = logged(bytes);
+    let plain = found.as_ref().map(|(height, entries)| {
+        (height.get(), entries.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    });
+    assert_eq!(plain, expected, "another log than is there");
+    let inspected = inspected.unwrap().unwrap();
+    assert_eq!(inspected.whole_bytes, whole as u64);
+    assert_eq!(inspected.whole_bytes + inspected.other_bytes, bytes.len() as u64);
+    assert_eq!(fs::read(path).unwrap(), &bytes[..whole], "it is cut elsewhere");
+    let mut writer = log.into_writer(found.as_ref());
+    let (height, mut entries) = found.unwrap_or_default();
+    if entries.is_empty() && expected.is_none() {
+        writer.begin(height).unwrap();
+    }
+    writer.append(b"next").unwrap();
+    drop(writer);
+    entries.push(b"next".to_vec());
+    let (_, again) = FileLog::open(path).unwrap();
+    assert_eq!(again, Some((height, entries)), "what was appended is lost");
+}
+
+/// The last place of a record: height, round, step.
+fn signed(bytes: &[u8]) -> Option<(u64, u64, u8)> {
+    let slots = bytes[..bytes.len().min(512)].chunks(128).filter(|slot| slot.len() == 128);
+    let is_good = |slot: &&[u8]| {
+        slot.starts_with(b"AITSIGN1") && slot[64..96] == *blake3::hash(&slot[..64]).as_bytes()
+    };
+    let places = slots.filter(is_good).map(|slot| {
+        let integer = |at: usize| u64::from_le_bytes(*slot[at..].first_chunk().unwrap());
+        (integer(8), integer(16), slot[24])
+    });
+    places.filter(|place| place.1 <= u64::from(u32::MAX)).max()
+}
+
+fn record(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).unwrap();
+    let inspected = FileSigner::inspect(path);
+    let (chain_id, key) = (WORLD.plan.document.chain_id, plan().validator);
+    let address = key.public_key().address();
+    let Ok(mut signer) = FileSigner::open(path, chain_id, key) else {
+        assert!(bytes.len() >= 128 && inspected.is_err(), "a record that inspection likes");
+        assert_eq!(fs::read(path).unwrap(), bytes, "a damaged record is changed");
+        return;
+    };
+    let height = signer.height();
+    assert_eq!(inspected.unwrap().map(|(height, _)| height), height, "inspection differs");
+    assert_eq!(height.map(Height::get), signed(bytes).map(|place| place.0), "another height");
+    // Below what was signed nothing is signed; above it is, and then not twice.
+    let vote = |height, byte: u8| Vote {
+        kind: VoteKind::Prevote,
+        height,
+        round: ait_engine::types::Round::ZERO,
+        block_id: Some(ait_engine::types::BlockId([byte; 32])),
+        validator: address,
+    };
+    if let Some(below) = height.and_then(Height::previous) {
+        assert!(signer.sign_vote(&vote(below, 1)).is_err(), "signs below what was signed");
+    }
+    let Some(next) = height.unwrap_or_default().next() else { return };
+    signer.sign_vote(&vote(next, 1)).expect("signs above what was signed");
+    drop(signer);
+    let (chain_id, key) = (WORLD.plan.document.chain_id, plan().validator);
+    let mut signer = FileSigner::open(path, chain_id, key).expect("its own record");
+    assert_eq!(signer.height(), Some(next), "what was signed is forgotten");
+    assert!(signer.sign_vote(&vote(next, 2)).is_err(), "signs two things at one place");
+    signer.sign_vote(&vote(next, 1)).expect("signs the same again");
+}
+
+/// Pending transactions of a journal, oldest first, and the bytes that are good.
+fn journaled(bytes: &[u8]) -> (Vec<(u64, Transaction)>, usize) {
+    let (mut at, mut pending, mut known) = (8, Vec::new(), HashSet::new());
+    while let Some(frame) = bytes.get(at..at + 12) {
+        let length = u32::from_le_bytes(*frame.first_chunk().unwrap()) as usize;
+        let Some(body) = bytes.get(at + 12..at + 12 + length) else { break };
+        if frame[4..] != sum(&[body]) {
+            break;
+        }
+        match body.split_first() {
+            Some((1, rest)) => {
+                let Some((time, rest)) = rest.split_first_chunk::<8>() else { break };
+                let time = u64::from_le_bytes(*time);
+                let Ok(transaction) = Transaction::decode(rest) else { break };
+                if time > 253_402_300_799_999 {
+                    break;
+                }
+                if known.insert(transaction.hash()) {
+                    pending.push((time, transaction));
+                }
+            }
+            Some((2, hash)) if hash.len() == 32 => {
+                let hash = TxHash(hash.try_into().unwrap());
+                known.remove(&hash);
+                pending.retain(|(_, transaction)| transaction.hash() != hash);
+            }
+            _ => break,
+        }
+        at += 12 + length;
+    }
+    (pending, at)
+}
+
+fn journal(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).unwrap();
+    let (_, found) = Journal::open(path).expect("a journal never stops a node");
+    let plain: Vec<_> = found.transactions.into_iter().map(|(time, t)| (time.get(), t)).collect();
+    if bytes.starts_with(b"AITMPJ01") {
+        let (expected, whole) = journaled(bytes);
+        assert_eq!(plain, expected, "another journal than is there");
+        assert_eq!(found.discarded_bytes, (bytes.len() - whole) as u64);
+        assert_eq!(fs::read(path).unwrap(), &bytes[..whole], "it is cut elsewhere");
+    } else {
+        assert!(plain.is_empty());
+        let kept = found.set_aside.map(|aside| fs::read(aside).unwrap());
+        let is_begun = b"AITMPJ01".starts_with(bytes);
+        assert_eq!(kept.as_deref(), (!is_begun).then_some(bytes), "a foreign file is lost");
+    }
+    let (_, again) = Journal::open(path).unwrap();
+    let again: Vec<_> = again.transactions.into_iter().map(|(time, t)| (time.get(), t)).collect();
+    assert_eq!(again, plain, "opened again it is another");
+}
+
+pub fn run(input: &[u8]) {
+    let Some((which, bytes)) = input.split_first() else { return };
+    let folder = directory();
+    let path = folder.path().join("file");
+    match which {
+        0 => log(&path, bytes),
+        1 => record(&path, bytes),
+        2 => journal(&path, bytes),
+        _ => {}
+    }
+}
+
+fn journal_seed() -> Vec<u8> {
+    let mut bytes = b"AITMPJ01".to_vec();
+    let mut add = |body: &[u8]| {
+        bytes.extend((body.len() as u32).to_le_bytes());
+        bytes.extend(sum(&[body]));
+        bytes.extend(body);
+    };
+    let all = transactions();
+    for transaction in &all {
+        let time = 1_700_000_000_000_u64.to_le_bytes();
+        add(&[&[1][..], &time, &transaction.encode()].concat());
+    }
+    add(&[&[2][..], &all[0].hash().0].concat());
+    bytes
+}
+
+pub fn seeds() -> Vec<Vec<u8>> {
+    let folder = directory();
+    let path = folder.path().join("file");
+    let (log, _) = FileLog::open(&path).unwrap();
+    let mut log = log.into_writer(None);
+    log.begin(Height::saturating(5)).unwrap();
+    for message in super::canonical::messages() {
+        log.append(&message.encode()).unwrap();
+    }
+    drop(log);
+    let log = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let (chain_id, key) = (WORLD.plan.document.chain_id, plan().validator);
+    let address = key.public_key().address();
+    let mut signer = FileSigner::open(&path, chain_id, key).unwrap();
+    let mut records = Vec::new();
+    for height in 1..=3 {
+        let (kind, height) = (VoteKind::Prevote, Height::saturating(height));
+        let round = ait_engine::types::Round::ZERO;
+        let vote = Vote { kind, height, round, block_id: None, validator: address };
+        signer.sign_vote(&vote).unwrap();
+        records.push(fs::read(&path).unwrap());
+    }
+    let mut seeds = vec![[&[0][..], &log].concat(), [&[0][..], &log[..24]].concat()];
+    seeds.extend(records.iter().map(|record| [&[1][..], record].concat()));
+    seeds.push([&[2][..], &journal_seed()].concat());
+    seeds.push(b"\x02AITMPJ".to_vec());
+    seeds
+}
