@@ -56,12 +56,12 @@ fn is_url(text: &str) -> bool {
         let scheme = scheme.trim_start_matches(['=', ' ', '[', '"']);
         let user = behind.split(':').next().unwrap_or("");
         NAMES.contains(&name)
+            && line.matches(PASSWORD).count() == 1
             && ["redis", "rediss", "http", "https"].contains(&scheme)
             && user.bytes().all(|byte| byte.is_ascii_alphanumeric())
             && behind[user.len()..].starts_with(&format!(":{PASSWORD}@"))
     };
-    let urls = text.lines().filter(is_of_url).map(|line| line.matches(PASSWORD).count());
-    urls.sum::<usize>() == text.matches(PASSWORD).count()
+    text.lines().filter(is_of_url).count() == text.matches(PASSWORD).count()
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {
