@@ -33,8 +33,11 @@ const TABLES: [&[&str]; 3] = [
     ],
 ];
 
+/// The rows of a table.
+type Rows = (Table, Vec<Row>);
+
 /// All rows of the world, by store and table.
-static ROWS: LazyLock<Vec<Vec<(Table, Vec<Row>)>>> = LazyLock::new(|| {
+static ROWS: LazyLock<Vec<Vec<Rows>>> = LazyLock::new(|| {
     let stores = WORLD.stores.named();
     let of_store = |(at, (_, store)): (usize, &(&str, &Arc<dyn Storage>))| {
         let snapshot = store.snapshot().unwrap();

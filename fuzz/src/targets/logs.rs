@@ -10,7 +10,7 @@ use ait_engine::codec::Canonical;
 use ait_engine::transaction::Transaction;
 use ait_engine::types::{Height, TxHash};
 use ait_engine::vote::{Vote, VoteKind};
-use ait_node::consensus::{FileLog, FileSigner, VoteSigner, WriteAheadLog};
+use ait_node::consensus::{FileLog, FileSigner, LogError, VoteSigner, WriteAheadLog};
 use ait_node::mempool::Journal;
 
 use crate::world::{WORLD, directory, plan, transactions};
@@ -20,8 +20,11 @@ fn sum(parts: &[&[u8]]) -> [u8; 8] {
     *hash.as_bytes().first_chunk().unwrap()
 }
 
+/// Height and entries of a log.
+type Entries<'a> = (u64, Vec<&'a [u8]>);
+
 /// Height and entries of a log by `specs/consensus.md`, and the bytes that are good.
-fn logged(bytes: &[u8]) -> (Option<(u64, Vec<&[u8]>)>, usize) {
+fn logged(bytes: &[u8]) -> (Option<Entries<'_>>, usize) {
     let Some((head, rest)) = bytes.split_first_chunk::<16>() else { return (None, 0) };
     if !rest.starts_with(&sum(&[head])) {
         return (None, 0);
@@ -42,17 +45,29 @@ fn logged(bytes: &[u8]) -> (Option<(u64, Vec<&[u8]>)>, usize) {
 fn log(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
     let inspected = FileLog::inspect(path);
-    let Ok((log, found)) = FileLog::open(path) else {
-        assert!(inspected.is_err() && bytes.len() >= 8 && !bytes.starts_with(b"AITWAL01"));
-        assert_eq!(fs::read(path).unwrap(), bytes, "a foreign file is changed");
-        return;
-    };
     let (expected, whole) = logged(bytes);
+    let (log, found) = match FileLog::open(path) {
+        Ok(opened) => opened,
+        Err(error) => {
+            match error {
+                LogError::Damaged { offset, .. } => {
+                    assert!(inspected.unwrap().unwrap().is_damaged && offset == whole as u64);
+                }
+                _ => {
+                    assert!(inspected.is_err() && bytes.len() >= 8);
+                    assert!(!bytes.starts_with(b"AITWAL01"));
+                }
+            }
+            assert_eq!(fs::read(path).unwrap(), bytes, "what is not opened is changed");
+            return;
+        }
+    };
     let plain = found.as_ref().map(|(height, entries)| {
         (height.get(), entries.iter().map(Vec::as_slice).collect::<Vec<_>>())
     });
     assert_eq!(plain, expected, "another log than is there");
     let inspected = inspected.unwrap().unwrap();
+    assert!(found.is_none() || !inspected.is_damaged, "a damaged log is opened");
     assert_eq!(inspected.whole_bytes, whole as u64);
     assert_eq!(inspected.whole_bytes + inspected.other_bytes, bytes.len() as u64);
     assert_eq!(fs::read(path).unwrap(), &bytes[..whole], "it is cut elsewhere");
@@ -115,54 +130,79 @@ fn record(path: &Path, bytes: &[u8]) {
     signer.sign_vote(&vote(next, 1)).expect("signs the same again");
 }
 
-/// Pending transactions of a journal, oldest first, and the bytes that are good.
-fn journaled(bytes: &[u8]) -> (Vec<(u64, Transaction)>, usize) {
-    let (mut at, mut pending, mut known) = (8, Vec::new(), HashSet::new());
-    while let Some(frame) = bytes.get(at..at + 12) {
-        let length = u32::from_le_bytes(*frame.first_chunk().unwrap()) as usize;
-        let Some(body) = bytes.get(at + 12..at + 12 + length) else { break };
-        if frame[4..] != sum(&[body]) {
-            break;
+enum Record {
+    Add(u64, Box<Transaction>),
+    Remove(TxHash),
+}
+
+/// The record that begins here, and its length.
+fn journaled(bytes: &[u8]) -> Option<(Record, usize)> {
+    let frame = bytes.get(..12)?;
+    let length = u32::from_le_bytes(*frame.first_chunk().unwrap()) as usize;
+    let body = bytes.get(12..12 + length)?;
+    if frame[4..] != sum(&[body]) {
+        return None;
+    }
+    let record = match body.split_first()? {
+        (1, rest) => {
+            let (time, rest) = rest.split_first_chunk::<8>()?;
+            let time = u64::from_le_bytes(*time);
+            let transaction = Transaction::decode(rest).ok()?;
+            (time <= 253_402_300_799_999).then(|| Record::Add(time, Box::new(transaction)))?
         }
-        match body.split_first() {
-            Some((1, rest)) => {
-                let Some((time, rest)) = rest.split_first_chunk::<8>() else { break };
-                let time = u64::from_le_bytes(*time);
-                let Ok(transaction) = Transaction::decode(rest) else { break };
-                if time > 253_402_300_799_999 {
-                    break;
-                }
-                if known.insert(transaction.hash()) {
-                    pending.push((time, transaction));
-                }
+        (2, hash) => Record::Remove(TxHash(hash.try_into().ok()?)),
+        _ => return None,
+    };
+    Some((record, 12 + length))
+}
+
+/// Pending transactions of a journal, oldest first.
+fn pending(records: Vec<Record>) -> Vec<(u64, Transaction)> {
+    let (mut pending, mut known) = (Vec::<(u64, Transaction)>::new(), HashSet::new());
+    for record in records {
+        match record {
+            Record::Add(time, transaction) if known.insert(transaction.hash()) => {
+                pending.push((time, *transaction));
             }
-            Some((2, hash)) if hash.len() == 32 => {
-                let hash = TxHash(hash.try_into().unwrap());
+            Record::Add(..) => {}
+            Record::Remove(hash) => {
                 known.remove(&hash);
                 pending.retain(|(_, transaction)| transaction.hash() != hash);
             }
-            _ => break,
         }
-        at += 12 + length;
     }
-    (pending, at)
+    pending
 }
 
 fn journal(path: &Path, bytes: &[u8]) {
+    const HEADER: &[u8] = b"AITMPJ01";
     fs::write(path, bytes).unwrap();
     let (_, found) = Journal::open(path).expect("a journal never stops a node");
     let plain: Vec<_> = found.transactions.into_iter().map(|(time, t)| (time.get(), t)).collect();
-    if bytes.starts_with(b"AITMPJ01") {
-        let (expected, whole) = journaled(bytes);
-        assert_eq!(plain, expected, "another journal than is there");
-        assert_eq!(found.discarded_bytes, (bytes.len() - whole) as u64);
-        assert_eq!(fs::read(path).unwrap(), &bytes[..whole], "it is cut elsewhere");
-    } else {
-        assert!(plain.is_empty());
-        let kept = found.set_aside.map(|aside| fs::read(aside).unwrap());
-        let is_begun = b"AITMPJ01".starts_with(bytes);
-        assert_eq!(kept.as_deref(), (!is_begun).then_some(bytes), "a foreign file is lost");
+    // Every record that is there, wherever it is.
+    let is_ours = bytes.starts_with(HEADER);
+    let mut at = if is_ours { HEADER.len() } else { 0 };
+    let (mut end, mut is_torn) = (at, true);
+    let (mut records, mut kept) = (Vec::new(), HEADER.to_vec());
+    while at < bytes.len() {
+        let Some((record, length)) = journaled(&bytes[at..]) else {
+            at += 1;
+            continue;
+        };
+        is_torn &= at == end;
+        kept.extend(&bytes[at..at + length]);
+        records.push(record);
+        at += length;
+        end = at;
     }
+    let is_unused = HEADER.starts_with(bytes);
+    assert_eq!(plain, pending(records), "another journal than is there");
+    assert_eq!(fs::read(path).unwrap(), kept, "other records are kept");
+    let header = if is_ours { 0 } else { HEADER.len() };
+    assert_eq!(found.discarded_bytes as usize + kept.len(), bytes.len() + header);
+    let aside = found.set_aside.map(|aside| fs::read(aside).unwrap());
+    let is_lost = !(is_unused || is_ours && is_torn);
+    assert_eq!(aside.as_deref(), is_lost.then_some(bytes), "what is damaged is lost");
     let (_, again) = Journal::open(path).unwrap();
     let again: Vec<_> = again.transactions.into_iter().map(|(time, t)| (time.get(), t)).collect();
     assert_eq!(again, plain, "opened again it is another");

@@ -50,13 +50,12 @@ fn remote(text: &str) {
 
 fn redis(text: &str) {
     let Ok(url) = text.parse::<RedisUrl>() else { return };
-    for secret in ["hunter2-hunter2"] {
-        let is_password = text.starts_with("redis") && text.contains(&format!(":{secret}@"));
-        let (shown, debug) = (url.to_string(), format!("{url:?}"));
-        let once = text.matches(secret).count() == 1;
-        let hides = !shown.contains(secret) && !debug.contains(secret);
-        assert!(!is_password || !once || hides, "{text} is shown as {shown}");
-    }
+    let secret = "hunter2-hunter2";
+    let is_password = text.starts_with("redis") && text.contains(&format!(":{secret}@"));
+    let (shown, debug) = (url.to_string(), format!("{url:?}"));
+    let once = text.matches(secret).count() == 1;
+    let hides = !shown.contains(secret) && !debug.contains(secret);
+    assert!(!is_password || !once || hides, "{text} is shown as {shown}");
 }
 
 fn name(text: &str) {
