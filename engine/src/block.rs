@@ -335,7 +335,7 @@ impl CertifiedBlock {
             let at = ends.partition_point(|end| *end <= bad);
             let begin = at.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
             let of_block = candidates.get(at).map(|one| one.certificate.signatures());
-            let signer = of_block.and_then(|signatures| signatures.get(bad - begin));
+            let signer = of_block.and_then(|signatures| signatures.get(bad.checked_sub(begin)?));
             let validator = signer.map_or(Address::ZERO, |signer| signer.validator);
             error = Some(CertificateError::Signature { validator }.into());
             candidates.truncate(at);

@@ -54,27 +54,27 @@ pub enum DecodeError {
 /// Reads a canonical encoding from a slice, front to back.
 #[derive(Debug)]
 pub struct Reader<'a> {
-    input: &'a [u8],
-    at: usize,
+    rest: &'a [u8],
+    length: usize,
 }
 
 impl<'a> Reader<'a> {
     /// A reader at the beginning of `input`.
     #[must_use]
     pub const fn new(input: &'a [u8]) -> Self {
-        Self { input, at: 0 }
+        Self { rest: input, length: input.len() }
     }
 
     /// How many bytes were read.
     #[must_use]
     pub const fn position(&self) -> usize {
-        self.at
+        self.length.saturating_sub(self.rest.len())
     }
 
     /// How many bytes are left.
     #[must_use]
     pub const fn remaining(&self) -> usize {
-        self.input.len() - self.at
+        self.rest.len()
     }
 
     /// The next `count` bytes.
@@ -82,12 +82,12 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError::Truncated`] if there are fewer.
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
-        let rest = &self.input[self.at..];
-        if rest.len() < count {
-            return Err(DecodeError::Truncated { at: self.at, needed: count - rest.len() });
-        }
-        self.at += count;
-        Ok(&rest[..count])
+        let Some((taken, rest)) = self.rest.split_at_checked(count) else {
+            let needed = count.saturating_sub(self.rest.len());
+            return Err(DecodeError::Truncated { at: self.position(), needed });
+        };
+        self.rest = rest;
+        Ok(taken)
     }
 
     /// The next `N` bytes.

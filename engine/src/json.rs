@@ -84,15 +84,20 @@ impl Parser<'_> {
         JsonError::Syntax { at: self.at, expected }
     }
 
+    /// Goes on by bytes that were looked at, so that the place is never past the end.
+    const fn skip(&mut self, bytes: usize) {
+        self.at = self.at.saturating_add(bytes);
+    }
+
     fn skip_space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-            self.at += 1;
+            self.skip(1);
         }
     }
 
     fn eat(&mut self, byte: u8, expected: &'static str) -> Result<(), JsonError> {
         if self.peek() == Some(byte) {
-            self.at += 1;
+            self.skip(1);
             Ok(())
         } else {
             Err(self.expected(expected))
@@ -117,13 +122,13 @@ impl Parser<'_> {
         &mut self,
         read: fn(&mut Self) -> Result<Json, JsonError>,
     ) -> Result<Json, JsonError> {
-        self.depth += 1;
+        self.depth = self.depth.saturating_add(1);
         if self.depth > RECEIPT_DEPTH_MAX {
             return Err(JsonError::TooDeep { at: self.at });
         }
-        self.at += 1;
+        self.skip(1);
         let value = read(self)?;
-        self.depth -= 1;
+        self.depth = self.depth.saturating_sub(1);
         Ok(value)
     }
 
@@ -132,7 +137,7 @@ impl Parser<'_> {
         if !rest.starts_with(word.as_bytes()) {
             return Err(self.expected(word));
         }
-        self.at += word.len();
+        self.skip(word.len());
         Ok(value)
     }
 
@@ -140,7 +145,7 @@ impl Parser<'_> {
         let mut members: Vec<(String, Json)> = Vec::new();
         self.skip_space();
         if self.peek() == Some(b'}') {
-            self.at += 1;
+            self.skip(1);
             return Ok(Json::Object(members));
         }
         loop {
@@ -152,7 +157,7 @@ impl Parser<'_> {
             members.push((key, value));
             self.skip_space();
             if self.peek() == Some(b'}') {
-                self.at += 1;
+                self.skip(1);
                 break;
             }
             self.eat(b',', "',' or '}'")?;
@@ -169,14 +174,14 @@ impl Parser<'_> {
         let mut items = Vec::new();
         self.skip_space();
         if self.peek() == Some(b']') {
-            self.at += 1;
+            self.skip(1);
             return Ok(Json::Array(items));
         }
         loop {
             items.push(self.value()?);
             self.skip_space();
             if self.peek() == Some(b']') {
-                self.at += 1;
+                self.skip(1);
                 return Ok(Json::Array(items));
             }
             self.eat(b',', "',' or ']'")?;
@@ -186,7 +191,7 @@ impl Parser<'_> {
     fn digits(&mut self) -> Result<(), JsonError> {
         let start = self.at;
         while matches!(self.peek(), Some(b'0'..=b'9')) {
-            self.at += 1;
+            self.skip(1);
         }
         if self.at == start { Err(self.expected("a digit")) } else { Ok(()) }
     }
@@ -194,21 +199,21 @@ impl Parser<'_> {
     fn number(&mut self) -> Result<Json, JsonError> {
         let start = self.at;
         if self.peek() == Some(b'-') {
-            self.at += 1;
+            self.skip(1);
         }
         if self.peek() == Some(b'0') {
-            self.at += 1;
+            self.skip(1);
         } else {
             self.digits()?;
         }
         if self.peek() == Some(b'.') {
-            self.at += 1;
+            self.skip(1);
             self.digits()?;
         }
         if matches!(self.peek(), Some(b'e' | b'E')) {
-            self.at += 1;
+            self.skip(1);
             if matches!(self.peek(), Some(b'+' | b'-')) {
-                self.at += 1;
+                self.skip(1);
             }
             self.digits()?;
         }
@@ -222,7 +227,7 @@ impl Parser<'_> {
         loop {
             match self.peek() {
                 Some(b'"') => {
-                    self.at += 1;
+                    self.skip(1);
                     return String::from_utf8(text).map_err(|_| self.expected("UTF-8"));
                 }
                 Some(b'\\') => {
@@ -231,7 +236,7 @@ impl Parser<'_> {
                 }
                 Some(byte @ 0x20..) => {
                     text.push(byte);
-                    self.at += 1;
+                    self.skip(1);
                 }
                 _ => return Err(self.expected("a character or '\"'")),
             }
@@ -239,9 +244,9 @@ impl Parser<'_> {
     }
 
     fn escape(&mut self) -> Result<char, JsonError> {
-        self.at += 1;
+        self.skip(1);
         let byte = self.peek().ok_or_else(|| self.expected("an escape"))?;
-        self.at += 1;
+        self.skip(1);
         Ok(match byte {
             b'"' | b'\\' | b'/' => char::from(byte),
             b'b' => '\u{8}',
@@ -258,7 +263,8 @@ impl Parser<'_> {
                     if !(0xdc00..0xe000).contains(&second) {
                         return Err(self.expected("the second half of a pair"));
                     }
-                    0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00)
+                    // Ten bits of each, counted from the first character that needs a pair.
+                    ((first & 0x3ff) << 10 | (second & 0x3ff)).saturating_add(0x1_0000)
                 } else {
                     first
                 };
@@ -272,8 +278,8 @@ impl Parser<'_> {
         let mut code = 0;
         for _ in 0..4 {
             let digit = self.peek().and_then(|byte| char::from(byte).to_digit(16));
-            code = code * 16 + digit.ok_or_else(|| self.expected("four hex digits"))?;
-            self.at += 1;
+            code = code << 4 | digit.ok_or_else(|| self.expected("four hex digits"))?;
+            self.skip(1);
         }
         Ok(code)
     }
@@ -374,7 +380,9 @@ pub fn millionths(spelled: &str) -> Option<u64> {
     let value = match (digits, power) {
         (0, _) => 0,
         (digits, Some(power)) if scale >= 0 => digits.checked_mul(power)?,
-        (digits, Some(power)) if digits % power == 0 => digits / power,
+        (digits, Some(power)) if digits.checked_rem(power) == Some(0) => {
+            digits.checked_div(power)?
+        }
         _ => return None,
     };
     u64::try_from(value).ok()

@@ -86,7 +86,7 @@ impl ListProof {
             if at % 2 == 1 {
                 let Some(left) = siblings.next() else { return false };
                 node = node_hash(left, &node);
-            } else if at + 1 < width {
+            } else if at.saturating_add(1) < width {
                 let Some(right) = siblings.next() else { return false };
                 node = node_hash(&node, right);
             }

@@ -280,9 +280,12 @@ impl Transaction {
         out.put_u8(self.payload.kind() as u8);
         let length_at = out.len();
         out.put_u32(0);
+        let body_at = out.len();
         self.payload.encode_body_to(out);
-        let length = u32::try_from(out.len() - length_at - 4).unwrap_or(u32::MAX);
-        out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
+        let length = u32::try_from(out.len().saturating_sub(body_at)).unwrap_or(u32::MAX);
+        if let Some(place) = out.get_mut(length_at..body_at) {
+            place.copy_from_slice(&length.to_le_bytes());
+        }
     }
 
     /// Verifies every signature that it bears.
@@ -436,7 +439,9 @@ pub fn verify_transactions(
     let bad = verify_batch(&items, cache).err().unwrap_or_default();
     // From the last to the first, so that the first fault of a transaction is the one reported.
     for (at, purpose) in bad.iter().rev().filter_map(|index| owners.get(*index)) {
-        verified[*at] = Err((*purpose).into());
+        if let Some(result) = verified.get_mut(*at) {
+            *result = Err((*purpose).into());
+        }
     }
     verified
 }

@@ -346,7 +346,9 @@ impl ChainId {
             return Err(ParseError::ChainId { found: excerpt(&String::from_utf8_lossy(text)) });
         }
         let mut bytes = [0; CHAIN_ID_BYTES_MAX];
-        bytes[..text.len()].copy_from_slice(text);
+        for (place, byte) in bytes.iter_mut().zip(text) {
+            *place = *byte;
+        }
         #[expect(clippy::cast_possible_truncation, reason = "at most 32, checked above")]
         Ok(Self { bytes, length: text.len() as u8 })
     }
@@ -355,7 +357,8 @@ impl ChainId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         // Only ASCII gets in.
-        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
+        let name = self.bytes.get(..usize::from(self.length)).unwrap_or_default();
+        std::str::from_utf8(name).unwrap_or_default()
     }
 }
 

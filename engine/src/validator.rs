@@ -146,6 +146,11 @@ impl ValidatorSet {
     /// power in address order, after a multiplication by an odd constant near the
     /// golden ratio that spreads the turns of a heavy validator evenly.
     #[must_use]
+    #[expect(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        reason = "a set is never empty and its total in 1..2^53, so that products are below 2^107"
+    )]
     pub fn proposer(&self, height: Height, round: Round) -> &Validator {
         let total = u128::from(self.total_power.get());
         let turn = (u128::from(height.get()) + u128::from(round.get())) % total;
@@ -169,6 +174,10 @@ impl ValidatorSet {
 }
 
 /// A step coprime with `total`, near `total` divided by the golden ratio.
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "the total is below 2^53, and the search ends below it or at 1"
+)]
 fn spread(total: u128) -> u128 {
     let mut step = (total * 618 / 1_000).max(1);
     while gcd(step, total) != 1 {
@@ -179,7 +188,7 @@ fn spread(total: u128) -> u128 {
 
 fn gcd(mut a: u128, mut b: u128) -> u128 {
     while b != 0 {
-        (a, b) = (b, a % b);
+        (a, b) = (b, a.checked_rem(b).unwrap_or(0));
     }
     a
 }

@@ -3,6 +3,24 @@
 //!
 //! No execution rule lives here.
 
+// What no input may do here: panic, or overflow unseen. An exception says why it is none.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_in_result,
+        clippy::unwrap_used
+    )
+)]
+
 pub mod cross_site;
 pub mod gossip;
 pub mod light;

@@ -217,7 +217,7 @@ impl RestClient {
         let status = response.status();
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
+            if bytes.len().saturating_add(chunk.len()) > ANSWER_BYTES_MAX {
                 return Err(wrong(format!("longer than {ANSWER_BYTES_MAX} bytes")));
             }
             bytes.extend_from_slice(&chunk);

@@ -130,13 +130,13 @@ impl Search {
             self.check_each(part);
             return;
         }
-        self.credit -= left.len();
+        self.credit = self.credit.saturating_sub(left.len());
         let left_sum = self.sum(left);
         // The sum of the other half is what is left over.
         let halves = [(left, left_sum), (right, sum - left_sum)];
         let bad = halves.map(|(half, sum)| (half, sum, !is_good(&sum)));
         for (half, ..) in bad.iter().filter(|(.., is_bad)| !is_bad) {
-            self.credit += half.len();
+            self.credit = self.credit.saturating_add(half.len());
         }
         for (half, sum, _) in bad.iter().filter(|(.., is_bad)| *is_bad) {
             self.split(half, sum);
@@ -144,13 +144,13 @@ impl Search {
     }
 
     fn check_each(&mut self, part: &[Parsed]) {
-        self.work.single += part.len();
+        self.work.single = self.work.single.saturating_add(part.len());
         let wrong = part.iter().filter(|p| !holds(&p.negated_key, &p.k, &-p.negated_r, &p.s));
         self.bad.extend(wrong.map(|p| p.index));
     }
 
     fn sum(&mut self, part: &[Parsed]) -> EdwardsPoint {
-        self.work.summed += part.len();
+        self.work.summed = self.work.summed.saturating_add(part.len());
         let base: Scalar = part.iter().map(|p| p.s * p.z).sum();
         let scalars = std::iter::once(base)
             .chain(part.iter().map(|p| p.z))

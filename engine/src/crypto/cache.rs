@@ -23,7 +23,7 @@ impl KeyCache {
     pub(super) fn negated_point(&mut self, key: &PublicKey) -> Option<EdwardsPoint> {
         let bytes = key.0.first_chunk::<8>().copied().unwrap_or_default();
         // The low bits of a point's y are as good as random, and who grinds them only evicts.
-        let mask = self.places.len() as u64 - 1;
+        let mask = self.places.len().saturating_sub(1) as u64;
         let place = usize::try_from(u64::from_le_bytes(bytes) & mask).unwrap_or(0);
         match self.places.get_mut(place) {
             Some(Some((cached, point))) if cached == key => Some(*point),

@@ -157,7 +157,7 @@ impl<'p, V: StateView> BlockBuilder<'p, V> {
         if self.transactions.len() as u64 >= params.block_transactions_max {
             return Err(Limit::Transactions);
         }
-        if self.bytes + u64::from(byte_count) > params.block_bytes_max {
+        if self.bytes.saturating_add(u64::from(byte_count)) > params.block_bytes_max {
             return Err(Limit::Bytes);
         }
         Ok(())
@@ -173,7 +173,7 @@ impl<'p, V: StateView> BlockBuilder<'p, V> {
         let outcome = apply(&mut self.draft, &self.context, &self.settings, &transaction)?;
         // Fees are part of the supply, so that their sum is in bounds.
         self.fees = self.fees.checked_add(outcome.fee).ok_or(Refusal::SupplyOverflow)?;
-        self.bytes += u64::from(transaction.byte_count());
+        self.bytes = self.bytes.saturating_add(u64::from(transaction.byte_count()));
         self.outcomes.push(outcome);
         self.transactions.push(transaction);
         Ok(())

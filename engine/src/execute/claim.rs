@@ -44,11 +44,11 @@ fn check_times(context: &Context, params: &Params, receipt: &Receipt) -> Result<
         });
     }
     let (block_time, completed_at) = (context.time.get() / 1_000, receipt.completed_at);
-    if completed_at > block_time {
+    let Some(age) = block_time.checked_sub(completed_at) else {
         return Err(Refusal::ReceiptFromFuture { completed_at, block_time });
-    }
+    };
     let max_age = params.receipt_age_s_max;
-    if block_time - completed_at > max_age {
+    if age > max_age {
         return Err(Refusal::ReceiptExpired { completed_at, max_age });
     }
     let (found, max) = (receipt.units.get(), params.receipt_micro_units_max);
@@ -125,7 +125,8 @@ fn rewards(
     provider: Address,
     payouts: &[Address],
 ) -> Result<Vec<Reward>, Refusal> {
-    let minted = u128::from(receipt.units.get()) * u128::from(params.mint_per_unit) / 1_000_000;
+    let product = |a: u128, b: u64| a.checked_mul(u128::from(b)).ok_or(Refusal::RewardOverflow);
+    let minted = product(u128::from(receipt.units.get()), params.mint_per_unit)? / 1_000_000;
     if minted == 0 {
         return Err(Refusal::RewardZero);
     }
@@ -136,11 +137,15 @@ fn rewards(
         u64::try_from(value).ok().and_then(Amount::new).ok_or(Refusal::RewardOverflow)
     };
     let mut rewards = vec![Reward { address: provider, amount: amount(minted)? }];
-    let share = minted * u128::from(params.coordinator_ratio_bps) / 10_000;
-    // A threshold of one at least was checked, so that there is a payout.
-    let count = (payouts.len() as u128).max(1);
+    let share = product(minted, params.coordinator_ratio_bps)? / 10_000;
+    let count = payouts.len() as u128;
+    let (Some(each), Some(rest)) = (share.checked_div(count), share.checked_rem(count)) else {
+        // Nobody attested: a threshold of one at least was checked before.
+        return Ok(rewards);
+    };
     for (at, address) in payouts.iter().enumerate() {
-        let part = share / count + if at == 0 { share % count } else { 0 };
+        let extra = if at == 0 { rest } else { 0 };
+        let part = each.checked_add(extra).ok_or(Refusal::RewardOverflow)?;
         if part > 0 {
             rewards.push(Reward { address: *address, amount: amount(part)? });
         }

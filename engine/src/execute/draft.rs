@@ -7,6 +7,7 @@ use std::collections::btree_map::Entry;
 
 use super::places::Places;
 use crate::codec::DecodeError;
+use crate::limits::STATE_ENTRY_COUNT_MAX;
 use crate::state::{Account, Key, Leaf, StateView, Value, WriteSet, update};
 use crate::types::Address;
 
@@ -128,7 +129,11 @@ impl<V: StateView> Draft<V> {
     pub(crate) fn finish(self) -> Result<WriteSet, StateFault<V::Error>> {
         let Self { view, slots, created, .. } = self;
         let old_count = view.entry_count().map_err(StateFault::Read)?;
-        let numbers: BTreeMap<Key, u64> = created.into_iter().zip(old_count..).collect();
+        let count = old_count
+            .checked_add(created.len() as u64)
+            .filter(|count| *count <= STATE_ENTRY_COUNT_MAX)
+            .ok_or(StateFault::Missing { what: "number for another entry" })?;
+        let numbers: BTreeMap<Key, u64> = created.into_iter().zip(old_count..count).collect();
         let mut leaves = Vec::with_capacity(slots.len());
         for Slot { key, old, value, changed: is_changed } in slots {
             let (Some(value), true) = (value, is_changed) else { continue };
@@ -143,7 +148,6 @@ impl<V: StateView> Draft<V> {
             link(&view, &numbers, &mut by_number)?;
             leaves = by_number.into_iter().collect();
         }
-        let count = old_count + numbers.len() as u64;
         update(&view, count, leaves, numbers).map_err(StateFault::Read)
     }
 }

@@ -26,13 +26,18 @@ impl Places {
         Self { seed, places: vec![EMPTY; PLACES_MIN], used: 0 }
     }
 
+    /// The bits of a place: there are a power of two many.
+    fn mask(&self) -> usize {
+        self.places.len().saturating_sub(1)
+    }
+
     fn first(&self, key: &Key) -> usize {
         // Mixed by products that wrap, as hash functions do; the low bits mix least.
         let (words, _) = key.0.as_chunks::<8>();
         let mixed = words.iter().fold(self.seed, |sum, word| {
             (sum ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
         });
-        usize::try_from((mixed >> 24) & (self.places.len() as u64 - 1)).unwrap_or(0)
+        usize::try_from((mixed >> 24) & self.mask() as u64).unwrap_or(0)
     }
 
     /// The slot of a key; `key_of` gives the key of a slot.
@@ -46,14 +51,14 @@ impl Places {
             if key_of(slot).as_ref() == Some(key) {
                 return Some(slot);
             }
-            at = (at + 1) & (self.places.len() - 1);
+            at = at.wrapping_add(1) & self.mask();
         }
     }
 
     /// Notes the slot of a key that has none yet.
     pub(super) fn insert(&mut self, key: &Key, slot: u32, key_of: impl Fn(u32) -> Option<Key>) {
-        if (self.used + 1) * 2 > self.places.len() {
-            let doubled = vec![EMPTY; self.places.len() * 2];
+        if self.used >= self.places.len() / 2 {
+            let doubled = vec![EMPTY; self.places.len().saturating_mul(2)];
             let old = std::mem::replace(&mut self.places, doubled);
             for slot in old.into_iter().filter(|slot| *slot != EMPTY) {
                 if let Some(key) = key_of(slot) {
@@ -61,7 +66,7 @@ impl Places {
                 }
             }
         }
-        self.used += 1;
+        self.used = self.used.saturating_add(1);
         self.put(key, slot);
     }
 
@@ -72,7 +77,7 @@ impl Places {
                 *place = slot;
                 return;
             }
-            at = (at + 1) & (self.places.len() - 1);
+            at = at.wrapping_add(1) & self.mask();
         }
     }
 }

@@ -36,16 +36,18 @@ pub(super) fn hash(key: &ContextKey, parts: &[&[u8]]) -> Option<Hash> {
     }
     let blocks = length.div_ceil(BLOCK_LEN).max(1);
     let mut state = words_from_le_bytes_32(key);
+    let mut left = length;
     for (at, block) in chunk.as_chunks::<BLOCK_LEN>().0.iter().take(blocks).enumerate() {
         let mut flags = DERIVE_KEY_MATERIAL;
         if at == 0 {
             flags |= CHUNK_START;
         }
-        if at + 1 == blocks {
+        if left <= BLOCK_LEN {
             flags |= CHUNK_END | ROOT;
         }
-        let bytes = (length - at * BLOCK_LEN).min(BLOCK_LEN);
+        let bytes = left.min(BLOCK_LEN);
         PLATFORM.compress_in_place(&mut state, block, u8::try_from(bytes).ok()?, 0, flags);
+        left = left.saturating_sub(BLOCK_LEN);
     }
     Some(Hash(le_bytes_from_words_32(&state)))
 }

@@ -35,23 +35,23 @@ impl BlockHasher {
     /// Appends the hash of each block to `out`, in order.
     pub fn hash_into(&self, blocks: &[[u8; 64]], out: &mut Vec<Hash>) {
         for batch in blocks.chunks(BATCH) {
-            let mut inputs = [&batch[0]; BATCH];
+            let Some(first) = batch.first() else { continue };
+            let mut inputs = [first; BATCH];
             for (input, block) in inputs.iter_mut().zip(batch) {
                 *input = block;
             }
-            let mut hashes = [0; BATCH * 32];
-            let bytes = batch.len() * 32;
+            let mut hashes = [[0; 32]; BATCH];
             self.platform.hash_many(
-                &inputs[..batch.len()],
+                inputs.get(..batch.len()).unwrap_or(&inputs),
                 &self.key,
                 0,
                 IncrementCounter::No,
                 DERIVE_KEY_MATERIAL,
                 CHUNK_START,
                 CHUNK_END | ROOT,
-                &mut hashes[..bytes],
+                hashes.as_flattened_mut(),
             );
-            out.extend(hashes[..bytes].as_chunks().0.iter().map(|hash| Hash(*hash)));
+            out.extend(hashes.into_iter().take(batch.len()).map(Hash));
         }
     }
 }

@@ -54,6 +54,8 @@ pub enum Domain {
     SignatureBatch,
 }
 
+const _: () = assert!(Domain::SignatureBatch as usize + 1 == Domain::ALL.len());
+
 impl Domain {
     /// Every domain, for vectors and uniqueness tests.
     pub const ALL: [Self; 15] = [
@@ -97,6 +99,7 @@ impl Domain {
     }
 
     /// The key that BLAKE3 derives from the context.
+    #[expect(clippy::indexing_slicing, reason = "the last domain's number is checked above")]
     fn context_key(self) -> &'static ContextKey {
         &CONTEXT_KEYS[self as usize]
     }

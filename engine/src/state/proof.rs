@@ -27,16 +27,17 @@ pub struct LeafPath {
 impl LeafPath {
     fn new<V: StateView>(view: &V, count: u64, number: u64) -> Result<Self, V::Error> {
         let group = number / GROUP_LEAVES;
-        let first = group * GROUP_LEAVES;
+        let first = group << GROUP_LEVEL;
         let mut leaves = Vec::new();
-        for n in first..(first + GROUP_LEAVES).min(count) {
+        for n in first..first.saturating_add(GROUP_LEAVES).min(count) {
             leaves.push(view.leaf(n)?);
         }
+        let mut at = tree::place_in_group(number);
+        // A number that is out of bounds is for the view to refuse.
+        let leaf = leaves.get(at).cloned().map_or_else(|| view.leaf(number), Ok)?;
         let hasher = BlockHasher::new(Domain::StateNode);
-        let padded = (0..GROUP_LEAVES as usize).map(|at| leaves.get(at));
+        let padded = (0..tree::GROUP_COUNT).map(|at| leaves.get(at));
         let mut hashes = leaf_hashes(padded);
-        let mut at = (number - first) as usize;
-        let leaf = leaves.swap_remove(at);
         let mut siblings = Vec::new();
         for _ in 0..GROUP_LEVEL {
             siblings.push(hashes.get(at ^ 1).copied().unwrap_or_default());

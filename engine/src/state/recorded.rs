@@ -178,7 +178,8 @@ impl RecordedState {
     #[must_use]
     pub fn len(&self) -> usize {
         let counted = usize::from(self.entry_count.is_some());
-        counted + self.numbers.len() + self.below.len() + self.leaves.len() + self.nodes.len()
+        let (numbers, below) = (self.numbers.len(), self.below.len());
+        [counted, numbers, below, self.leaves.len(), self.nodes.len()].into_iter().sum()
     }
 
     /// Whether nothing was recorded.
@@ -381,7 +382,7 @@ fn ordered<K: Ord, T>(
     bytes_min: usize,
     mut read: impl FnMut(&mut Reader<'_>) -> Result<(K, T), DecodeError>,
 ) -> Result<BTreeMap<K, T>, DecodeError> {
-    let count = reader.count(what, reader.remaining() / bytes_min)?;
+    let count = reader.count(what, reader.remaining().checked_div(bytes_min).unwrap_or(0))?;
     let mut found = BTreeMap::new();
     for _ in 0..count {
         let (key, value) = read(reader)?;

@@ -18,7 +18,7 @@ pub const GROUP_LEVEL: u8 = 3;
 /// Leaves under one node of [`GROUP_LEVEL`].
 pub const GROUP_LEAVES: u64 = 1 << GROUP_LEVEL;
 
-const GROUP_COUNT: usize = 1 << GROUP_LEVEL;
+pub(super) const GROUP_COUNT: usize = 1 << GROUP_LEVEL;
 /// Groups that are hashed together: enough for SIMD, few enough for the processor's cache.
 const BATCH_GROUPS: usize = 256;
 
@@ -49,11 +49,7 @@ impl WriteSet {
 /// Level of the top node of a tree of `count` leaves; at least [`GROUP_LEVEL`].
 #[must_use]
 pub fn top_level(count: u64) -> u8 {
-    let mut level = GROUP_LEVEL;
-    while level < 63 && (1_u64 << level) < count {
-        level += 1;
-    }
-    level
+    (GROUP_LEVEL..63).find(|level| count <= 1 << level).unwrap_or(63)
 }
 
 /// How many nodes `level` has in a tree of `count` leaves.
@@ -93,7 +89,9 @@ pub(super) fn leaf_hashes<'a>(leaves: impl Iterator<Item = Option<&'a Leaf>>) ->
     let mut hashed = Vec::with_capacity(blocks.len());
     hasher.hash_into(&blocks, &mut hashed);
     for (place, hash) in places.into_iter().zip(hashed) {
-        hashes[place] = hash;
+        if let Some(empty) = hashes.get_mut(place) {
+            *empty = hash;
+        }
     }
     hashes
 }
@@ -156,12 +154,10 @@ pub fn update<V: StateView>(
     for level in GROUP_LEVEL..top {
         nodes.extend(touched.iter().map(|(index, hash)| ((level, *index), *hash)));
         let (mut indices, mut blocks) = (Vec::new(), Vec::new());
-        let mut at = 0;
-        while let Some((index, hash)) = touched.get(at) {
+        for siblings in touched.chunk_by(|(left, _), (right, _)| left ^ 1 == *right) {
+            let [(index, hash), next @ ..] = siblings else { continue };
             let sibling = index ^ 1;
-            let next = touched.get(at + 1).filter(|(next, _)| *next == sibling);
-            at += if next.is_some() { 2 } else { 1 };
-            let other = match next {
+            let other = match next.first() {
                 Some((_, other)) => *other,
                 None if sibling < node_count(level, old_count) => view.node(level, sibling)?,
                 None => Hash::ZERO,
@@ -183,6 +179,11 @@ pub fn update<V: StateView>(
     Ok(WriteSet { entry_count, leaves, keys, nodes, root })
 }
 
+/// Where an entry stands among those of its group.
+pub(super) fn place_in_group(number: u64) -> usize {
+    usize::try_from(number % GROUP_LEAVES).unwrap_or(GROUP_COUNT)
+}
+
 /// Nodes of [`GROUP_LEVEL`] above the changed leaves, by index.
 fn group_nodes<V: StateView>(
     view: &V,
@@ -193,7 +194,8 @@ fn group_nodes<V: StateView>(
     let group_of = |number: u64| number / GROUP_LEAVES;
     let by_group: Vec<_> = leaves.chunk_by(|a, b| group_of(a.0) == group_of(b.0)).collect();
     let mut nodes = Vec::with_capacity(by_group.len());
-    let (mut all, mut old): (Vec<Option<Leaf>>, Vec<Leaf>) = (Vec::new(), Vec::new());
+    let (mut all, mut old): (Vec<[Option<Leaf>; GROUP_COUNT]>, Vec<Leaf>) =
+        (Vec::new(), Vec::new());
     for batch in by_group.chunks(BATCH_GROUPS) {
         // All groups one after another, so that all are hashed together.
         all.clear();
@@ -201,20 +203,22 @@ fn group_nodes<V: StateView>(
         for changed in batch {
             let Some((number, _)) = changed.first() else { continue };
             let group = group_of(*number);
-            let (first, end) = (group * GROUP_LEAVES, (group + 1) * GROUP_LEAVES);
+            let first = group << GROUP_LEVEL;
+            let end = first.saturating_add(GROUP_LEAVES);
             view.leaves(first.min(old_count), end.min(old_count), &mut old)?;
-            let start = all.len();
-            all.extend(old.drain(..).map(Some));
-            all.resize(start + GROUP_COUNT, None);
+            let mut places = [const { None }; GROUP_COUNT];
+            for (place, leaf) in places.iter_mut().zip(old.drain(..)) {
+                *place = Some(leaf);
+            }
             for (number, leaf) in *changed {
-                let place = usize::try_from(number - first).unwrap_or(GROUP_COUNT);
-                if let Some(slot) = all.get_mut(start + place) {
-                    *slot = Some(leaf.clone());
+                if let Some(place) = places.get_mut(place_in_group(*number)) {
+                    *place = Some(leaf.clone());
                 }
             }
+            all.push(places);
             groups.push(group);
         }
-        let mut hashes = leaf_hashes(all.iter().map(Option::as_ref));
+        let mut hashes = leaf_hashes(all.as_flattened().iter().map(Option::as_ref));
         for _ in 0..GROUP_LEVEL {
             hashes = parents(hasher, &hashes);
         }
@@ -247,19 +251,21 @@ impl GenesisTree {
     }
 
     /// The first state's entries, keys and nodes.
+    #[expect(clippy::unreachable, reason = "an empty state is never read: every leaf is given")]
     pub fn build(self) -> WriteSet {
-        let count = self.entries.len() as u64 + 1;
+        let count = (self.entries.len() as u64).saturating_add(1);
         let sentinel = (Key::SENTINEL, Value::SENTINEL);
         let ordered = std::iter::once(sentinel).chain(self.entries);
         let mut keys = BTreeMap::new();
         let mut leaves = Vec::new();
-        for (number, (key, value)) in (0_u64..).zip(ordered) {
+        // The last entry leads back to the first.
+        let links = (0..count).zip((1..count).chain([0]));
+        for ((number, next), (key, value)) in links.zip(ordered) {
             keys.insert(key, number);
-            leaves.push((number, Leaf { key, next: (number + 1) % count, value }));
+            leaves.push((number, Leaf { key, next, value }));
         }
         match update(&super::MemoryState::default(), count, leaves, keys) {
             Ok(writes) => writes,
-            // Every leaf is given and nothing lies below, so that nothing is read.
             Err(_) => unreachable!("an empty state is never read"),
         }
     }

@@ -159,7 +159,7 @@ async fn answer(request: RequestBuilder, max: usize) -> Result<(Option<u64>, Vec
     let next = cursor(&response);
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-        if body.len() + chunk.len() > max {
+        if body.len().saturating_add(chunk.len()) > max {
             return Err(not_read(format!("longer than {max} bytes")));
         }
         body.extend_from_slice(&chunk);

@@ -59,7 +59,7 @@ impl CrossSite {
             effects: Vec::new(),
         };
         for _ in 0..core.options.remotes {
-            let spread = core.below(core.options.poll_interval_ms / 10 + 1);
+            let spread = core.below((core.options.poll_interval_ms / 10).saturating_add(1));
             core.remotes.push(RemoteState::new(now_ms.saturating_add(spread)));
         }
         core
@@ -213,7 +213,7 @@ impl CrossSite {
         let Some(state) = self.remotes.get_mut(remote) else { return };
         let delay = state.failed(reason, error, interval);
         // What is set aside is never asked sooner.
-        let delay = delay.saturating_add(self.below(delay / 8 + 1));
+        let delay = delay.saturating_add(self.below((delay / 8).saturating_add(1)));
         if let Some(state) = self.remotes.get_mut(remote) {
             state.poll_at = now.saturating_add(delay);
         }
@@ -291,11 +291,12 @@ impl CrossSite {
         let mut mixed = self.random;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound.max(1)
+        (mixed ^ (mixed >> 31)).checked_rem(bound).unwrap_or(0)
     }
 
     /// A time up to a tenth shorter or longer.
     fn jittered(&mut self, ms: u64) -> u64 {
-        (ms - ms / 10).saturating_add(self.below(ms / 5 + 1))
+        let spread = self.below((ms / 5).saturating_add(1));
+        ms.saturating_sub(ms / 10).saturating_add(spread)
     }
 }

@@ -66,7 +66,7 @@ fn on_page(core: &mut CrossSite, remote: Remote, result: Result<MempoolPage, Fai
     // After its end the list is read from the beginning again: a remote that was started
     // anew counts anew.
     sharing.cursor = page.next;
-    sharing.pages += 1;
+    sharing.pages = sharing.pages.saturating_add(1);
     let goes_on = page.is_full && page.next.is_some() && sharing.pages < PAGES_MAX;
     if goes_on {
         sharing.is_fetching = true;

@@ -44,10 +44,10 @@ impl TransactionBatch {
             match batches.last_mut() {
                 Some(last)
                     if last.count < BATCH_COUNT_MAX
-                        && last.bytes.len() + encoded.len() <= BATCH_BYTES_MAX =>
+                        && last.bytes.len().saturating_add(encoded.len()) <= BATCH_BYTES_MAX =>
                 {
                     last.bytes.extend_from_slice(&encoded);
-                    last.count += 1;
+                    last.count = last.count.saturating_add(1);
                 }
                 _ => batches.push(Self { bytes: encoded, count: 1 }),
             }
@@ -67,7 +67,7 @@ impl TransactionBatch {
         let mut reader = Reader::new(bytes);
         while transactions.is_empty() || reader.remaining() > 0 {
             if transactions.len() == BATCH_COUNT_MAX {
-                let count = transactions.len() + 1;
+                let count = transactions.len().saturating_add(1);
                 return Err(BatchError::TooLarge { bytes: bytes.len(), count });
             }
             transactions.push(Transaction::decode_from(&mut reader)?);

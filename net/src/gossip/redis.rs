@@ -396,7 +396,8 @@ impl Subscriber {
             return None;
         }
         if batch.is_empty() {
-            let earliest = self.welcomed.map_or_else(Instant::now, |at| at + WELCOME_PAUSE);
+            let earliest = self.welcomed.and_then(|at| at.checked_add(WELCOME_PAUSE));
+            let earliest = earliest.unwrap_or_else(Instant::now);
             self.welcome_due.get_or_insert(earliest);
             return None;
         }

@@ -85,9 +85,12 @@ impl Book {
         let Some(entry) = self.entries.get_mut(peer) else { return };
         entry.is_calling = false;
         // A connection that was good for a while was no failure.
-        entry.failures = if lasted_ms > BACKOFF_MS_MAX { 0 } else { entry.failures + 1 };
+        entry.failures =
+            if lasted_ms > BACKOFF_MS_MAX { 0 } else { entry.failures.saturating_add(1) };
         let wait = BACKOFF_MS.saturating_mul(1 << entry.failures.min(10)).min(BACKOFF_MS_MAX);
-        entry.due_ms = now_ms + wait / 2 + jitter % (wait / 2);
+        let half = wait / 2;
+        let wait = half.saturating_add(jitter.checked_rem(half).unwrap_or(0));
+        entry.due_ms = now_ms.saturating_add(wait);
         if !entry.is_static && entry.failures > FAILURES_MAX {
             self.entries.remove(peer);
         }
@@ -101,7 +104,7 @@ impl Book {
         now_ms: u64,
     ) -> Vec<PeerAddress> {
         let calling = self.entries.values().filter(|entry| entry.is_calling).count();
-        let mut room = self.wanted.saturating_sub(connected.len() + calling);
+        let mut room = self.wanted.saturating_sub(connected.len()).saturating_sub(calling);
         let mut due = Vec::new();
         for entry in self.entries.values_mut() {
             let id = entry.address.id;
@@ -109,10 +112,8 @@ impl Book {
                 continue;
             }
             if !entry.is_static {
-                if room == 0 {
-                    continue;
-                }
-                room -= 1;
+                let Some(left) = room.checked_sub(1) else { continue };
+                room = left;
             }
             entry.is_calling = true;
             due.push(entry.address.clone());

@@ -101,7 +101,7 @@ impl Scores {
             return None;
         }
         let length = BAN_MS.saturating_mul(1 << standing.bans.min(16)).min(BAN_MS_MAX);
-        standing.bans += 1;
+        standing.bans = standing.bans.saturating_add(1);
         standing.points = 0;
         let until = now_ms.saturating_add(length);
         standing.banned_until_ms = Some(until);

@@ -100,7 +100,10 @@ impl Protocol {
             return Err("this is the node itself".to_owned());
         }
         if let Some(until) = self.scores.banned_until(peer, now_ms) {
-            return Err(format!("banned for another {} s", (until - now_ms).div_ceil(1_000)));
+            return Err(format!(
+                "banned for another {} s",
+                until.saturating_sub(now_ms).div_ceil(1_000)
+            ));
         }
         let is_known = self.book.iter().any(|(a, is_static)| is_static && a.id == *peer);
         if !is_known && self.links.len() >= self.options.connections_max {
@@ -137,7 +140,7 @@ impl Protocol {
         let steps = self.sync.steps(now_ms);
         self.do_steps(steps, now_ms);
         for (peer, height, block_id) in self.wants.due(&self.links, now_ms) {
-            self.next_id += 1;
+            self.next_id = self.next_id.wrapping_add(1);
             let (id, request) = (self.next_id << 1 | 1, Request::Body { height, block_id });
             self.out.push(Output::Ask { id, peer, request });
         }
@@ -224,11 +227,11 @@ impl Protocol {
 
     fn on_control(&mut self, peer: PeerId, control: Control, now_ms: u64) {
         let Some(link) = self.links.get_mut(&peer) else { return };
-        if link.allowance == 0 {
+        let Some(allowance) = link.allowance.checked_sub(1) else {
             link.allowance = CONTROL_PER_SECOND;
             return self.fault(peer, Fault::Flood, "too many messages", now_ms);
-        }
-        link.allowance -= 1;
+        };
+        link.allowance = allowance;
         match control {
             Control::Consensus(message) => {
                 let id = *blake3::hash(&message.encode()).as_bytes();
@@ -307,7 +310,7 @@ impl Protocol {
         let banned = self.scores.fault(peer, fault, now_ms);
         tracing::warn!(peer = %peer.short(), fault = fault.name(), reason, "a peer is at fault");
         if let Some(until) = banned {
-            let seconds = (until - now_ms) / 1_000;
+            let seconds = until.saturating_sub(now_ms) / 1_000;
             tracing::warn!(peer = %peer.short(), seconds, "the peer is banned");
             let reason = format!("banned for {seconds} s: {} ({reason})", fault.name());
             self.out.push(Output::Disconnect { peer, reason });

@@ -51,7 +51,7 @@ impl Protocol {
             agent: link.map(|link| link.agent.clone()).unwrap_or_default(),
             connected_ms: link.map_or(0, |link| now_ms.saturating_sub(link.since_ms)),
             points: self.scores.points(&id),
-            banned_ms: self.scores.banned_until(&id, now_ms).map(|until| until - now_ms),
+            banned_ms: self.scores.banned_until(&id, now_ms).map(|at| at.saturating_sub(now_ms)),
         }
     }
 }

@@ -41,10 +41,9 @@ pub async fn read<R: AsyncRead + Unpin>(stream: &mut R, max: usize) -> Result<Ve
     // Grows with what arrives: a length is only a claim.
     let mut frame = Vec::with_capacity(bytes.min(64 * 1024));
     while frame.len() < bytes {
-        let want = (bytes - frame.len()).min(64 * 1024);
         let at = frame.len();
-        frame.resize(at + want, 0);
-        stream.read_exact(&mut frame[at..]).await?;
+        frame.resize(bytes.min(at.saturating_add(64 * 1024)), 0);
+        stream.read_exact(frame.get_mut(at..).unwrap_or_default()).await?;
     }
     Ok(frame)
 }
@@ -53,7 +52,7 @@ pub(super) async fn write(stream: &mut SendStream, frame: &[u8]) -> Result<(), q
     let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
     if frame.len() < 1_024 {
         // One write, so that a small frame is one packet.
-        let mut bytes = Vec::with_capacity(4 + frame.len());
+        let mut bytes = Vec::with_capacity(frame.len().saturating_add(4));
         bytes.extend_from_slice(&length.to_le_bytes());
         bytes.extend_from_slice(frame);
         return stream.write_all(&bytes).await;

@@ -86,7 +86,7 @@ impl Peer {
     fn gave_nothing(&mut self, asked: &Asked, pause_ms: u64, now_ms: u64) -> bool {
         self.silent_until_ms = self.silent_until_ms.max(now_ms.saturating_add(pause_ms));
         if now_ms.saturating_sub(asked.at_ms) >= SLOW_MS {
-            self.halvings = (self.halvings + 2).min(HALVINGS_MAX);
+            self.halvings = self.halvings.saturating_add(2).min(HALVINGS_MAX);
         }
         self.unanswered = self.unanswered.saturating_add(1);
         self.unanswered > UNANSWERED_MAX
@@ -162,10 +162,10 @@ impl BlockSync {
         self.height = self.height.max(height.get());
         self.handed = self.handed.max(self.height);
         self.moved_ms = now_ms;
-        self.applying = self.applying.split_off(&(self.height + 1));
-        let later = self.waiting.split_off(&(self.handed + 1));
+        self.applying = self.applying.split_off(&self.height.saturating_add(1));
+        let later = self.waiting.split_off(&self.handed.saturating_add(1));
         for (_, block, _) in std::mem::replace(&mut self.waiting, later).values() {
-            self.waiting_bytes -= bytes_of(block);
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes_of(block));
         }
     }
 
@@ -174,12 +174,12 @@ impl BlockSync {
         self.handed = self.height;
         self.applying.clear();
         if is_senders_fault && let Some(peer) = self.peers.get_mut(&peer) {
-            peer.refused_until_ms = now_ms + REFUSED_MS;
+            peer.refused_until_ms = now_ms.saturating_add(REFUSED_MS);
         }
         if is_senders_fault {
             let foreign = self.waiting.extract_if(.., |_, (from, ..)| *from == peer);
             let bytes: u64 = foreign.map(|(_, (_, block, _))| bytes_of(&block)).sum();
-            self.waiting_bytes -= bytes;
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
         }
     }
 
@@ -204,7 +204,7 @@ impl BlockSync {
         }
         let in_order = |blocks: &[(Block, Certificate)]| {
             let heights = blocks.iter().map(|(block, _)| block.header.height.get());
-            heights.eq(asked.from..asked.from + blocks.len() as u64)
+            heights.eq((asked.from..).take(blocks.len()))
         };
         let blocks = match blocks {
             Some(blocks) if in_order(&blocks) && blocks.len() as u64 <= asked.count => blocks,
@@ -224,7 +224,7 @@ impl BlockSync {
         for (block, certificate) in blocks {
             let height = block.header.height.get();
             if height > self.handed && !self.waiting.contains_key(&height) {
-                self.waiting_bytes += bytes_of(&block);
+                self.waiting_bytes = self.waiting_bytes.saturating_add(bytes_of(&block));
                 self.waiting.insert(height, (asked.peer, Box::new(block), certificate));
             }
         }
@@ -235,12 +235,13 @@ impl BlockSync {
     pub fn steps(&mut self, now_ms: u64) -> Vec<Step> {
         let mut steps = self.overdue(now_ms);
         while self.applying.len() < APPLYING_MAX
-            && let Some((peer, block, certificate)) = self.waiting.remove(&(self.handed + 1))
+            && let Some(next) = self.handed.checked_add(1)
+            && let Some((peer, block, certificate)) = self.waiting.remove(&next)
         {
             let bytes = bytes_of(&block);
-            self.waiting_bytes -= bytes;
-            self.handed += 1;
-            self.applying.insert(self.handed, bytes);
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
+            self.handed = next;
+            self.applying.insert(next, bytes);
             steps.push(Step::Apply { peer, block, certificate });
         }
         if self.target() <= self.height {
@@ -248,7 +249,9 @@ impl BlockSync {
             return steps;
         }
         let since = *self.behind_since_ms.get_or_insert(now_ms);
-        if self.target() > self.height + AHEAD || now_ms.saturating_sub(since) >= GRACE_MS {
+        if self.target() > self.height.saturating_add(AHEAD)
+            || now_ms.saturating_sub(since) >= GRACE_MS
+        {
             self.ask(now_ms, &mut steps);
         }
         steps
@@ -287,9 +290,9 @@ impl BlockSync {
                 break;
             };
             let most = u64::from(ANSWER_BLOCKS_MAX >> peer.halvings);
-            let count = count.min(peer.height - from + 1).min(most);
-            peer.asked += 1;
-            self.next_id += 1;
+            let count = count.min(heights(from, peer.height)).min(most);
+            peer.asked = peer.asked.saturating_add(1);
+            self.next_id = self.next_id.wrapping_add(1);
             let asked = Asked { peer: *id, from, count, at_ms: now_ms };
             steps.push(Step::Ask {
                 id: self.next_id,
@@ -305,20 +308,20 @@ impl BlockSync {
     fn gap(&self) -> Option<(u64, u64)> {
         let target = self.target();
         let mut covered: BTreeSet<(u64, u64)> =
-            self.asked.values().map(|asked| (asked.from, asked.from + asked.count)).collect();
-        covered.extend(self.waiting.keys().map(|height| (*height, height + 1)));
-        let mut from = self.handed + 1;
+            self.asked.values().map(|a| (a.from, a.from.saturating_add(a.count))).collect();
+        covered.extend(self.waiting.keys().map(|height| (*height, height.saturating_add(1))));
+        let mut from = self.handed.checked_add(1)?;
         for (begin, end) in covered {
             if begin > from {
-                return Some((from, begin - from));
+                return Some((from, begin.saturating_sub(from)));
             }
             from = from.max(end);
         }
-        (from <= target).then(|| (from, target - from + 1))
+        (from <= target).then(|| (from, heights(from, target)))
     }
 
     fn held_bytes(&self) -> u64 {
-        self.waiting_bytes + self.applying.values().sum::<u64>()
+        self.waiting_bytes.saturating_add(self.applying.values().sum::<u64>())
     }
 
     fn target(&self) -> u64 {
@@ -354,6 +357,11 @@ impl BlockSync {
             waiting_ms,
         }
     }
+}
+
+/// How many heights there are from `from` to `last`, which is not below it.
+const fn heights(from: u64, last: u64) -> u64 {
+    last.saturating_sub(from).saturating_add(1)
 }
 
 fn bytes_of(block: &Block) -> u64 {

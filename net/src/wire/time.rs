@@ -17,6 +17,10 @@ pub fn rfc3339(time: TimestampMs) -> String {
 /// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar.
 ///
 /// Years begin in March here, so that the leap day is the last one of its year.
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "a time ends with year 9999, so that there are fewer than 2^22 days"
+)]
 const fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (era, of_era) = (shifted / 146_097, shifted % 146_097);
