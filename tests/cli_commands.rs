@@ -82,8 +82,8 @@ fn wrong_usage_exits_with_2_in_text_and_json() {
 fn a_key_survives_the_way_through_an_encrypted_file() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
-    std::fs::write(at.join("pass"), "correct horse\n").unwrap();
-    std::fs::write(at.join("wrong"), "incorrect horse\n").unwrap();
+    ait_node::keystore::write_private(&at.join("pass"), "correct horse\n").unwrap();
+    ait_node::keystore::write_private(&at.join("wrong"), "incorrect horse\n").unwrap();
     let new = ["key", "new", "--out", "k.json", "--passphrase-file", "pass", "--json"];
     let made = succeed(at, &new);
     assert_eq!(made["encrypted"], true);

@@ -138,7 +138,7 @@ fn store(key: &SecretKey, path: &Path, how: &StoreArgs, output: &Output) -> Resu
 
 fn reveal(key: &SecretKey, output: &Output) -> Result<(), CliError> {
     let public_key = key.public_key();
-    let secret = Zeroizing::new(hex::encode(*key.seed()));
+    let secret = Zeroizing::new(hex::encode(key.seed().as_slice()));
     let object = json!({
         "address": public_key.address(), "public_key": public_key, "secret_key": *secret,
     });

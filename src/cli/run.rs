@@ -1,7 +1,8 @@
 //! `run`: a node by its configuration.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ait_engine::crypto::SecretKey;
@@ -12,7 +13,7 @@ use serde_json::json;
 use super::serve::{Served, Serving};
 use super::{CliError, Output};
 use crate::config::{ConfigError, NodeConfig};
-use crate::keystore::{self, Passphrase};
+use crate::keystore::{self, KeystoreError, Passphrase};
 use crate::telemetry::LogFormat;
 
 /// Arguments of `run`.
@@ -104,13 +105,17 @@ pub fn run(args: &RunArgs, config: &NodeConfig, output: &Output) -> Result<(), C
 fn validator_key(args: &RunArgs, config: &NodeConfig) -> Result<SecretKey, CliError> {
     let passphrase = Passphrase { file: args.passphrase_file.clone() };
     let key = &config.sequencer.key;
-    if !std::path::Path::new(key).exists() && ait_engine::types::parse_hex32(key).is_err() {
-        let message = format!("the validator's key {key} is missing");
-        return Err(CliError::failed("key_missing", message).hint(
-            "put it there, or set sequencer.enabled to false for a node that only follows the chain",
-        ));
-    }
-    Ok(keystore::resolve(key, &passphrase)?)
+    keystore::resolve(key, &passphrase).map_err(|error| match &error {
+        KeystoreError::Io { path, source }
+            if path.as_path() == Path::new(key) && source.kind() == ErrorKind::NotFound =>
+        {
+            let message = format!("the validator's key {key} is missing");
+            CliError::failed("key_missing", message).hint(
+                "put it there, or set sequencer.enabled to false for a node that only follows the chain",
+            )
+        }
+        _ => error.into(),
+    })
 }
 
 fn announce(serving: &Serving<'_>, config: &NodeConfig, output: &Output) -> Result<(), CliError> {

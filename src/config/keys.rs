@@ -1,5 +1,7 @@
 //! Every configuration key: its path, its default as TOML, and what it means.
 
+use crate::keystore;
+
 /// One key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeySpec {
@@ -115,7 +117,16 @@ pub const KEYS: &[KeySpec] = &[
 ];
 
 /// Keys whose values may hold a password: no message shows them.
-pub(super) const SECRETS: &[&str] = &["gossip.redis_url", "cross_site.remotes"];
+pub(super) const SECRETS: &[&str] = &["gossip.redis_url", "cross_site.remotes", "sequencer.key_file"];
+
+/// Whether a value is a secret itself: a URL with a password, or a key instead of its file.
+pub(super) fn holds_secret(path: &str, text: &str) -> bool {
+    match path {
+        "gossip.redis_url" | "cross_site.remotes" => text.contains('@') || text.contains("pass="),
+        "sequencer.key_file" => keystore::is_nearly_hex(text),
+        _ => false,
+    }
+}
 
 /// The commented file that `init` writes: every key with its default, commented out.
 #[must_use]

@@ -1,12 +1,15 @@
 //! Layers of values, each with where it came from.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use toml::Value;
 
-use super::keys::KEYS;
+use super::keys::{KEYS, holds_secret};
 use super::old_names;
+use crate::keystore;
 
 /// Prefix of our environment variables.
 const PREFIX: &str = "AIT_";
@@ -79,15 +82,38 @@ impl Layers {
 
     /// Reads a TOML file.
     pub fn read_file(&mut self, path: &Path) {
-        let size = std::fs::metadata(path).map(|meta| meta.len());
-        match size.and_then(|size| {
-            if size > FILE_BYTES_MAX {
+        let read = File::open(path).and_then(|file| {
+            let metadata = file.metadata()?;
+            let mut text = String::new();
+            if file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)? as u64 > FILE_BYTES_MAX {
                 return Err(std::io::Error::other("longer than a configuration file can be"));
             }
-            std::fs::read_to_string(path)
-        }) {
-            Ok(text) => self.read_toml(&text, path),
+            Ok((text, keystore::allows(&metadata, keystore::TO_STRANGERS)))
+        });
+        match read {
+            Ok((text, mode)) => {
+                self.read_toml(&text, path);
+                if let Some(mode) = mode {
+                    self.refuse_open_secrets(path, mode);
+                }
+            }
             Err(error) => self.problems.push(format!("{}: {error}", path.display())),
+        }
+    }
+
+    /// Refuses secrets that stand in a file which others may read.
+    fn refuse_open_secrets(&mut self, path: &Path, mode: u32) {
+        let of_file = Source::File(path.to_owned());
+        let is_secret = |(key, (value, source)): &(&&str, &(Value, Source))| {
+            let texts = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+            let mut texts = texts.iter().filter_map(Value::as_str);
+            *source == of_file && texts.any(|text| holds_secret(key, text))
+        };
+        for (key, _) in self.values.iter().filter(is_secret) {
+            self.problems.push(format!(
+                "{0}: {key} holds a secret, and the file is open to others (mode {mode:03o}); run: chmod 600 {0}, or 640 for a group",
+                path.display()
+            ));
         }
     }
 

@@ -193,3 +193,50 @@ fn redis_is_named_by_a_url_that_no_message_shows() {
     assert!(found.contains("gossip.redis_url") && found.contains("rediss://"), "{found}");
     assert!(!found.contains("hidden"), "{found}");
 }
+
+#[test]
+fn a_line_that_cannot_be_read_is_numbered_and_not_quoted() {
+    let found = problems("[gossip]\nredis_url = \"redis://user:hidden@redis.example\n", &[]);
+    assert!(found.contains("config.toml: line 2, "), "{found}");
+    assert!(!found.contains("hidden"), "{found}");
+}
+
+#[test]
+fn a_secret_in_a_file_that_others_may_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.toml");
+    let problems_of = |text: &str, mode| {
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let mut layers = Layers::default();
+        layers.read_file(&path);
+        layers.problems().join("\n")
+    };
+    let seed = "ab".repeat(32);
+    let secrets = [
+        "[gossip]\nredis_url = \"redis://user:hidden@redis.example\"".to_owned(),
+        "[cross_site]\nremotes = [\"https://user:hidden@site/rpc\"]".to_owned(),
+        format!("[sequencer]\nkey_file = \"{seed}\""),
+    ];
+    for text in secrets {
+        let found = problems_of(&text, 0o644);
+        assert!(found.contains("chmod 600") && found.contains("644"), "{found}");
+        assert!(!found.contains("hidden") && !found.contains(&seed), "{found}");
+        // A group of its own may read it, as packages arrange it, and not change it.
+        assert_eq!(problems_of(&text, 0o640), "");
+        assert!(problems_of(&text, 0o660).contains("660"));
+    }
+    let plain =
+        "[gossip]\nredis_url = \"redis://redis.example\"\n[sequencer]\nkey_file = \"a.key\"";
+    assert_eq!(problems_of(plain, 0o644), "");
+}
+
+#[test]
+fn a_configuration_shows_no_key() {
+    let seed = "ab".repeat(32);
+    let config = load("", &[("PROPOSER_KEY", &seed)]).unwrap();
+    assert_eq!(config.sequencer.key, seed);
+    assert!(!format!("{config:?}").contains(&seed));
+}

@@ -1,5 +1,6 @@
 //! The configuration in types, and the checks that make it.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -44,14 +45,22 @@ pub struct RpcConfig {
 }
 
 /// `[sequencer]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SequencerConfig {
     /// Whether this node orders transactions.
     pub enabled: bool,
     /// Shortest time between two blocks.
     pub block_interval: Duration,
-    /// Key file, or a seed in hex.
+    /// Key file, or a seed in hex: never shown.
     pub key: String,
+}
+
+impl fmt::Debug for SequencerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("SequencerConfig");
+        shown.field("enabled", &self.enabled).field("block_interval", &self.block_interval);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// `[mempool]`.

@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use ait_engine::crypto::{SecretKey, Signature};
@@ -17,6 +18,7 @@ use malachitebft_core_consensus::Input;
 use super::entry;
 use super::file_log::Logged;
 use super::port::VoteSigner;
+use crate::keystore;
 use crate::telemetry::Stage;
 
 const MAGIC: &[u8; 8] = b"AITSIGN1";
@@ -34,6 +36,17 @@ pub enum SignerError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// Others may read or write the record.
+    #[error(
+        "the signer's record {} is open to others (mode {mode:03o}), and who winds it back makes \
+         this validator sign twice; run: chmod 600 {}", .path.display(), .path.display()
+    )]
+    Permissions {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
     },
     /// The record cannot be read: nobody knows what was signed.
     #[error(
@@ -80,10 +93,13 @@ impl FileSigner {
     pub fn open(path: &Path, chain_id: ChainId, key: SecretKey) -> Result<Self, SignerError> {
         let io = |source| SignerError::Io { path: path.to_owned(), source };
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = options.open(path).map_err(io)?;
+        if let Some(mode) = keystore::allows(&file.metadata().map_err(io)?, keystore::TO_OTHERS) {
+            return Err(SignerError::Permissions { path: path.to_owned(), mode });
+        }
+        // A record whose name is lost in a power cut would let the next start sign again.
+        keystore::sync_directory(path).map_err(io)?;
         let mut bytes = Vec::new();
         let most = (SLOT_COUNT_MAX * SLOT_BYTES) as u64;
         (&mut file).take(most).read_to_end(&mut bytes).map_err(io)?;

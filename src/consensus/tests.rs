@@ -616,3 +616,21 @@ fn a_record_behind_the_log_is_not_signed_upon() {
     let (_, entries) = logged;
     assert!(!open().is_behind(&(Height::saturating(6), entries)));
 }
+
+#[test]
+fn a_signers_record_that_others_may_wind_back_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signer.record");
+    let open = || FileSigner::open(&path, chain_id(), SecretKey::from_seed([1; 32]));
+    open().unwrap();
+    for mode in [0o620, 0o602, 0o644] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let error = open().unwrap_err();
+        assert!(matches!(error, SignerError::Permissions { mode: found, .. } if found == mode));
+        assert!(error.to_string().contains("chmod 600"));
+    }
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    open().unwrap();
+}

@@ -20,7 +20,7 @@ pub enum KeystoreError {
         length: usize,
     },
     /// Others may read the file.
-    #[error("{} can be read by others (mode {found:03o}, expected 600)", .path.display())]
+    #[error("{} is open to others (mode {found:03o}, expected 600)", .path.display())]
     Permissions {
         /// The file.
         path: PathBuf,

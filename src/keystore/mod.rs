@@ -7,10 +7,10 @@
 
 mod error;
 mod passphrase;
+mod private;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use ait_engine::crypto::{PublicKey, SecretKey};
@@ -23,6 +23,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 pub use error::KeystoreError;
 pub use passphrase::{PASSPHRASE_VARIABLE, Passphrase};
+pub use private::{TO_OTHERS, TO_STRANGERS, allows, sync_directory, write_private};
 
 /// The only version of key files.
 pub const KEY_FILE_VERSION: u32 = 1;
@@ -158,7 +159,7 @@ impl KeyFile {
             address: key.public_key().address(),
             public_key: key.public_key(),
             plain: true,
-            seed: Some(hex::encode(*key.seed())),
+            seed: Some(hex::encode(key.seed().as_slice())),
             kdf: None,
             cipher: None,
         }
@@ -202,10 +203,7 @@ impl KeyFile {
     pub fn read(path: &Path) -> Result<Self, KeystoreError> {
         let io = |source| KeystoreError::Io { path: path.to_owned(), source };
         let file = File::open(path).map_err(io)?;
-        let mode = file.metadata().map_err(io)?.permissions().mode();
-        if mode & 0o077 != 0 {
-            return Err(KeystoreError::Permissions { path: path.to_owned(), found: mode & 0o777 });
-        }
+        private::check(path, &file.metadata().map_err(io)?)?;
         let mut text = Zeroizing::new(String::new());
         file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text).map_err(io)?;
         let file: Self = serde_json::from_str(&text)
@@ -227,7 +225,8 @@ impl KeyFile {
         }
         let json = serde_json::to_string_pretty(self)
             .map_err(|error| KeystoreError::Malformed { reason: error.to_string() })?;
-        write_private(path, &Zeroizing::new(json + "\n"))
+        let json = Zeroizing::new(json);
+        write_private(path, &Zeroizing::new(format!("{}\n", json.as_str())))
             .map_err(|source| KeystoreError::Io { path: path.to_owned(), source })
     }
 
@@ -282,22 +281,11 @@ impl KeyFile {
     }
 }
 
-/// Writes a file of mode 0600 and syncs it; what was there is replaced as a whole.
-///
-/// # Errors
-/// What the file system says.
-pub fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent)?;
-    }
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let new = path.with_file_name(name);
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, path)
+/// Whether a text is a secret key, or looks as if it was meant to be one.
+#[must_use]
+pub fn is_nearly_hex(text: &str) -> bool {
+    let digits = text.bytes().filter(u8::is_ascii_hexdigit).count();
+    (40..=80).contains(&text.len()) && digits * 10 >= text.len() * 9
 }
 
 /// The key that a `--key` argument names: a key file, or 64 hex digits.
@@ -309,11 +297,7 @@ pub fn resolve(argument: &str, passphrase: &Passphrase) -> Result<SecretKey, Key
         return Ok(SecretKey::from_seed(seed));
     }
     // A mistyped secret is taken for a path: it must not be repeated in a message or a log.
-    let digits = argument.bytes().filter(u8::is_ascii_hexdigit).count();
-    if !Path::new(argument).exists()
-        && (40..=80).contains(&argument.len())
-        && digits * 10 >= argument.len() * 9
-    {
+    if !Path::new(argument).exists() && is_nearly_hex(argument) {
         return Err(KeystoreError::NearlyHex { length: argument.len() });
     }
     KeyFile::read(Path::new(argument))?.unlock(passphrase)

@@ -1,4 +1,7 @@
 #![allow(clippy::unwrap_used)]
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 fn key() -> SecretKey {
@@ -7,7 +10,7 @@ fn key() -> SecretKey {
 
 fn passphrase(directory: &Path, text: &str) -> Passphrase {
     let file = directory.join("passphrase");
-    fs::write(&file, format!("{text}\n")).unwrap();
+    write_private(&file, &format!("{text}\n")).unwrap();
     Passphrase { file: Some(file) }
 }
 
@@ -68,6 +71,57 @@ fn refuses_a_file_that_others_may_read() {
     let error = KeyFile::read(&path).unwrap_err();
     assert!(matches!(error, KeystoreError::Permissions { found: 0o640, .. }));
     assert!(error.hint().unwrap().starts_with("run: chmod 600 "));
+}
+
+#[test]
+fn what_a_service_manager_hands_over_may_be_readable_but_not_changed_by_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let (handed, other) = (directory.path().join("handed"), directory.path().join("other"));
+    fs::create_dir_all(&handed).unwrap();
+    fs::create_dir_all(&other).unwrap();
+    let allowed = |path: &Path, mode| {
+        fs::write(path, "secret").unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let metadata = fs::metadata(path).unwrap();
+        let result = private::check_but_in(path, &metadata, std::iter::once(&handed));
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        result.is_ok()
+    };
+    let (file, elsewhere) = (handed.join("passphrase"), other.join("passphrase"));
+    assert!([0o400, 0o440, 0o444, 0o600].iter().all(|mode| allowed(&file, *mode)));
+    assert!([0o460, 0o446, 0o666].iter().all(|mode| !allowed(&file, *mode)));
+    assert!([0o400, 0o600].iter().all(|mode| allowed(&elsewhere, *mode)));
+    assert!([0o440, 0o444, 0o640].iter().all(|mode| !allowed(&elsewhere, *mode)));
+    // A way around leads elsewhere.
+    assert!(!allowed(&handed.join("../other/passphrase"), 0o444));
+}
+
+#[test]
+fn refuses_a_passphrase_file_that_is_open_to_others_or_too_long() {
+    let directory = tempfile::tempdir().unwrap();
+    let passphrase = passphrase(directory.path(), "p");
+    assert_eq!(passphrase.read(false).unwrap().as_str(), "p");
+    let path = passphrase.file.clone().unwrap();
+    for mode in [0o604, 0o640, 0o620] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let error = passphrase.read(false).unwrap_err();
+        assert!(matches!(error, KeystoreError::Permissions { found, .. } if found == mode));
+        assert!(error.hint().unwrap().contains("chmod 600"));
+    }
+    write_private(&path, &"p".repeat(4_097)).unwrap();
+    assert!(matches!(passphrase.read(false), Err(KeystoreError::Io { .. })));
+}
+
+#[test]
+fn a_failed_write_leaves_no_copy_of_the_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = directory.path().join("taken");
+    // A file cannot take the place of a directory.
+    fs::create_dir(&taken).unwrap();
+    assert!(write_private(&taken, "secret").is_err());
+    let names: Vec<_> =
+        fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(names, [taken]);
 }
 
 #[test]

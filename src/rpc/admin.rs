@@ -1,5 +1,7 @@
 //! Administration: the faucet and parameters of a devnet, and the token that guards them.
 
+use std::fs::File;
+use std::io::{Error, ErrorKind, Read};
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,10 +17,15 @@ use zeroize::Zeroizing;
 use super::call::{Answer, Call, integer_field, json};
 use super::dev::{DevEdge, submit_next};
 use super::{Api, ApiError};
+use crate::keystore;
 use crate::mempool::TxStatus;
 
 /// How long a mint or a change of parameters waits for its block.
 const COMMIT_WAIT: Duration = Duration::from_secs(20);
+
+/// Shortest token, and longest token file, in bytes.
+const TOKEN_BYTES_MIN: usize = 32;
+const TOKEN_BYTES_MAX: usize = 4096;
 
 /// The token that administrators send. Never logged.
 pub struct AdminToken(Zeroizing<String>);
@@ -33,33 +40,38 @@ impl AdminToken {
     /// The token of this file; made, readable by its owner alone, if there is none.
     ///
     /// # Errors
-    /// When the file cannot be read or written, or holds fewer than 32 characters.
+    /// When the file cannot be read or written, is open to others, or holds fewer than 32
+    /// characters.
     pub fn load_or_create(path: &Path) -> std::io::Result<Self> {
-        if let Ok(metadata) = std::fs::metadata(path) {
-            let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
-            if mode & 0o077 != 0 {
-                let message = format!(
-                    "the admin token can be read by others (mode {mode:03o}); chmod 600 it, or delete it for a new one"
-                );
-                return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, message));
-            }
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Self::create(path),
+            Err(error) => return Err(error),
+        };
+        if let Some(mode) = keystore::open_to_others(&file.metadata()?) {
+            let message = format!(
+                "the admin token is open to others (mode {mode:03o}); chmod 600 it, or delete it for a new one"
+            );
+            return Err(Error::new(ErrorKind::PermissionDenied, message));
         }
-        match std::fs::read_to_string(path) {
-            Ok(text) if text.trim().len() >= 32 => Ok(Self(Zeroizing::new(text.trim().to_owned()))),
-            Ok(_) => Err(std::io::Error::new(
-                std::io::ErrorKind::InvalidData,
-                "the admin token is shorter than 32 characters; delete the file for a new one",
-            )),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::create(path),
-            Err(error) => Err(error),
+        // Room for all of it from the start: what grows leaves copies behind.
+        let mut text = Zeroizing::new(String::with_capacity(TOKEN_BYTES_MAX + 1));
+        file.take(TOKEN_BYTES_MAX as u64 + 1).read_to_string(&mut text)?;
+        let token = text.trim();
+        if token.len() < TOKEN_BYTES_MIN || text.len() > TOKEN_BYTES_MAX {
+            let message = format!(
+                "the admin token is not of {TOKEN_BYTES_MIN} to {TOKEN_BYTES_MAX} characters; delete the file for a new one"
+            );
+            return Err(Error::new(ErrorKind::InvalidData, message));
         }
+        Ok(Self(Zeroizing::new(token.to_owned())))
     }
 
     fn create(path: &Path) -> std::io::Result<Self> {
         let mut bytes = Zeroizing::new([0; 32]);
-        getrandom::fill(bytes.as_mut_slice()).map_err(std::io::Error::other)?;
+        getrandom::fill(bytes.as_mut_slice()).map_err(Error::other)?;
         let token = Zeroizing::new(hex::encode(bytes.as_slice()));
-        crate::keystore::write_private(path, &format!("{}\n", token.as_str()))?;
+        keystore::write_private(path, &Zeroizing::new(format!("{}\n", token.as_str())))?;
         Ok(Self(token))
     }
 
