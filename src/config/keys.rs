@@ -117,7 +117,8 @@ pub const KEYS: &[KeySpec] = &[
 ];
 
 /// Keys whose values may hold a password: no message shows them.
-pub(super) const SECRETS: &[&str] = &["gossip.redis_url", "cross_site.remotes", "sequencer.key_file"];
+pub(super) const SECRETS: &[&str] =
+    &["gossip.redis_url", "cross_site.remotes", "sequencer.key_file"];
 
 /// Whether a value is a secret itself: a URL with a password, or a key instead of its file.
 pub(super) fn holds_secret(path: &str, text: &str) -> bool {

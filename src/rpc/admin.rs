@@ -48,7 +48,7 @@ impl AdminToken {
             Err(error) if error.kind() == ErrorKind::NotFound => return Self::create(path),
             Err(error) => return Err(error),
         };
-        if let Some(mode) = keystore::open_to_others(&file.metadata()?) {
+        if let Some(mode) = keystore::allows(&file.metadata()?, keystore::TO_OTHERS) {
             let message = format!(
                 "the admin token is open to others (mode {mode:03o}); chmod 600 it, or delete it for a new one"
             );

@@ -118,8 +118,8 @@ pub fn inline_leaf_hashes(blocks: &[[u8; 64]]) -> Vec<Hash> {
 #[must_use]
 pub fn group_hashes(leaves: &[Hash]) -> Vec<Hash> {
     let hasher = BlockHasher::new(Domain::StateNode);
-    let whole = leaves.len() - leaves.len() % GROUP_COUNT;
-    let mut hashes = leaves.get(..whole).unwrap_or_default().to_vec();
+    let (groups, _) = leaves.as_chunks::<GROUP_COUNT>();
+    let mut hashes = groups.as_flattened().to_vec();
     for _ in 0..GROUP_LEVEL {
         hashes = parents(&hasher, &hashes);
     }
