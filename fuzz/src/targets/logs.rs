@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use ait_engine::codec::Canonical;
@@ -98,6 +99,8 @@ fn signed(bytes: &[u8]) -> Option<(u64, u64, u8)> {
 
 fn record(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
+    // One that others may read is refused whatever it holds.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     let inspected = FileSigner::inspect(path);
     let (chain_id, key) = (WORLD.plan.document.chain_id, plan().validator);
     let address = key.public_key().address();
