@@ -3,25 +3,33 @@
 //!
 //! What is answered is the service's affair; no endpoint is known here.
 
-use std::collections::HashMap;
+mod offenders;
+mod places;
+
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use warp::http::{HeaderMap, Version, header};
 use warp::reply::Response;
+
+pub use offenders::{Offence, Offenders};
+use places::{Busy, Place, Places};
+pub use places::{Share, Shares};
 
 /// How long open connections may go on after shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(700);
@@ -33,8 +41,9 @@ const CLIENT_COUNT_MAX: usize = 10_000;
 /// Bounds of a listener.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpLimits {
-    /// Most connections at once; more wait to be accepted. A client on another machine has a
-    /// quarter of them at most, unless it is an operator's own proxy.
+    /// Most connections at once; for one more, an idle one of the client that has most is
+    /// ended. A client on another machine has a quarter of them at most, unless it is an
+    /// operator's own proxy.
     pub connections_max: usize,
     /// Time that a new connection has to send the head of its first request.
     pub header_timeout: Duration,
@@ -43,11 +52,25 @@ pub struct HttpLimits {
     pub idle_timeout: Duration,
 }
 
+/// Most of something that one client may have, where `max` are for all.
+#[must_use]
+pub fn share_of(max: usize) -> usize {
+    (max / 4).max(1)
+}
+
+/// Whether a client may have any number: a program of this machine, or the operator's own proxy,
+/// behind which there are many.
+#[must_use]
+pub fn is_exempt(peer: IpAddr, trusted: &[IpAddr]) -> bool {
+    peer.is_loopback() || trusted.contains(&peer)
+}
+
 /// Answers requests on `listener` until `shutdown` is done, then lets open ones end.
 pub async fn serve<S, F>(
     listener: TcpListener,
     limits: HttpLimits,
     trusted: &[IpAddr],
+    offenders: &Offenders,
     service: S,
     shutdown: impl Future<Output = ()>,
 ) where
@@ -55,74 +78,141 @@ pub async fn serve<S, F>(
     F: Future<Output = Response> + Send + 'static,
 {
     let connections = Arc::new(Semaphore::new(limits.connections_max));
-    let clients = Clients::default();
-    let per_client_max = (limits.connections_max / 4).max(1);
+    let places = Places::default();
     let graceful = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
             () = &mut shutdown => break,
-            accepted = accept(&listener, &connections) => accepted,
+            accepted = accept(&listener) => accepted,
         };
-        let Some((stream, peer, permit)) = accepted else { continue };
-        let exempt = peer.ip().is_loopback() || trusted.contains(&peer.ip());
-        let Some(place) =
-            clients.enter(peer.ip(), if exempt { usize::MAX } else { per_client_max })
-        else {
+        let Some((stream, peer)) = accepted else { continue };
+        let is_exempt = is_exempt(peer.ip(), trusted);
+        let place = places.enter(peer.ip(), is_exempt, share_of(limits.connections_max));
+        let Some(place) = place else {
+            offenders.note(peer.ip(), Offence::Connections);
             continue;
+        };
+        let permit = match Arc::clone(&connections).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                if let Some(client) = places.make_room(&place) {
+                    offenders.note(client, Offence::IdleConnections);
+                }
+                let permit = tokio::select! {
+                    () = &mut shutdown => break,
+                    permit = Arc::clone(&connections).acquire_owned() => permit,
+                };
+                let Ok(permit) = permit else { break };
+                permit
+            }
         };
         // A client that does not take its answer is cut as well.
         let patience = Some(limits.idle_timeout);
         if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(patience) {
             tracing::debug!(%error, "a connection has no time-out for writing");
         }
-        let service = service.clone();
-        let (first, mut first_seen) = tokio::sync::watch::channel(false);
-        let service = hyper::service::service_fn(move |request| {
-            first.send_replace(true);
-            let answer = service(request, peer);
-            async move { Ok::<_, std::convert::Infallible>(answer.await) }
-        });
-        let watcher = graceful.watcher();
+        let (service, watcher) = (service.clone(), graceful.watcher());
+        let (place, offenders) = (Arc::new(place), offenders.clone());
         tokio::spawn(async move {
             // Held until the connection ends.
-            let _held = (permit, place);
-            let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-            builder
-                .http1()
-                .timer(TokioTimer::new())
-                .header_read_timeout(limits.idle_timeout)
-                .max_buf_size(HEAD_BYTES_MAX);
-            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-            let connection = watcher.watch(connection);
-            let mut connection = std::pin::pin!(connection);
-            // A client that breaks off is its own affair.
-            tokio::select! {
-                _ = &mut connection => return,
-                begun = tokio::time::timeout(limits.header_timeout, first_seen.wait_for(|seen| *seen)) => {
-                    if begun.is_err() {
-                        return;
-                    }
-                }
-            }
-            let _ = connection.await;
+            let _permit = permit;
+            let connection = Connection { stream, peer, limits, place, offenders };
+            connection.answer(service, watcher).await;
         });
     }
     drop(listener);
     let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await;
 }
 
-/// The next connection, once there is room for one.
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(connections).acquire_owned().await.ok()?;
+/// An accepted connection.
+struct Connection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    limits: HttpLimits,
+    place: Arc<Place>,
+    offenders: Offenders,
+}
+
+impl Connection {
+    /// Answers its requests until either side ends it.
+    async fn answer<S, F>(self, service: S, watcher: Watcher)
+    where
+        S: Fn(Request<Incoming>, SocketAddr) -> F + Send + 'static,
+        F: Future<Output = Response> + Send + 'static,
+    {
+        let Self { stream, peer, limits, place, offenders } = self;
+        let (first, mut first_seen) = tokio::sync::watch::channel(false);
+        let at_work = Arc::clone(&place);
+        let service = hyper::service::service_fn(move |request| {
+            first.send_replace(true);
+            let busy = at_work.work();
+            let answer = service(request, peer);
+            async move {
+                let held = |body| HeldBody { body, _busy: busy };
+                Ok::<_, std::convert::Infallible>(answer.await.map(held))
+            }
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.idle_timeout)
+            .max_buf_size(HEAD_BYTES_MAX);
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(watcher.watch(connection));
+        let begun = first_seen.wait_for(|seen| *seen);
+        // A client that breaks off is its own affair.
+        tokio::select! {
+            _ = &mut connection => return,
+            () = place.closed() => return,
+            begun = tokio::time::timeout(limits.header_timeout, begun) => {
+                if begun.is_err() {
+                    offenders.note(peer.ip(), Offence::SlowHead);
+                    return;
+                }
+            }
+        }
+        tokio::select! {
+            _ = &mut connection => {}
+            () = place.closed() => {}
+        }
+    }
+}
+
+/// The body of an answer: until the last of it is given away, its connection is at work.
+struct HeldBody<B> {
+    body: B,
+    _busy: Busy,
+}
+
+impl<B: Body + Unpin> Body for HeldBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The next connection.
+async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     match listener.accept().await {
         Ok((stream, peer)) => {
             // Answers are small and written at once.
             let _ = stream.set_nodelay(true);
-            Some((stream, peer, permit))
+            Some((stream, peer))
         }
         Err(error) => {
             tracing::warn!(%error, "a connection cannot be accepted");
@@ -133,46 +223,11 @@ async fn accept(
     }
 }
 
-/// Connections of each client: an address, or the 64-bit network of an IPv6 one.
-#[derive(Debug, Clone, Default)]
-struct Clients(Arc<Mutex<HashMap<IpAddr, usize>>>);
-
-/// A connection that is counted until it is dropped.
-struct Place(Clients, IpAddr);
-
+/// What counts as one client: an address, or the 64-bit network of an IPv6 one.
 fn network(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(v6) => IpAddr::from((u128::from(v6) >> 64 << 64).to_be_bytes()),
-    }
-}
-
-impl Clients {
-    fn count(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(&self, ip: IpAddr, max: usize) -> Option<Place> {
-        let ip = network(ip);
-        let mut clients = self.count();
-        let count = clients.entry(ip).or_default();
-        if *count >= max {
-            return None;
-        }
-        *count += 1;
-        Some(Place(self.clone(), ip))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut clients = self.0.count();
-        if let Some(count) = clients.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                clients.remove(&self.1);
-            }
-        }
     }
 }
 
@@ -317,21 +372,6 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_its_share_of_connections_and_no_more() {
-        let clients = Clients::default();
-        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let first = clients.enter(ip("2001:db8::1"), 2);
-        let second = clients.enter(ip("2001:db8::2"), 2);
-        assert!(first.is_some() && second.is_some());
-        assert!(clients.enter(ip("2001:db8::3"), 2).is_none(), "one network is one client");
-        assert!(clients.enter(ip("192.0.2.1"), 2).is_some());
-        drop(first);
-        assert!(clients.enter(ip("2001:db8::3"), 2).is_some());
-        drop(second);
-        assert!(clients.count().is_empty());
-    }
-
-    #[test]
     fn only_a_program_on_this_machine_is_local() {
         let here: SocketAddr = "127.0.0.1:5000".parse().unwrap();
         let there: SocketAddr = "192.0.2.7:5000".parse().unwrap();
@@ -383,7 +423,7 @@ mod tests {
             let stopped = async {
                 let _ = stopped.await;
             };
-            serve(listener, limits, &[], answer, stopped).await;
+            serve(listener, limits, &[], &Offenders::default(), answer, stopped).await;
         });
         (address, stop)
     }
@@ -398,7 +438,7 @@ mod tests {
         let (address, _stop) = start(limits).await;
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n").await.unwrap();
-        // The only place is taken: this one is answered once the slow one is cut.
+        // The only place is taken: the slow one, which asks for nothing, gives it up.
         let mut next = TcpStream::connect(address).await.unwrap();
         next.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
         let mut answer = String::new();
@@ -418,7 +458,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answer = |_, _| async { vec![0_u8; 64 << 20].into_response() };
-        tokio::spawn(serve(listener, limits, &[], answer, std::future::pending()));
+        tokio::spawn(async move {
+            let never = std::future::pending();
+            serve(listener, limits, &[], &Offenders::default(), answer, never).await;
+        });
         let ask = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
         let mut deaf = TcpStream::connect(address).await.unwrap();
         deaf.write_all(ask).await.unwrap();
@@ -429,6 +472,33 @@ mod tests {
         let read = tokio::time::timeout(Duration::from_secs(30), next.read_exact(&mut start));
         read.await.expect("the deaf client is not cut").unwrap();
         assert_eq!(&start, b"HTTP/1.1 200");
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_has_a_place_though_others_hold_all_of_them() {
+        let hour = Duration::from_secs(3_600);
+        let limits = HttpLimits { connections_max: 4, header_timeout: hour, idle_timeout: hour };
+        let (address, _stop) = start(limits).await;
+        let mut held = Vec::new();
+        for n in 0..4 {
+            let mut one = TcpStream::connect(address).await.unwrap();
+            // Two of them were answered and wait, two never say what they want.
+            let head = if n < 2 { "GET / HTTP/1.1\r\nhost: x\r\n\r\n" } else { "GET /" };
+            one.write_all(head.as_bytes()).await.unwrap();
+            if n < 2 {
+                one.read_exact(&mut [0; 12]).await.unwrap();
+            }
+            held.push(one);
+        }
+        for _ in 0..3 {
+            let mut next = TcpStream::connect(address).await.unwrap();
+            next.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            let mut start = [0; 12];
+            let read = tokio::time::timeout(Duration::from_secs(20), next.read_exact(&mut start));
+            read.await.expect("there is no room for it").unwrap();
+            assert_eq!(&start, b"HTTP/1.1 200");
+            held.push(next);
+        }
     }
 
     #[tokio::test]

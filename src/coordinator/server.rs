@@ -17,7 +17,7 @@ use warp::reply::Response;
 
 use super::Coordinator;
 use super::routes::{error, routes, unix_seconds};
-use crate::http::{Client, ClientRate, HttpLimits};
+use crate::http::{Client, ClientRate, HttpLimits, Offenders};
 
 /// The port that the old mock had.
 pub const DEFAULT_PORT: u16 = 8090;
@@ -102,8 +102,9 @@ async fn run(listener: TcpListener, coordinator: Coordinator, shutdown: impl Fut
             coordinator.book().tick(unix_seconds());
         }
     };
+    let offenders = Offenders::default();
     tokio::select! {
-        () = crate::http::serve(listener, limits, &[], service, shutdown) => {}
+        () = crate::http::serve(listener, limits, &[], &offenders, service, shutdown) => {}
         () = simulate => {}
     }
 }

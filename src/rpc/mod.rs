@@ -44,7 +44,7 @@ use crate::chain::{Chain, StorageEngine};
 use crate::config::RpcConfig;
 use crate::cross_site::CrossSiteView;
 use crate::health::Watchdog;
-use crate::http::{ClientRate, HttpLimits};
+use crate::http::{ClientRate, HttpLimits, Offenders, Shares};
 use crate::import::Importer;
 use crate::ingress::{Clock, Ingress};
 use crate::mempool::Mempool;
@@ -110,6 +110,10 @@ struct Api {
     rate: ClientRate,
     faucet_rate: ClientRate,
     subscribers: Arc<Semaphore>,
+    /// Subscriptions of each client.
+    subscriptions: Shares,
+    /// Whom this interface limited.
+    offenders: Offenders,
     /// Reads of storage at once.
     reads: Arc<Semaphore>,
     /// Large bodies at once.
@@ -186,12 +190,15 @@ pub async fn serve(
     };
     let trusted = options.trusted_proxies.clone();
     let (close, closing) = watch::channel(false);
+    let offenders = Offenders::default();
     let Backend { chain, mempool, ingress, health, validator, storage_engine, .. } = backend;
     let Backend { clock, metrics, admin_token, dev, network, importer, cross_site, .. } = backend;
     let api = Arc::new(Api {
         rate: ClientRate::new(options.rate_limit_per_minute, options.rate_limit_burst),
         faucet_rate: ClientRate::new(FAUCET_RATE.0, FAUCET_RATE.1),
         subscribers: Arc::new(Semaphore::new(options.websocket_subscribers_max)),
+        subscriptions: Shares::default(),
+        offenders: offenders.clone(),
         reads: Arc::new(Semaphore::new(READ_COUNT_MAX)),
         large_bodies: Arc::new(Semaphore::new(LARGE_BODY_COUNT_MAX)),
         chain,
@@ -218,7 +225,7 @@ pub async fn serve(
         close.send_replace(true);
     };
     let serving = async move {
-        crate::http::serve(listener, limits, &trusted, service, closed).await;
+        crate::http::serve(listener, limits, &trusted, &offenders, service, closed).await;
     };
     Ok((local, tokio::spawn(serving)))
 }

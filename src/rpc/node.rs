@@ -186,6 +186,7 @@ fn behind(api: &Api) -> Result<Option<String>, ApiError> {
 /// `GET /metrics`
 pub(super) async fn metrics(call: Call) -> Answer {
     let mut page = call.api.metrics.render();
+    page.push_str(&call.api.offenders.metrics());
     if let Some(network) = &call.api.network {
         page.push_str(&network.view().metrics());
     }

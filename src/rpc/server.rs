@@ -24,7 +24,7 @@ use super::call::{Call, Query};
 use super::route::{Found, Route, find};
 use super::routes::ROUTES;
 use super::{Api, ApiError, import, subscribe};
-use crate::http::Client;
+use crate::http::{Client, Offence};
 use crate::telemetry::metrics;
 
 /// Longest request id that is taken over from a client.
@@ -133,8 +133,12 @@ async fn upgrade(
         metrics::rate_limited();
         ApiError::rate_limited(wait)
     });
-    let upgraded = allowed.and_then(|()| subscribe::upgrade(api, &topic, ws));
-    let response = upgraded.unwrap_or_else(|error| error.into_response(&id));
+    let upgraded =
+        allowed.and_then(|()| subscribe::upgrade(Arc::clone(&api), &topic, ws, client.ip));
+    let response = upgraded.unwrap_or_else(|error| {
+        note(&api, client, error.code);
+        error.into_response(&id)
+    });
     metrics::request("subscribe", response.status(), began.elapsed());
     with_id(response, &id)
 }
@@ -151,6 +155,7 @@ async fn handle<B: Buf>(
     let began = Instant::now();
     let id = request_id(&headers);
     let client = Client::of(peer, version, &headers, &api.options.trusted_proxies);
+    let shared = Arc::clone(&api);
     let (route, result) = match admit(&api, &method, path.as_str(), client) {
         Ok((route, params)) => {
             let body = if *route.method == Method::POST {
@@ -172,6 +177,7 @@ async fn handle<B: Buf>(
         Err(error) => (None, Err(error)),
     };
     let code = result.as_ref().err().map_or("", |error| error.code);
+    note(&shared, client, code);
     let response = match result {
         Ok(response) => response,
         Err(error) => error.into_response(&id),
@@ -185,6 +191,18 @@ async fn handle<B: Buf>(
         tracing::debug!(request_id = id, route = name, status, code, "request");
     }
     with_id(response, &id)
+}
+
+/// Names a client that was limited.
+fn note(api: &Api, client: Client, code: &str) {
+    let offence = match code {
+        "rate_limited" => Offence::Rate,
+        "timeout" => Offence::SlowBody,
+        "body_too_large" => Offence::LargeBody,
+        "subscriptions_too_many" => Offence::Subscriptions,
+        _ => return,
+    };
+    api.offenders.note(client.ip, offence);
 }
 
 /// The endpoint of a request, if this client may ask it now.

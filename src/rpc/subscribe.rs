@@ -4,6 +4,7 @@
 //! A reader that is too slow is told how many messages it missed; nothing waits for it.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use ait_engine::transaction::{Payload, VerifiedTransaction};
 use ait_net::wire::{BlockSummary, payload_to_json};
 use futures_util::{SinkExt, Stream, StreamExt, stream};
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use warp::Reply;
@@ -21,6 +23,7 @@ use warp::ws::{Message, WebSocket, Ws};
 
 use super::call::{Answer, Call};
 use super::{Api, ApiError, views};
+use crate::http::{Offence, Share, is_exempt, share_of};
 
 /// How often a silent connection is pinged, to notice that it is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -130,19 +133,37 @@ fn messages(api: Arc<Api>, topic: Topic) -> impl Stream<Item = Value> + Send + S
     batches.flat_map(stream::iter).take_until(Box::pin(closed))
 }
 
-fn full() -> ApiError {
-    let hint = "close another subscription, or ask again later";
-    let detail = "as many subscribers as this node serves are connected";
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "subscribers_full", detail, hint)
+/// A subscriber's place, and its share of them.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    _share: Share,
+}
+
+impl Place {
+    fn take(api: &Api, client: IpAddr) -> Result<Self, ApiError> {
+        let hint = "close another subscription, or ask again later";
+        let all = api.options.websocket_subscribers_max;
+        let is_exempt = is_exempt(client, &api.options.trusted_proxies);
+        let max = if is_exempt { usize::MAX } else { share_of(all) };
+        let share = api.subscriptions.enter(client, max).ok_or_else(|| {
+            let detail = "this client has as many subscriptions as one may have";
+            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "subscriptions_too_many", detail, hint)
+        })?;
+        let permit = Arc::clone(&api.subscribers).try_acquire_owned().map_err(|_| {
+            let detail = "as many subscribers as this node serves are connected";
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "subscribers_full", detail, hint)
+        })?;
+        Ok(Self { _permit: permit, _share: share })
+    }
 }
 
 /// `GET /rpc/events/{topic}`: server-sent events.
 pub(super) async fn events(call: Call) -> Answer {
     let topic = topic(call.param(0))?;
-    let permit = Arc::clone(&call.api.subscribers).try_acquire_owned().map_err(|_| full())?;
+    let place = Place::take(&call.api, call.client.ip)?;
     let events = messages(Arc::clone(&call.api), topic).map(move |message| {
         // Held as long as the stream lives.
-        let _permit = &permit;
+        let _place = &place;
         let is_lag = message.get("missed").is_some();
         let name = if is_lag { "lagged" } else { topic.event() };
         let event = warp::sse::Event::default().event(name);
@@ -161,19 +182,27 @@ pub(super) async fn not_upgraded(call: Call) -> Answer {
 }
 
 /// `GET /rpc/ws/{topic}`: a WebSocket.
-pub(super) fn upgrade(api: Arc<Api>, name: &str, ws: Ws) -> Result<Response, ApiError> {
+pub(super) fn upgrade(
+    api: Arc<Api>,
+    name: &str,
+    ws: Ws,
+    client: IpAddr,
+) -> Result<Response, ApiError> {
     let topic = topic(name)?;
-    let permit = Arc::clone(&api.subscribers).try_acquire_owned().map_err(|_| full())?;
+    let place = Place::take(&api, client)?;
     let ws = ws.max_message_size(CLIENT_MESSAGE_BYTES_MAX).max_frame_size(CLIENT_MESSAGE_BYTES_MAX);
     let reply = ws.on_upgrade(move |socket| async move {
-        let _permit = permit;
-        send_all(socket, messages(api, topic)).await;
+        let _place = place;
+        let offenders = api.offenders.clone();
+        if !send_all(socket, messages(api, topic)).await {
+            offenders.note(client, Offence::UnreadMessages);
+        }
     });
     Ok(reply.into_response())
 }
 
-/// Sends messages until either side ends it.
-async fn send_all(socket: WebSocket, messages: impl Stream<Item = Value>) {
+/// Sends messages until either side ends it; whether what was sent was taken.
+async fn send_all(socket: WebSocket, messages: impl Stream<Item = Value>) -> bool {
     let (mut to, mut from) = socket.split();
     let mut messages = std::pin::pin!(messages);
     let mut ping = tokio::time::interval(PING_INTERVAL);
@@ -202,8 +231,10 @@ async fn send_all(socket: WebSocket, messages: impl Stream<Item = Value>) {
         };
         match tokio::time::timeout(SEND_TIMEOUT, to.send(message)).await {
             Ok(Ok(())) => {}
-            _ => return,
+            Ok(Err(_)) => return true,
+            Err(_) => return false,
         }
     }
     let _ = tokio::time::timeout(Duration::from_secs(1), to.send(Message::close())).await;
+    true
 }

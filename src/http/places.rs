@@ -1,0 +1,225 @@
+//! Who holds which connections, and who gives one up when there are too many.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use super::network;
+
+/// How many of something each client has: an address, or the 64-bit network of an IPv6 one.
+#[derive(Debug, Clone, Default)]
+pub struct Shares(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One that is counted until it is dropped.
+#[derive(Debug)]
+pub struct Share(Shares, IpAddr);
+
+impl Shares {
+    fn count(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more for this client, if it has less than `max`.
+    #[must_use]
+    pub fn enter(&self, client: IpAddr, max: usize) -> Option<Share> {
+        let client = network(client);
+        let mut clients = self.count();
+        let count = clients.entry(client).or_default();
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        Some(Share(self.clone(), client))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut clients = self.0.count();
+        if let Some(count) = clients.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                clients.remove(&self.1);
+            }
+        }
+    }
+}
+
+/// What a connection is about.
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    /// It has sent no whole head, or was answered; since when.
+    Idle(Instant),
+    /// A request is answered.
+    Busy,
+    /// It gives its place up.
+    Closing,
+}
+
+#[derive(Debug)]
+struct Open {
+    client: IpAddr,
+    is_exempt: bool,
+    phase: Mutex<Phase>,
+    close: Notify,
+}
+
+impl Open {
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All open connections, in the order in which they came.
+#[derive(Debug, Default)]
+struct AllOpen {
+    last_id: u64,
+    by_id: BTreeMap<u64, Arc<Open>>,
+}
+
+/// The open connections of a listener.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Places {
+    shares: Shares,
+    open: Arc<Mutex<AllOpen>>,
+}
+
+/// A connection's place until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    id: u64,
+    open: Arc<Open>,
+    places: Places,
+    _share: Share,
+}
+
+/// A request is answered until this is dropped.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<Open>);
+
+impl Places {
+    fn open(&self) -> MutexGuard<'_, AllOpen> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a client that has less than `max`, or for any exempt one.
+    pub(super) fn enter(&self, client: IpAddr, is_exempt: bool, max: usize) -> Option<Place> {
+        let share = self.shares.enter(client, if is_exempt { usize::MAX } else { max })?;
+        let phase = Mutex::new(Phase::Idle(Instant::now()));
+        let client = network(client);
+        let open = Arc::new(Open { client, is_exempt, phase, close: Notify::new() });
+        let mut all = self.open();
+        all.last_id += 1;
+        let id = all.last_id;
+        all.by_id.insert(id, Arc::clone(&open));
+        Some(Place { id, open, places: self.clone(), _share: share })
+    }
+
+    /// Ends an idle connection so that `newcomer` has room: of the client that has most, the
+    /// one that is idle longest; of exempt clients last. Gives the client.
+    pub(super) fn make_room(&self, newcomer: &Place) -> Option<IpAddr> {
+        let counts = self.shares.count().clone();
+        let all = self.open();
+        let idle =
+            all.by_id.iter().filter(|(id, _)| **id != newcomer.id).filter_map(|(_, open)| {
+                let Phase::Idle(since) = *open.phase() else { return None };
+                let count = counts.get(&open.client).copied().unwrap_or(0);
+                Some(((!open.is_exempt, count, std::cmp::Reverse(since)), open))
+            });
+        let (_, victim) = idle.max_by_key(|(rank, _)| *rank)?;
+        let mut phase = victim.phase();
+        if !matches!(*phase, Phase::Idle(_)) {
+            return None;
+        }
+        *phase = Phase::Closing;
+        victim.close.notify_one();
+        Some(victim.client)
+    }
+}
+
+impl Place {
+    /// A request begins.
+    pub(super) fn work(&self) -> Busy {
+        let mut phase = self.open.phase();
+        if !matches!(*phase, Phase::Closing) {
+            *phase = Phase::Busy;
+        }
+        Busy(Arc::clone(&self.open))
+    }
+
+    /// Returns once the connection must give up its place.
+    pub(super) async fn closed(&self) {
+        self.open.close.notified().await;
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut phase = self.0.phase();
+        if matches!(*phase, Phase::Busy) {
+            *phase = Phase::Idle(Instant::now());
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.open().by_id.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_client_has_its_share_and_no_more() {
+        let shares = Shares::default();
+        let first = shares.enter(ip("2001:db8::1"), 2);
+        let second = shares.enter(ip("2001:db8::2"), 2);
+        assert!(first.is_some() && second.is_some());
+        assert!(shares.enter(ip("2001:db8::3"), 2).is_none(), "one network is one client");
+        assert!(shares.enter(ip("192.0.2.1"), 2).is_some());
+        drop(first);
+        assert!(shares.enter(ip("2001:db8::3"), 2).is_some());
+        drop(second);
+        assert!(shares.count().is_empty());
+    }
+
+    #[test]
+    fn who_has_most_gives_up_what_was_idle_longest() {
+        let places = Places::default();
+        let enter = |text: &str, is_exempt| places.enter(ip(text), is_exempt, 9).unwrap();
+        let proxy: Vec<_> = (0..5).map(|_| enter("127.0.0.1", true)).collect();
+        let greedy: Vec<_> = (0..3).map(|_| enter("192.0.2.1", false)).collect();
+        let modest = enter("192.0.2.2", false);
+        let newcomer = enter("192.0.2.3", false);
+        let closing = |place: &Place| matches!(*place.open.phase(), Phase::Closing);
+        // The first is at work, so that it is the second's turn.
+        let busy = greedy[0].work();
+        assert_eq!(places.make_room(&newcomer), Some(ip("192.0.2.1")));
+        assert!(!closing(&greedy[0]) && closing(&greedy[1]) && !closing(&greedy[2]));
+        assert_eq!(places.make_room(&newcomer), Some(ip("192.0.2.1")));
+        drop(greedy);
+        drop(busy);
+        assert_eq!(places.make_room(&newcomer), Some(ip("192.0.2.2")));
+        drop(modest);
+        // Nobody else is left, and the newcomer is not its own victim.
+        assert_eq!(places.make_room(&newcomer), Some(ip("127.0.0.1")));
+        drop(proxy);
+        assert_eq!(places.make_room(&newcomer), None);
+        // An answer given, the next request may be waited for again.
+        drop(newcomer.work());
+        assert!(matches!(*newcomer.open.phase(), Phase::Idle(_)));
+        drop(newcomer);
+        assert!(places.open().by_id.is_empty() && places.shares.count().is_empty());
+    }
+}
