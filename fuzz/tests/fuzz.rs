@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use ait_fuzz::{TARGETS, Target, drive};
 
 fn main() {
+    drive::silence_contained_panics();
     let mut words = std::env::args().skip(1);
     let mut seed = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs());
     let (mut time, mut input, mut writes) = (Duration::from_secs(3), None, false);

@@ -108,6 +108,7 @@ pub enum Command {
 /// Reads the arguments, does what they say, and gives the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    telemetry::panics::end_process();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

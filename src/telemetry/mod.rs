@@ -4,6 +4,7 @@
 
 mod legacy;
 pub mod metrics;
+pub mod panics;
 pub mod stage;
 pub mod terminal;
 

@@ -32,7 +32,9 @@ impl Value {
         Self(Repr::Shared(bytes))
     }
 
+    /// Reads the value once: where the page is damaged that panics here, and not at its use.
     pub(crate) fn redb(guard: redb::OwnedAccessGuard<&'static [u8]>) -> Self {
+        let _ = guard.value();
         Self(Repr::Redb(guard))
     }
 }

@@ -1,7 +1,8 @@
 //! The database files of a stopped node, with bytes changed, or cut off: opened they are a
 //! chain of which everything that is read is genuine, or an error says what is wrong.
 //!
-//! Seven bytes a change: file, place (four), what is done, with what.
+//! Seven bytes a change: file, place (four), what is done, with what. The highest bit of what
+//! is done first says whether pages are verified at opening.
 
 use std::fs;
 use std::sync::LazyLock;
@@ -16,7 +17,7 @@ const FILES: [&str; 3] = ["blocks.redb", "state.redb", "index.redb"];
 
 fn options(folder: &tempfile::TempDir) -> StoresOptions {
     let directory = folder.path().join("chain");
-    StoresOptions { engine: StorageEngine::Redb, directory, cache_bytes: 1 << 20, verify: true }
+    StoresOptions { engine: StorageEngine::Redb, directory, cache_bytes: 1 << 20, verify: false }
 }
 
 /// The files of the world's chain after a clean stop.
@@ -50,7 +51,7 @@ static USED: LazyLock<Vec<Vec<usize>>> = LazyLock::new(|| {
 fn change(file: usize, bytes: &mut Vec<u8>, place: usize, what: u8, with: u8) {
     let used = &USED[file];
     let at = used[place % used.len()].min(bytes.len().saturating_sub(1));
-    match what % 6 {
+    match (what & 0x7f) % 6 {
         0 | 1 => {
             if let Some(byte) = bytes.get_mut(at) {
                 *byte ^= 1 << (with % 8);
@@ -79,10 +80,11 @@ fn change(file: usize, bytes: &mut Vec<u8>, place: usize, what: u8, with: u8) {
 
 pub fn run(input: &[u8]) {
     let folder = directory();
-    let options = options(&folder);
+    let (changes, _) = input.as_chunks::<7>();
+    let verify = changes.first().is_some_and(|change| change[5] & 0x80 != 0);
+    let options = StoresOptions { verify, ..options(&folder) };
     fs::create_dir_all(&options.directory).unwrap();
     let mut files = GOOD.clone();
-    let (changes, _) = input.as_chunks::<7>();
     for [file, a, b, c, d, what, with] in changes.iter().take(4) {
         let (file, place) = (usize::from(*file) % 3, u32::from_le_bytes([*a, *b, *c, *d]));
         change(file, &mut files[file], place as usize, *what, *with);
@@ -99,7 +101,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = vec![Vec::new()];
     for file in 0..3 {
         for what in 0..6_u8 {
-            seeds.push(vec![file, what.wrapping_mul(77), 3, 0, 0, what, 5]);
+            for verify in [0, 0x80] {
+                seeds.push(vec![file, what.wrapping_mul(77), 3, 0, 0, what | verify, 5]);
+            }
         }
     }
     seeds

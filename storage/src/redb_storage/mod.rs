@@ -7,6 +7,7 @@
 //! No table's meaning, no retry, and no second writer to one file.
 
 mod commit;
+mod contain;
 mod failure;
 mod open;
 mod snapshot;
@@ -15,7 +16,7 @@ use std::{
     fmt,
     path::Path,
     sync::{
-        RwLock,
+        PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -27,8 +28,10 @@ use redb::{
 
 use crate::{
     Batch, Durability, Place, Snapshot, Storage, StorageError, TableStats,
-    redb_storage::{commit::Extent, snapshot::RedbSnapshot},
+    redb_storage::{commit::Extent, contain::contain, snapshot::RedbSnapshot},
 };
+
+pub use contain::{PanicIn, note_panic};
 
 /// Name of this engine in configuration and messages.
 const ENGINE: &str = "redb";
@@ -55,8 +58,8 @@ impl Default for RedbOptions {
 
 /// Tables in one redb file, which this handle locks against every other.
 pub struct RedbStorage {
-    /// Locked for writing only by what needs the file to itself.
-    database: RwLock<Handle>,
+    /// Locked for writing only by what needs the file to itself; `None` once it is closed.
+    database: RwLock<Option<Handle>>,
     place: Place,
     quick_repair: bool,
     /// Set by the first commit that fails, and never cleared.
@@ -75,6 +78,13 @@ impl Handle {
             Self::ReadOnly(database) => database.begin_read(),
         }
     }
+
+    fn close(self) -> Result<(), redb::DatabaseError> {
+        match self {
+            Self::Writable(database) => database.close(),
+            Self::ReadOnly(database) => database.close(),
+        }
+    }
 }
 
 impl RedbStorage {
@@ -90,8 +100,9 @@ impl RedbStorage {
     /// [`StorageError::Full`], [`StorageError::Version`] or [`StorageError::Io`].
     pub fn open(path: impl AsRef<Path>, options: &RedbOptions) -> Result<Self, StorageError> {
         let path = path.as_ref();
-        let database = open::open(path, options)?;
-        Ok(Self::new(Handle::Writable(database), Place::Path(path.to_owned()), options))
+        let place = Place::Path(path.to_owned());
+        let database = contain(&place, || open::open(path, options))?;
+        Ok(Self::new(Handle::Writable(database), place, options))
     }
 
     /// Opens an existing file for reading only, beside any number of other readers.
@@ -105,8 +116,9 @@ impl RedbStorage {
         options: &RedbOptions,
     ) -> Result<Self, StorageError> {
         let path = path.as_ref();
-        let database = open::open_read_only(path, options)?;
-        Ok(Self::new(Handle::ReadOnly(database), Place::Path(path.to_owned()), options))
+        let place = Place::Path(path.to_owned());
+        let database = contain(&place, || open::open_read_only(path, options))?;
+        Ok(Self::new(Handle::ReadOnly(database), place, options))
     }
 
     /// Closes the file, making every commit durable, and releases its lock. Dropping does the
@@ -115,19 +127,21 @@ impl RedbStorage {
     /// # Errors
     ///
     /// If the file cannot be written; durable commits are safe nevertheless.
-    pub fn close(self) -> Result<(), StorageError> {
-        let Self { database, place, .. } = self;
-        let closed = match database.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
-        {
-            Handle::Writable(database) => database.close(),
-            Handle::ReadOnly(database) => database.close(),
-        };
-        closed.map_err(|error| failure::database(&place, error))
+    pub fn close(mut self) -> Result<(), StorageError> {
+        self.shut()
+    }
+
+    fn shut(&mut self) -> Result<(), StorageError> {
+        let handle = self.database.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(handle) = handle else { return Ok(()) };
+        contain(&self.place, || {
+            handle.close().map_err(|error| failure::database(&self.place, error))
+        })
     }
 
     fn new(handle: Handle, place: Place, options: &RedbOptions) -> Self {
         Self {
-            database: RwLock::new(handle),
+            database: RwLock::new(Some(handle)),
             place,
             quick_repair: options.quick_repair,
             poisoned: AtomicBool::new(false),
@@ -136,11 +150,17 @@ impl RedbStorage {
 
     fn begin_read(&self) -> Result<ReadTransaction, StorageError> {
         let database = self.database.read().map_err(|_| self.refusal())?;
-        database.begin_read().map_err(|error| failure::transaction(&self.place, error))
+        let handle = database.as_ref().ok_or_else(|| self.refusal())?;
+        handle.begin_read().map_err(|error| failure::transaction(&self.place, error))
     }
 
     fn refusal(&self) -> StorageError {
         StorageError::Poisoned { place: self.place.clone() }
+    }
+
+    fn only_readable(&self) -> StorageError {
+        let detail = "opened for reading only".to_owned();
+        StorageError::ReadOnly { place: self.place.clone(), detail }
     }
 
     fn write(
@@ -151,23 +171,27 @@ impl RedbStorage {
     ) -> Result<(), StorageError> {
         batch.check_limits()?;
         let handle = self.database.read().map_err(|_| self.refusal())?;
-        let Handle::Writable(database) = &*handle else {
-            return Err(StorageError::ReadOnly {
-                place: self.place.clone(),
-                detail: "opened for reading only".to_owned(),
-            });
+        let Some(Handle::Writable(database)) = &*handle else {
+            return Err(self.only_readable());
         };
-        let written = commit::Commit {
+        let commit = commit::Commit {
             database,
             place: &self.place,
             quick_repair: self.quick_repair,
             poisoned: &self.poisoned,
-        }
-        .run(batch, durability, extent);
+        };
+        let written = contain(&self.place, || commit.run(batch, durability, extent));
         if written.is_err() {
             self.poisoned.store(true, Ordering::Release);
         }
         written
+    }
+}
+
+impl Drop for RedbStorage {
+    fn drop(&mut self) {
+        // Whoever wants to know of a failure closes; durable commits are safe.
+        let _ = self.shut();
     }
 }
 
@@ -179,7 +203,8 @@ impl fmt::Debug for RedbStorage {
 
 impl Storage for RedbStorage {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StorageError> {
-        Ok(Box::new(RedbSnapshot::new(self.begin_read()?, self.place.clone())))
+        let transaction = contain(&self.place, || self.begin_read())?;
+        Ok(Box::new(RedbSnapshot::new(transaction, self.place.clone())))
     }
 
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StorageError> {
@@ -193,31 +218,32 @@ impl Storage for RedbStorage {
     }
 
     fn stats(&self) -> Result<Vec<TableStats>, StorageError> {
-        let transaction = self.begin_read()?;
-        let tables =
-            transaction.list_tables().map_err(|error| failure::storage(&self.place, error))?;
-        let mut stats = tables
-            .map(|handle| {
-                let name = handle.name().to_owned();
-                let table = transaction
-                    .open_untyped_table(handle)
-                    .map_err(|error| failure::table(&self.place, error))?;
-                table_stats(name, &table).map_err(|error| failure::storage(&self.place, error))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        stats.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(stats)
+        contain(&self.place, || {
+            let transaction = self.begin_read()?;
+            let tables =
+                transaction.list_tables().map_err(|error| failure::storage(&self.place, error))?;
+            let mut stats = tables
+                .map(|handle| {
+                    let name = handle.name().to_owned();
+                    let table = transaction
+                        .open_untyped_table(handle)
+                        .map_err(|error| failure::table(&self.place, error))?;
+                    table_stats(name, &table).map_err(|error| failure::storage(&self.place, error))
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            stats.sort_by(|one, other| one.name.cmp(&other.name));
+            Ok(stats)
+        })
     }
 
     fn compact(&self) -> Result<bool, StorageError> {
         let mut handle = self.database.write().map_err(|_| self.refusal())?;
-        let Handle::Writable(database) = &mut *handle else {
-            return Err(StorageError::ReadOnly {
-                place: self.place.clone(),
-                detail: "opened for reading only".to_owned(),
-            });
+        let Some(Handle::Writable(database)) = &mut *handle else {
+            return Err(self.only_readable());
         };
-        database.compact().map_err(|error| failure::compaction(&self.place, error))
+        contain(&self.place, || {
+            database.compact().map_err(|error| failure::compaction(&self.place, error))
+        })
     }
 
     fn engine(&self) -> &'static str {

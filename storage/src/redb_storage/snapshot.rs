@@ -12,7 +12,7 @@ use redb::{OwnedRange, ReadOnlyTable, ReadTransaction, TableError};
 
 use crate::{
     Direction, Entry, EntryIterator, KeyRange, Place, Snapshot, StorageError, Table, Value,
-    redb_storage::{commit::definition, failure},
+    redb_storage::{commit::definition, contain::contain, failure},
 };
 
 type OpenTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
@@ -49,11 +49,14 @@ impl RedbSnapshot {
 
 impl Snapshot for RedbSnapshot {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Value>, StorageError> {
-        let Some(table) = self.table(table)? else {
-            return Ok(None);
-        };
-        let value = table.get_owned(key).map_err(|error| failure::storage(&self.place, error))?;
-        Ok(value.map(Value::redb))
+        contain(&self.place, || {
+            let Some(table) = self.table(table)? else {
+                return Ok(None);
+            };
+            let value =
+                table.get_owned(key).map_err(|error| failure::storage(&self.place, error))?;
+            Ok(value.map(Value::redb))
+        })
     }
 
     fn range(
@@ -62,14 +65,15 @@ impl Snapshot for RedbSnapshot {
         range: KeyRange,
         direction: Direction,
     ) -> Result<EntryIterator<'_>, StorageError> {
-        let Some(table) = self.table(table)?.filter(|_| !range.is_empty()) else {
-            return Ok(Box::new(std::iter::empty()));
-        };
-        let bounds: (Bound<&[u8]>, Bound<&[u8]>) = (range.start(), range.end());
-        let found = table
-            .range_owned::<&[u8]>(bounds)
-            .map_err(|error| failure::storage(&self.place, error))?;
-        Ok(Box::new(Scan { rest: Some(found), direction, place: &self.place }))
+        let rest = contain(&self.place, || {
+            let Some(table) = self.table(table)?.filter(|_| !range.is_empty()) else {
+                return Ok(None);
+            };
+            let bounds: (Bound<&[u8]>, Bound<&[u8]>) = (range.start(), range.end());
+            let found = table.range_owned::<&[u8]>(bounds);
+            found.map(Some).map_err(|error| failure::storage(&self.place, error))
+        })?;
+        Ok(Box::new(Scan { rest, direction, place: &self.place }))
     }
 }
 
@@ -85,20 +89,18 @@ impl Iterator for Scan<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.rest.as_mut()?;
-        let found = match self.direction {
-            Direction::Forward => rest.next(),
-            Direction::Reverse => rest.next_back(),
-        };
-        match found {
-            Some(Ok((key, value))) => Some(Ok((Value::redb(key), Value::redb(value)))),
-            Some(Err(error)) => {
-                self.rest = None;
-                Some(Err(failure::storage(self.place, error)))
-            }
-            None => {
-                self.rest = None;
-                None
-            }
+        let found = contain(self.place, || {
+            let found = match self.direction {
+                Direction::Forward => rest.next(),
+                Direction::Reverse => rest.next_back(),
+            };
+            let Some(found) = found else { return Ok(None) };
+            let (key, value) = found.map_err(|error| failure::storage(self.place, error))?;
+            Ok(Some((Value::redb(key), Value::redb(value))))
+        });
+        if !matches!(found, Ok(Some(_))) {
+            self.rest = None;
         }
+        found.transpose()
     }
 }

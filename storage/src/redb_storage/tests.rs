@@ -1,6 +1,7 @@
 //! Files as operators meet them: truncated, foreign, locked, read-only, copied while in use.
 #![allow(clippy::unwrap_used)]
 
+mod damage;
 mod disk;
 mod power;
 

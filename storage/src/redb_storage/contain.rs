@@ -1,0 +1,61 @@
+//! Turns a panic of redb into an error: at a damaged page redb trusts what it reads and stops at
+//! an index out of bounds, an "unreachable" branch or a list that ends too early.
+//!
+//! Everything that may read or write a page runs in [`contain`], closing included. redb counts on
+//! being unwound: its transactions roll back, and a lock that is left poisoned makes the next
+//! call panic, which is contained as well. A second panic while the first is unwound, in one of
+//! redb's destructors, ends the process by the rules of the language: all that is left is to say
+//! why, for which a program has [`note_panic`]. redb bounds the depth of its trees, so that
+//! damage does not exhaust the stack.
+
+use std::{
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use crate::{Place, StorageError, redb_storage::failure};
+
+/// Where a panic happened, and what therefore becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PanicIn {
+    /// Outside the storage engine, which does nothing about it.
+    Program,
+    /// In the engine: it becomes a [`StorageError::Corrupt`].
+    Engine,
+    /// In the engine while another panic of it is unwound: the process ends.
+    EngineUnwinding,
+}
+
+thread_local! {
+    /// Where a panic of this thread would be.
+    static PANIC_IN: Cell<PanicIn> = const { Cell::new(PanicIn::Program) };
+}
+
+/// Says where the panic is of which a program's panic hook is told; to be called there, and once
+/// for each panic. A hook must let those pass that are contained.
+#[must_use]
+pub fn note_panic() -> PanicIn {
+    let place = PANIC_IN.get();
+    if place == PanicIn::Engine {
+        PANIC_IN.set(PanicIn::EngineUnwinding);
+    }
+    place
+}
+
+/// Does this work, which is not to call this again; a panic in it is damage of the file.
+pub(super) fn contain<T>(
+    place: &Place,
+    work: impl FnOnce() -> Result<T, StorageError>,
+) -> Result<T, StorageError> {
+    PANIC_IN.set(PanicIn::Engine);
+    // Of what the work changes outside redb, nothing is used after a panic: a handle whose
+    // commit failed refuses, and a scan that failed has ended.
+    let done = catch_unwind(AssertUnwindSafe(work));
+    PANIC_IN.set(PanicIn::Program);
+    done.unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+        let detail = format!("redb panicked: {}", said.unwrap_or("without a message"));
+        Err(failure::corrupt(place, detail))
+    })
+}
