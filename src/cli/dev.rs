@@ -4,13 +4,15 @@
 //! temporary directory and gone when it stops.
 
 use std::fs;
-use std::io::Write;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use ait_engine::types::parse_hex32;
 use clap::Args;
 use serde_json::json;
 use toml::Value;
+use zeroize::Zeroizing;
 
 use super::serve::{Served, Serving};
 use super::{CliError, Output};
@@ -18,7 +20,11 @@ use crate::chain::StorageEngine;
 use crate::config::NodeConfig;
 use crate::coordinator::Coordinator;
 use crate::devnet::DevnetPlan;
+use crate::keystore::{self, KeystoreError};
 use crate::rpc::DevEdge;
+
+/// Largest file of a seed, in bytes.
+const SEED_BYTES_MAX: usize = 256;
 
 /// Options of `dev`.
 #[derive(Debug, Args)]
@@ -131,23 +137,25 @@ pub fn run(args: &DevArgs, log: Option<&str>, output: &Output) -> Result<(), Cli
 fn plan(config: &NodeConfig, now: u64) -> Result<(DevnetPlan, PathBuf), CliError> {
     let directory = &config.data_dir;
     let (seed_path, genesis_path) = (directory.join("devnet.seed"), directory.join("genesis.json"));
-    let seed = match fs::read_to_string(&seed_path) {
-        Ok(text) => ait_engine::types::parse_hex32(text.trim()).map_err(|error| {
-            CliError::new(&error, "devnet.seed is damaged; delete the data directory")
+    let seed = match keystore::read_private(&seed_path, SEED_BYTES_MAX) {
+        Ok(text) => parse_hex32(text.trim()).map(Zeroizing::new).map_err(|_| {
+            // What stands there is not repeated: it may be most of the seed.
+            let message = format!("{} is damaged", seed_path.display());
+            CliError::failed("devnet_seed", message).hint("delete the data directory")
         })?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let mut seed = [0; 32];
-            getrandom::fill(&mut seed).map_err(|error| CliError::new(&error, ""))?;
-            write_secret(&seed_path, &format!("0x{}\n", hex::encode(seed)))
+        Err(KeystoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            let seed = Zeroizing::new(keystore::random::<32>()?);
+            let digits = Zeroizing::new(hex::encode(*seed));
+            keystore::write_private(&seed_path, digits.as_str())
                 .map_err(|error| failed(&seed_path, &error))?;
             seed
         }
-        Err(error) => return Err(failed(&seed_path, &error)),
+        Err(error) => return Err(error.into()),
     };
-    let mut plan = DevnetPlan::new(seed, now).map_err(|error| CliError::new(&error, ""))?;
+    let mut plan = DevnetPlan::new(*seed, now).map_err(|error| CliError::new(&error, ""))?;
     match fs::metadata(&genesis_path) {
         Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
             let document = &mut plan.document;
             document.chain_id = config.chain_id;
             let params = &config.genesis;
@@ -164,15 +172,6 @@ fn plan(config: &NodeConfig, now: u64) -> Result<(DevnetPlan, PathBuf), CliError
         Err(error) => return Err(failed(&genesis_path, &error)),
     }
     Ok((plan, genesis_path))
-}
-
-fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }
 
 fn announce(

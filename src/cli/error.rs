@@ -7,6 +7,7 @@ use ait_net::rest::RestError;
 use crate::config::ConfigError;
 use crate::disk::want_of_room;
 use crate::keystore::KeystoreError;
+use crate::rpc::AdminTokenError;
 
 /// Exit code when the disk is full or read-only, so that whoever starts the node can tell.
 pub const EXIT_NO_ROOM: u8 = 3;
@@ -67,6 +68,12 @@ impl CliError {
         Self { exit: 2, ..Self::failed(code, message) }
     }
 
+    /// The same of what a node needs before it starts: started again, it would fail again.
+    #[must_use]
+    pub(super) fn at_start(self) -> Self {
+        Self { exit: 2, ..self }
+    }
+
     /// The same with advice.
     #[must_use]
     pub fn hint(self, hint: impl Into<String>) -> Self {
@@ -77,6 +84,12 @@ impl CliError {
 impl From<KeystoreError> for CliError {
     fn from(error: KeystoreError) -> Self {
         Self { hint: error.hint(), ..Self::failed(error.code(), error.to_string()) }
+    }
+}
+
+impl From<AdminTokenError> for CliError {
+    fn from(error: AdminTokenError) -> Self {
+        Self { hint: error.hint(), ..Self::failed("admin_token", error.to_string()) }
     }
 }
 

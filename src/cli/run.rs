@@ -105,16 +105,19 @@ pub fn run(args: &RunArgs, config: &NodeConfig, output: &Output) -> Result<(), C
 fn validator_key(args: &RunArgs, config: &NodeConfig) -> Result<SecretKey, CliError> {
     let passphrase = Passphrase { file: args.passphrase_file.clone() };
     let key = &config.sequencer.key;
-    keystore::resolve(key, &passphrase).map_err(|error| match &error {
-        KeystoreError::Io { path, source }
-            if path.as_path() == Path::new(key) && source.kind() == ErrorKind::NotFound =>
-        {
-            let message = format!("the validator's key {key} is missing");
-            CliError::failed("key_missing", message).hint(
-                "put it there, or set sequencer.enabled to false for a node that only follows the chain",
-            )
-        }
-        _ => error.into(),
+    keystore::resolve(key, &passphrase).map_err(|error| {
+        let failed = match &error {
+            KeystoreError::Io { path, source }
+                if path.as_path() == Path::new(key) && source.kind() == ErrorKind::NotFound =>
+            {
+                let message = format!("the validator's key {key} is missing");
+                CliError::failed("key_missing", message).hint(
+                    "put it there, or set sequencer.enabled to false for a node that only follows the chain",
+                )
+            }
+            _ => error.into(),
+        };
+        failed.at_start()
     })
 }
 

@@ -22,7 +22,9 @@ use crate::coordinator::{self, Coordinator};
 use crate::cross_site::{self, CrossSiteError, CrossSiteView};
 use crate::gossip;
 use crate::ingress::Clock;
-use crate::network::{self, EFFECTS_MAX, Network, NetworkError, NetworkOptions, Parts};
+use crate::network::{
+    self, EFFECTS_MAX, Network, NetworkError, NetworkKeyError, NetworkOptions, Parts,
+};
 use crate::node::{Joining, Node, NodeError, NodeOptions};
 use crate::rpc::{self, AdminToken, DevEdge};
 use crate::sequencer::Effect;
@@ -67,9 +69,8 @@ impl Served<'_> {
         let page = metrics::install(config.legacy_metric_names)
             .map_err(|error| CliError::failed("metrics", error))?;
         let token_file = &config.rpc.admin_token_file;
-        let token = AdminToken::load_or_create(token_file).map_err(|error| {
-            CliError::failed("admin_token", format!("{}: {error}", token_file.display()))
-        })?;
+        let token = AdminToken::load_or_create(token_file)
+            .map_err(|error| CliError::from(error).at_start())?;
         let options = NodeOptions::from_config(config);
         let unread = |source| {
             let what = format!("genesis {}", genesis.display());
@@ -181,9 +182,15 @@ fn connect(
         .map_err(NetworkError::from)
         .and_then(|key| Network::start(options, key, parts));
     started.map_err(|error| {
-        CliError::failed("network_failed", error.to_string()).hint(
-            "choose another address with --p2p, or set p2p.enabled to false for a node that is alone",
-        )
+        let failed = CliError::failed("network_failed", error.to_string());
+        match error {
+            NetworkError::Key(NetworkKeyError::File { source, .. }) => {
+                CliError { hint: source.hint(), ..failed }.at_start()
+            }
+            _ => failed.hint(
+                "choose another address with --p2p, or set p2p.enabled to false for a node that is alone",
+            ),
+        }
     })
 }
 

@@ -9,26 +9,25 @@ mod error;
 mod passphrase;
 mod private;
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use ait_engine::crypto::{PublicKey, SecretKey};
 use ait_engine::types::{Address, parse_hex32};
-use argon2::{Algorithm, Argon2, Version};
+use argon2::{Algorithm, Argon2, Block, Version};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 use zeroize::{Zeroize, Zeroizing};
 
 pub use error::KeystoreError;
 pub use passphrase::{PASSPHRASE_VARIABLE, Passphrase};
-pub use private::{TO_OTHERS, TO_STRANGERS, allows, sync_directory, write_private};
+pub use private::{TO_OTHERS, TO_STRANGERS, allows, read_private, sync_directory, write_private};
 
 /// The only version of key files.
 pub const KEY_FILE_VERSION: u32 = 1;
 /// Largest key file, in bytes.
-const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
+const KEY_FILE_BYTES_MAX: usize = 16 * 1024;
 /// Bounds of the costs in a key file: memory in KiB, passes, lanes.
 const MEMORY_KIB_MAX: u32 = 1024 * 1024;
 const ITERATIONS_MAX: u32 = 16;
@@ -77,8 +76,10 @@ impl Kdf {
             argon2::Params::new(self.memory_kib, self.iterations, self.parallelism, Some(32))
                 .map_err(|error| malformed(format!("kdf: {error}")))?;
         let mut key = Zeroizing::new([0; 32]);
+        let mut memory = Zeroizing::new(vec![Block::new(); params.block_count()]);
+        let (passphrase, memory) = (passphrase.as_bytes(), memory.as_mut_slice());
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-            .hash_password_into(passphrase.as_bytes(), &salt, key.as_mut_slice())
+            .hash_password_into_with_memory(passphrase, &salt, key.as_mut_slice(), memory)
             .map_err(|error| malformed(format!("kdf: {error}")))?;
         Ok(key)
     }
@@ -147,7 +148,8 @@ pub fn random<const N: usize>() -> Result<[u8; N], KeystoreError> {
 /// # Errors
 /// [`KeystoreError::Random`].
 pub fn generate() -> Result<SecretKey, KeystoreError> {
-    Ok(SecretKey::from_seed(random()?))
+    let seed = Zeroizing::new(random()?);
+    Ok(SecretKey::from_seed(*seed))
 }
 
 impl KeyFile {
@@ -173,7 +175,7 @@ impl KeyFile {
         let kdf = Kdf::fresh()?;
         let nonce: [u8; 24] = random()?;
         let cipher_key = kdf.derive(passphrase)?;
-        let cipher = XChaCha20Poly1305::new(&(*cipher_key).into());
+        let cipher = XChaCha20Poly1305::new((&*cipher_key).into());
         let seed = key.seed();
         let public_key = key.public_key();
         let payload = Payload { msg: seed.as_slice(), aad: public_key.as_bytes() };
@@ -201,13 +203,8 @@ impl KeyFile {
     /// # Errors
     /// [`KeystoreError`] when it cannot be read, others may read it, or it is malformed.
     pub fn read(path: &Path) -> Result<Self, KeystoreError> {
-        let io = |source| KeystoreError::Io { path: path.to_owned(), source };
-        let file = File::open(path).map_err(io)?;
-        private::check(path, &file.metadata().map_err(io)?)?;
-        let mut text = Zeroizing::new(String::new());
-        file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text).map_err(io)?;
-        let file: Self = serde_json::from_str(&text)
-            .map_err(|error| KeystoreError::Malformed { reason: error.to_string() })?;
+        let text = read_private(path, KEY_FILE_BYTES_MAX)?;
+        let file: Self = serde_json::from_str(&text).map_err(|error| unreadable(&error))?;
         if file.version != KEY_FILE_VERSION {
             let found = file.version.to_string();
             return Err(KeystoreError::Unsupported { what: "version", expected: "1", found });
@@ -223,10 +220,11 @@ impl KeyFile {
         if !replace && path.exists() {
             return Err(KeystoreError::Exists { path: path.to_owned() });
         }
-        let json = serde_json::to_string_pretty(self)
-            .map_err(|error| KeystoreError::Malformed { reason: error.to_string() })?;
-        let json = Zeroizing::new(json);
-        write_private(path, &Zeroizing::new(format!("{}\n", json.as_str())))
+        // Room for all of it from the start: what grows leaves copies behind.
+        let mut json = Zeroizing::new(Vec::with_capacity(KEY_FILE_BYTES_MAX));
+        serde_json::to_writer_pretty(&mut *json, self).map_err(|error| unreadable(&error))?;
+        json.push(b'\n');
+        write_private(path, json.as_slice())
             .map_err(|source| KeystoreError::Io { path: path.to_owned(), source })
     }
 
@@ -238,7 +236,8 @@ impl KeyFile {
         let malformed = |reason: &str| KeystoreError::Malformed { reason: reason.to_owned() };
         let seed = match (&self.seed, &self.kdf, &self.cipher) {
             (Some(seed), None, None) if self.plain => {
-                parse_hex32(seed).map_err(|_| malformed("seed is not 64 hex digits"))?
+                let seed = parse_hex32(seed).map(Zeroizing::new);
+                seed.map_err(|_| malformed("seed is not 64 hex digits"))?
             }
             (None, Some(kdf), Some(sealed)) if !self.plain => {
                 let passphrase = passphrase.read(false)?;
@@ -246,7 +245,7 @@ impl KeyFile {
             }
             _ => return Err(malformed("needs either seed with plain: true, or kdf and cipher")),
         };
-        let key = SecretKey::from_seed(seed);
+        let key = SecretKey::from_seed(*seed);
         if key.public_key() != self.public_key || self.public_key.address() != self.address {
             return Err(malformed(
                 "the secret key is not that of the file's public key and address",
@@ -260,7 +259,7 @@ impl KeyFile {
         kdf: &Kdf,
         sealed: &Sealed,
         passphrase: &str,
-    ) -> Result<[u8; 32], KeystoreError> {
+    ) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
         if sealed.name != "xchacha20poly1305" {
             let (expected, found) = ("xchacha20poly1305", sealed.name.clone());
             return Err(KeystoreError::Unsupported { what: "cipher.name", expected, found });
@@ -271,14 +270,28 @@ impl KeyFile {
         hex::decode_to_slice(&sealed.nonce, &mut nonce).map_err(|_| malformed("cipher.nonce"))?;
         let ciphertext =
             hex::decode(&sealed.ciphertext).map_err(|_| malformed("cipher.ciphertext"))?;
-        let cipher = XChaCha20Poly1305::new(&(*kdf.derive(passphrase)?).into());
+        let cipher_key = kdf.derive(passphrase)?;
+        let cipher = XChaCha20Poly1305::new((&*cipher_key).into());
         let payload = Payload { msg: &ciphertext, aad: self.public_key.as_bytes() };
         let opened = cipher
             .decrypt(&XNonce::from(nonce), payload)
             .map_err(|_| KeystoreError::WrongPassphrase)?;
         let opened = Zeroizing::new(opened);
-        opened.as_slice().try_into().map_err(|_| KeystoreError::WrongPassphrase)
+        let seed = opened.as_slice().try_into().map(Zeroizing::new);
+        seed.map_err(|_| KeystoreError::WrongPassphrase)
     }
+}
+
+/// Where a key file cannot be read. The parser's own words show what stands there, which may
+/// be the seed.
+fn unreadable(error: &serde_json::Error) -> KeystoreError {
+    let what = match error.classify() {
+        Category::Data => "not what a key file has there",
+        Category::Eof => "it ends too early",
+        Category::Io | Category::Syntax => "no JSON",
+    };
+    let (line, column) = (error.line(), error.column());
+    KeystoreError::Malformed { reason: format!("line {line}, column {column}: {what}") }
 }
 
 /// Whether a text is a secret key, or looks as if it was meant to be one.
@@ -293,8 +306,8 @@ pub fn is_nearly_hex(text: &str) -> bool {
 /// # Errors
 /// [`KeystoreError`] as for reading and unlocking a file.
 pub fn resolve(argument: &str, passphrase: &Passphrase) -> Result<SecretKey, KeystoreError> {
-    if let Ok(seed) = parse_hex32(argument) {
-        return Ok(SecretKey::from_seed(seed));
+    if let Ok(seed) = parse_hex32(argument).map(Zeroizing::new) {
+        return Ok(SecretKey::from_seed(*seed));
     }
     // A mistyped secret is taken for a path: it must not be repeated in a message or a log.
     if !Path::new(argument).exists() && is_nearly_hex(argument) {

@@ -1,12 +1,11 @@
 //! Where a passphrase comes from: a file, the environment, or a prompt.
 
-use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use super::{KeystoreError, private};
+use super::{KeystoreError, read_private};
 
 /// Environment variable that holds a passphrase.
 pub const PASSPHRASE_VARIABLE: &str = "AIT_KEY_PASSPHRASE";
@@ -32,16 +31,7 @@ impl Passphrase {
 
     fn find(&self, confirm: bool) -> Result<Zeroizing<String>, KeystoreError> {
         if let Some(path) = &self.file {
-            let io = |source| KeystoreError::Io { path: path.clone(), source };
-            let file = File::open(path).map_err(io)?;
-            private::check(path, &file.metadata().map_err(io)?)?;
-            // Room for all of it from the start: what grows leaves copies behind.
-            let mut text = Zeroizing::new(String::with_capacity(PASSPHRASE_BYTES_MAX + 1));
-            let most = PASSPHRASE_BYTES_MAX as u64 + 1;
-            file.take(most).read_to_string(&mut text).map_err(io)?;
-            if text.len() > PASSPHRASE_BYTES_MAX {
-                return Err(io(std::io::Error::other("longer than a passphrase file can be")));
-            }
+            let text = read_private(path, PASSPHRASE_BYTES_MAX)?;
             return Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()));
         }
         if let Ok(passphrase) = std::env::var(PASSPHRASE_VARIABLE) {

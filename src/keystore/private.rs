@@ -1,9 +1,11 @@
 //! Files that only their owner may read, whoever else is on the machine.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
 
 use super::KeystoreError;
 
@@ -26,7 +28,7 @@ pub fn allows(metadata: &Metadata, denied: u32) -> Option<u32> {
 
 /// Refuses a file that is open to others. What a service manager hands to this service only
 /// may be readable to all who see it, which is nobody else.
-pub(super) fn check(path: &Path, metadata: &Metadata) -> Result<(), KeystoreError> {
+fn check(path: &Path, metadata: &Metadata) -> Result<(), KeystoreError> {
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let places = [credentials, Some(PathBuf::from(CONTAINER_SECRETS))];
     check_but_in(path, metadata, places.iter().flatten())
@@ -48,12 +50,31 @@ pub(super) fn check_but_in<'a>(
     }
 }
 
+/// Reads a text of at most `bytes_max` bytes that others may not read. It is wiped when
+/// dropped.
+///
+/// # Errors
+/// [`KeystoreError::Permissions`] if it is open to others, [`KeystoreError::Io`] if it cannot
+/// be read or is longer.
+pub fn read_private(path: &Path, bytes_max: usize) -> Result<Zeroizing<String>, KeystoreError> {
+    let io = |source| KeystoreError::Io { path: path.to_owned(), source };
+    let file = File::open(path).map_err(io)?;
+    check(path, &file.metadata().map_err(io)?)?;
+    // Room for all of it from the start: what grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(bytes_max + 1));
+    file.take(bytes_max as u64 + 1).read_to_string(&mut text).map_err(io)?;
+    if text.len() > bytes_max {
+        return Err(io(io::Error::other(format!("longer than {bytes_max} bytes"))));
+    }
+    Ok(text)
+}
+
 /// Writes a file of mode 0600; what was there is replaced as a whole. It is on disk under
 /// its name once this returns. A failed attempt leaves no copy behind.
 ///
 /// # Errors
 /// What the file system says.
-pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
+pub fn write_private(path: &Path, text: impl AsRef<[u8]>) -> io::Result<()> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent)?;
     }
@@ -62,7 +83,7 @@ pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_file_name(name);
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(&new)?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    let written = file.write_all(text.as_ref()).and_then(|()| file.sync_all());
     let placed = written.and_then(|()| fs::rename(&new, path));
     if placed.is_err() {
         // The first error is the one to report.

@@ -113,6 +113,35 @@ fn refuses_a_passphrase_file_that_is_open_to_others_or_too_long() {
 }
 
 #[test]
+fn a_key_file_that_cannot_be_read_is_not_quoted() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("key.json");
+    let seed = hex::encode([5; 32]);
+    // The seed where the whole file, a number or a name should be, and cut short.
+    for text in [
+        format!("\"{seed}\""),
+        format!("{{\"version\": \"{seed}\"}}"),
+        format!("{{\"{seed}\": 1}}"),
+        format!("{{\"address\": \"{seed}\"}}"),
+        format!("{{\"seed\": \"{seed}"),
+        seed.clone(),
+    ] {
+        write_private(&path, &text).unwrap();
+        let error = KeyFile::read(&path).unwrap_err();
+        assert!(error.to_string().contains("line 1, column "), "{error}");
+        assert!(!format!("{error}{error:?}").contains("0505"), "{error:?}");
+    }
+}
+
+#[test]
+fn secrets_are_not_shown_by_debug() {
+    let plain = KeyFile::plain(&key());
+    let shown = format!("{plain:?} {:?} {:?}", key(), plain.unlock(&Passphrase::default()));
+    assert!(shown.contains("KeyFile(of ") && shown.contains("SecretKey(of "), "{shown}");
+    assert!(!shown.contains(&hex::encode([5; 32])) && !shown.contains("[5, 5"), "{shown}");
+}
+
+#[test]
 fn a_failed_write_leaves_no_copy_of_the_secret() {
     let directory = tempfile::tempdir().unwrap();
     let taken = directory.path().join("taken");
@@ -146,10 +175,4 @@ fn a_key_argument_is_hex_or_a_file() {
         assert_eq!(resolve(&argument, &none).unwrap().seed(), key().seed());
     }
     assert!(matches!(resolve("nowhere.json", &none), Err(KeystoreError::Io { .. })));
-}
-
-#[test]
-fn debug_output_holds_no_secret() {
-    let shown = format!("{:?}", KeyFile::plain(&key()));
-    assert!(!shown.contains(&hex::encode([5; 32])));
 }

@@ -1,8 +1,7 @@
 //! Administration: the faucet and parameters of a devnet, and the token that guards them.
 
-use std::fs::File;
-use std::io::{Error, ErrorKind, Read};
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ait_engine::transaction::{Kind, Payload};
@@ -17,7 +16,7 @@ use zeroize::Zeroizing;
 use super::call::{Answer, Call, integer_field, json};
 use super::dev::{DevEdge, submit_next};
 use super::{Api, ApiError};
-use crate::keystore;
+use crate::keystore::{self, KeystoreError};
 use crate::mempool::TxStatus;
 
 /// How long a mint or a change of parameters waits for its block.
@@ -36,42 +35,59 @@ impl std::fmt::Debug for AdminToken {
     }
 }
 
+/// Why there is no admin token.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminTokenError {
+    /// The file cannot be used.
+    #[error("the admin token: {0}")]
+    File(#[from] KeystoreError),
+    /// What the file holds is no token.
+    #[error(
+        "the admin token in {} is not of {TOKEN_BYTES_MIN} to {TOKEN_BYTES_MAX} characters", .path.display()
+    )]
+    Length {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl AdminTokenError {
+    /// What to do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::File(error) => error.hint(),
+            Self::Length { .. } => Some("delete the file for a new one".to_owned()),
+        }
+    }
+}
+
 impl AdminToken {
     /// The token of this file; made, readable by its owner alone, if there is none.
     ///
     /// # Errors
     /// When the file cannot be read or written, is open to others, or holds fewer than 32
     /// characters.
-    pub fn load_or_create(path: &Path) -> std::io::Result<Self> {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Self::create(path),
-            Err(error) => return Err(error),
+    pub fn load_or_create(path: &Path) -> Result<Self, AdminTokenError> {
+        let text = match keystore::read_private(path, TOKEN_BYTES_MAX) {
+            Ok(text) => text,
+            Err(KeystoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                return Ok(Self::create(path)?);
+            }
+            Err(error) => return Err(error.into()),
         };
-        if let Some(mode) = keystore::allows(&file.metadata()?, keystore::TO_OTHERS) {
-            let message = format!(
-                "the admin token is open to others (mode {mode:03o}); chmod 600 it, or delete it for a new one"
-            );
-            return Err(Error::new(ErrorKind::PermissionDenied, message));
-        }
-        // Room for all of it from the start: what grows leaves copies behind.
-        let mut text = Zeroizing::new(String::with_capacity(TOKEN_BYTES_MAX + 1));
-        file.take(TOKEN_BYTES_MAX as u64 + 1).read_to_string(&mut text)?;
         let token = text.trim();
-        if token.len() < TOKEN_BYTES_MIN || text.len() > TOKEN_BYTES_MAX {
-            let message = format!(
-                "the admin token is not of {TOKEN_BYTES_MIN} to {TOKEN_BYTES_MAX} characters; delete the file for a new one"
-            );
-            return Err(Error::new(ErrorKind::InvalidData, message));
+        if token.len() < TOKEN_BYTES_MIN {
+            return Err(AdminTokenError::Length { path: path.to_owned() });
         }
         Ok(Self(Zeroizing::new(token.to_owned())))
     }
 
-    fn create(path: &Path) -> std::io::Result<Self> {
-        let mut bytes = Zeroizing::new([0; 32]);
-        getrandom::fill(bytes.as_mut_slice()).map_err(Error::other)?;
+    fn create(path: &Path) -> Result<Self, KeystoreError> {
+        let bytes = Zeroizing::new(keystore::random::<32>()?);
         let token = Zeroizing::new(hex::encode(bytes.as_slice()));
-        keystore::write_private(path, &Zeroizing::new(format!("{}\n", token.as_str())))?;
+        keystore::write_private(path, Zeroizing::new(format!("{}\n", token.as_str())).as_str())
+            .map_err(|source| KeystoreError::Io { path: path.to_owned(), source })?;
         Ok(Self(token))
     }
 
@@ -214,9 +230,13 @@ mod tests {
         assert!(!again.matches(""));
         assert_eq!(format!("{token:?}"), "AdminToken");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(AdminToken::load_or_create(&path).unwrap_err().to_string().contains("640"));
+        let error = AdminToken::load_or_create(&path).unwrap_err();
+        assert!(error.to_string().contains("mode 640"), "{error}");
+        assert_eq!(error.hint(), Some(format!("run: chmod 600 {}", path.display())));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        std::fs::write(&path, "short").unwrap();
-        assert!(AdminToken::load_or_create(&path).is_err());
+        for wrong in ["short".to_owned(), "x".repeat(TOKEN_BYTES_MAX + 1)] {
+            std::fs::write(&path, wrong).unwrap();
+            assert!(AdminToken::load_or_create(&path).is_err());
+        }
     }
 }

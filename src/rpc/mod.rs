@@ -50,7 +50,7 @@ use crate::ingress::{Clock, Ingress};
 use crate::mempool::Mempool;
 use crate::network::Network;
 
-pub use admin::AdminToken;
+pub use admin::{AdminToken, AdminTokenError};
 pub use dev::DevEdge;
 pub use error::ApiError;
 
