@@ -71,10 +71,18 @@ impl RestError {
 }
 
 /// A client of one node.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RestClient {
     base: String,
+    /// The same without a password: what messages show.
+    shown: String,
     http: reqwest::Client,
+}
+
+impl std::fmt::Debug for RestClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RestClient({})", self.shown)
+    }
 }
 
 impl RestClient {
@@ -83,7 +91,7 @@ impl RestClient {
     /// # Errors
     /// [`RestError::Url`] if it is no HTTP URL.
     pub fn new(url: &str) -> Result<Self, RestError> {
-        let wrong = |reason: String| RestError::Url { found: url.to_owned(), reason };
+        let wrong = |reason: String| RestError::Url { found: without_password(url), reason };
         let parsed = reqwest::Url::parse(url).map_err(|error| wrong(error.to_string()))?;
         if !matches!(parsed.scheme(), "http" | "https") {
             return Err(wrong("expected http:// or https://".to_owned()));
@@ -97,7 +105,7 @@ impl RestClient {
         let local = matches!(parsed.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
         let builder = if local { builder.no_proxy() } else { builder };
         let http = builder.build().map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { base, http })
+        Ok(Self { shown: without_password(&base), base, http })
     }
 
     /// Asks for a path; tries again if the node cannot be reached or is busy.
@@ -105,8 +113,8 @@ impl RestClient {
     /// # Errors
     /// [`RestError`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, RestError> {
-        let url = format!("{}{path}", self.base);
-        let ask = || async { self.answer(&url, self.http.get(&url)).await };
+        let url = self.url(path);
+        let ask = || async { self.answer(path, self.http.get(&url)).await };
         let delays = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
             .with_max_times(TRIES - 1);
@@ -122,8 +130,7 @@ impl RestClient {
         path: &str,
         body: &B,
     ) -> Result<T, RestError> {
-        let url = format!("{}{path}", self.base);
-        self.answer(&url, self.http.post(&url).json(body)).await
+        self.answer(path, self.http.post(self.url(path)).json(body)).await
     }
 
     /// Posts a JSON text as it is, once.
@@ -135,9 +142,9 @@ impl RestClient {
         path: &str,
         body: String,
     ) -> Result<T, RestError> {
-        let url = format!("{}{path}", self.base);
-        let request = self.http.post(&url).header("content-type", "application/json").body(body);
-        self.answer(&url, request).await
+        let request = self.http.post(self.url(path));
+        let request = request.header("content-type", "application/json").body(body);
+        self.answer(path, request).await
     }
 
     /// Sends a transaction. Sending the same one twice is harmless.
@@ -157,18 +164,19 @@ impl RestClient {
         &self,
         transactions: &[Transaction],
     ) -> Result<Vec<SendTxsItem>, RestError> {
-        let url = format!("{}/rpc/sendTxs", self.base);
+        let path = "/rpc/sendTxs";
         let mut body = Vec::new();
         for transaction in transactions {
             transaction.encode_to(&mut body);
         }
-        let request = self.http.post(&url).header("content-type", "application/octet-stream");
-        let items: Vec<SendTxsItem> = self.answer(&url, request.body(body)).await?;
+        let request = self.http.post(self.url(path));
+        let request = request.header("content-type", "application/octet-stream").body(body);
+        let items: Vec<SendTxsItem> = self.answer(path, request).await?;
         if items.len() == transactions.len() {
             return Ok(items);
         }
         let reason = format!("{} answers to {} transactions", items.len(), transactions.len());
-        Err(RestError::Answer { url, reason })
+        Err(self.unreadable(path, reason))
     }
 
     /// Balance and next nonce of an account, as the node says without proof.
@@ -187,38 +195,44 @@ impl RestClient {
     /// # Errors
     /// [`RestError`].
     pub async fn text(&self, path: &str) -> Result<String, RestError> {
-        let url = format!("{}{path}", self.base);
-        let bytes = self.bytes(&url, self.http.get(&url)).await?;
-        String::from_utf8(bytes)
-            .map_err(|error| RestError::Answer { url, reason: error.to_string() })
+        let bytes = self.bytes(path, self.http.get(self.url(path))).await?;
+        String::from_utf8(bytes).map_err(|error| self.unreadable(path, error))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    fn unreadable(&self, path: &str, reason: impl ToString) -> RestError {
+        let url = format!("{}{path}", self.shown);
+        RestError::Answer { url, reason: reason.to_string() }
     }
 
     async fn answer<T: DeserializeOwned>(
         &self,
-        url: &str,
+        path: &str,
         request: reqwest::RequestBuilder,
     ) -> Result<T, RestError> {
-        let bytes = self.bytes(url, request).await?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| RestError::Answer { url: url.to_owned(), reason: error.to_string() })
+        let bytes = self.bytes(path, request).await?;
+        serde_json::from_slice(&bytes).map_err(|error| self.unreadable(path, error))
     }
 
     async fn bytes(
         &self,
-        url: &str,
+        path: &str,
         request: reqwest::RequestBuilder,
     ) -> Result<Vec<u8>, RestError> {
         let unreachable = |error: reqwest::Error| RestError::Unreachable {
-            url: url.to_owned(),
+            url: format!("{}{path}", self.shown),
             reason: innermost(&error),
         };
-        let wrong = |reason: String| RestError::Answer { url: url.to_owned(), reason };
         let mut response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
             if bytes.len().saturating_add(chunk.len()) > ANSWER_BYTES_MAX {
-                return Err(wrong(format!("longer than {ANSWER_BYTES_MAX} bytes")));
+                let reason = format!("longer than {ANSWER_BYTES_MAX} bytes");
+                return Err(self.unreadable(path, reason));
             }
             bytes.extend_from_slice(&chunk);
         }
@@ -227,6 +241,15 @@ impl RestClient {
             return Err(RestError::Refused { status: status.as_u16(), body });
         }
         Ok(bytes)
+    }
+}
+
+/// A URL without user and password, also one that cannot be read.
+fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
+        (None, Some((_, rest))) => rest.to_owned(),
+        (_, None) => url.to_owned(),
     }
 }
 
@@ -274,6 +297,21 @@ mod tests {
         }
         for url in ["http://127.0.0.1:8080", "https://example.org/rpc/"] {
             assert!(RestClient::new(url).is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn no_message_shows_a_password() {
+        for url in [
+            "http://user:hidden@127.0.0.1:1/rpc",
+            "http://user:hid/hidden@127.0.0.1:1",
+            "user:hidden@127.0.0.1",
+        ] {
+            let said = match RestClient::new(url) {
+                Ok(client) => format!("{client:?} {}", client.unreadable("/rpc/head", "cut")),
+                Err(error) => error.to_string(),
+            };
+            assert!(said.contains("127.0.0.1") && !said.contains("hidden"), "{said}");
         }
     }
 
