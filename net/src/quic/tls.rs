@@ -77,6 +77,9 @@ impl PeerKey {
             .with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = vec![alpn(genesis), WHY.to_vec()];
         config.max_early_data_size = 0;
+        // Each connection proves both keys anew, and no secret of one outlives it.
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
         Ok(config)
     }
 
@@ -94,7 +97,6 @@ impl PeerKey {
             .with_custom_certificate_verifier(verifier)
             .with_client_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = vec![alpn(genesis), WHY.to_vec()];
-        // A ticket would spare nothing that matters here.
         config.resumption = rustls::client::Resumption::disabled();
         Ok(config)
     }
@@ -216,3 +218,6 @@ impl ClientCertVerifier for AnyPeer {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;
