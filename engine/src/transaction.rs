@@ -130,6 +130,21 @@ impl Payload {
         }
     }
 
+    /// Holds a payload that was not read from its canonical form to the bounds of that form:
+    /// what nobody can read must not get into a block.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: what reading its canonical form would meet.
+    pub fn check_bounds(&self) -> Result<(), DecodeError> {
+        let mut body = Vec::with_capacity(256);
+        self.encode_body_to(&mut body);
+        if body.len() > PAYLOAD_BYTES_MAX {
+            let (found, max) = (body.len() as u64, PAYLOAD_BYTES_MAX as u64);
+            return Err(DecodeError::TooLarge { what: "payload length", found, max });
+        }
+        Self::decode_body(self.kind() as u8, &body).map(|_| ())
+    }
+
     fn encode_body_to(&self, out: &mut Vec<u8>) {
         match self {
             Self::Transfer { to, amount } | Self::Mint { to, amount } => {

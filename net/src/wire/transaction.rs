@@ -167,7 +167,7 @@ pub fn payload_from_json(kind: Kind, payload: &Value) -> Result<Payload, Payload
     if !payload.is_object() {
         return Err(wrong("payload", "expected an object"));
     }
-    Ok(match kind {
+    let payload = match kind {
         Kind::Transfer => {
             let (to, amount) = transfer(payload)?;
             Payload::Transfer { to, amount }
@@ -183,7 +183,9 @@ pub fn payload_from_json(kind: Kind, payload: &Value) -> Result<Payload, Payload
             receipt_key: parsed(payload, "receipt_key")?,
             key_signature: parsed(payload, "key_signature")?,
         }),
-    })
+    };
+    payload.check_bounds().map_err(|error| wrong("payload", error))?;
+    Ok(payload)
 }
 
 /// One field under its name or its old name; both are accepted only if they agree.

@@ -94,3 +94,38 @@ fn rejects_a_sender_that_is_not_the_keys() {
     json.sender = Address::ZERO;
     assert!(matches!(Transaction::try_from(&json), Err(PayloadError::Sender { .. })));
 }
+
+#[test]
+fn what_has_no_canonical_form_is_refused() {
+    let key = SecretKey::from_seed([9; 32]);
+    let (public_key, signature) = (key.public_key(), key.sign(b"x"));
+    let attested = |count: u8| {
+        let coordinator = |n| SecretKey::from_seed([n; 32]).public_key();
+        let item = |n| json!({ "coordinator": coordinator(n), "signature": signature });
+        (0..count).map(item).collect::<Vec<_>>()
+    };
+    let claim = |receipt: &str, attestations: Vec<Value>| {
+        json!({
+            "receipt": receipt, "provider_key": public_key, "provider_signature": signature,
+            "attestations": attestations,
+        })
+    };
+    let bind = |name: String| json!({ "name": name, "receipt_key": public_key, "key_signature": signature });
+    let set = |name: String| json!({ "changes": [{ "param": name, "value": 1 }] });
+    let twice = [attested(1), attested(1)].concat();
+    for (kind, good, bad) in [
+        (Kind::ProviderBind, bind("n".repeat(64)), bind("n".repeat(65))),
+        (Kind::ParamSet, set("n".repeat(64)), set("n".repeat(65))),
+        (Kind::ReceiptClaim, claim("{}", attested(16)), claim("{}", attested(17))),
+        (Kind::ReceiptClaim, claim("{}", attested(1)), claim("{}", twice)),
+        (
+            Kind::ReceiptClaim,
+            claim(&"x".repeat(16 * 1024), attested(1)),
+            claim(&"x".repeat(16 * 1024 + 1), attested(1)),
+        ),
+    ] {
+        payload_from_json(kind, &good).unwrap();
+        let refused = payload_from_json(kind, &bad).unwrap_err();
+        assert!(matches!(refused, PayloadError::Field { .. }), "{refused}");
+    }
+}
