@@ -10,7 +10,7 @@ fn key() -> SecretKey {
 
 fn passphrase(directory: &Path, text: &str) -> Passphrase {
     let file = directory.join("passphrase");
-    write_private(&file, &format!("{text}\n")).unwrap();
+    write_private(&file, format!("{text}\n")).unwrap();
     Passphrase { file: Some(file) }
 }
 
@@ -108,7 +108,7 @@ fn refuses_a_passphrase_file_that_is_open_to_others_or_too_long() {
         assert!(matches!(error, KeystoreError::Permissions { found, .. } if found == mode));
         assert!(error.hint().unwrap().contains("chmod 600"));
     }
-    write_private(&path, &"p".repeat(4_097)).unwrap();
+    write_private(&path, "p".repeat(4_097)).unwrap();
     assert!(matches!(passphrase.read(false), Err(KeystoreError::Io { .. })));
 }
 

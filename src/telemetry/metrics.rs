@@ -86,6 +86,7 @@ fn describe() {
     describe_counter!("cross_site_blocks_imported_total", "Blocks that came from other sites.");
     describe_gauge!("cross_site_height", "Height of a remote's newest block, as it says.");
     describe_counter!("rpc_requests_total", "Requests, by route and status.");
+    describe_counter!("rpc_limited_total", "How often clients were limited, by offence.");
     describe_counter!("rpc_imports_total", "Blocks handed in over REST, by what became of them.");
     describe_histogram!("rpc_request_duration_seconds", "Time to answer a request, by route.");
 }
