@@ -144,13 +144,16 @@ impl Connection {
         let Self { stream, peer, limits, place, offenders } = self;
         let (first, mut first_seen) = tokio::sync::watch::channel(false);
         let at_work = Arc::clone(&place);
-        let service = hyper::service::service_fn(move |request| {
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             first.send_replace(true);
-            let busy = at_work.work();
+            let busy = at_work.work(!request.body().is_end_stream());
             let answer = service(request, peer);
             async move {
+                let answer = answer.await;
+                busy.answers();
+                // At work until the last of the answer is given away.
                 let held = |body| HeldBody { body, _busy: busy };
-                Ok::<_, std::convert::Infallible>(answer.await.map(held))
+                Ok::<_, std::convert::Infallible>(answer.map(held))
             }
         });
         let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();

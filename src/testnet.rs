@@ -153,16 +153,17 @@ fn config(options: &TestnetOptions, node: &TestnetNode, all: &[TestnetNode]) -> 
         Ok(ip) => SocketAddr::new(ip, port).to_string(),
         Err(_) => format!("{ip}:{port}"),
     };
-    let peers: Vec<String> = all
+    // One that is alone has none.
+    let peers: String = all
         .iter()
         .filter(|other| other.peer.id != node.peer.id)
-        .map(|other| format!("\"{}\"", other.peer))
+        .map(|other| format!("\n  \"{}\",", other.peer))
         .collect();
     format!(
         "# Written by ait-node testnet.\nchain_id = \"{}\"\ndata_dir = {:?}\n\n\
          [rpc]\nbind = \"{}\"\nrate_limit_per_minute = 0\n\n\
          [sequencer]\nenabled = {}\nblock_interval = \"{}\"\n\n\
-         [p2p]\nbind = \"{}\"\nexchange = false\npeers = [\n  {},\n]\n\n\
+         [p2p]\nbind = \"{}\"\nexchange = false\npeers = [{peers}\n]\n\n\
          [storage]\ncache_bytes = 67108864\n",
         options.chain_id,
         node.data_dir,
@@ -170,7 +171,6 @@ fn config(options: &TestnetOptions, node: &TestnetNode, all: &[TestnetNode]) -> 
         node.validator.is_some(),
         humantime::format_duration(options.block_interval),
         listen(&node.peer.host, node.peer.port),
-        peers.join(",\n  "),
     )
 }
 

@@ -175,6 +175,29 @@ fn weight_decides_and_not_the_count_of_validators() {
 }
 
 #[test]
+fn the_configuration_of_one_that_is_alone_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |port| ("127.0.0.1:1".parse().unwrap(), ([127, 0, 0, 1], port).into());
+    for count in [1, 2] {
+        let nodes = ait_node::testnet::prepare(&ait_node::testnet::TestnetOptions {
+            directory: folder.path().join(count.to_string()),
+            chain_id: "my-chain".parse().unwrap(),
+            weights: vec![1; count],
+            followers: 0,
+            accounts: 0,
+            block_interval: std::time::Duration::from_millis(200),
+            places: [place(2), place(3)].into_iter().take(count).collect(),
+        });
+        for node in nodes.unwrap() {
+            let mut layers = ait_node::config::Layers::default();
+            layers.read_file(&node.data_dir.join("config.toml"));
+            let config = ait_node::config::NodeConfig::from_layers(&layers).unwrap();
+            assert_eq!(config.p2p.peers.len(), count - 1);
+        }
+    }
+}
+
+#[test]
 fn weights_that_are_not_those_of_the_validators_are_refused() {
     let out = binary().args(["testnet", "--validators", "4", "--weights", "1,2"]).output().unwrap();
     let said = String::from_utf8_lossy(&out.stderr);

@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use super::network;
+
+/// How long a body may take before its connection counts as idle when there is no room.
+const BODY_GRACE: Duration = Duration::from_secs(1);
 
 /// How many of something each client has: an address, or the 64-bit network of an IPv6 one.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +56,8 @@ impl Drop for Share {
 enum Phase {
     /// It has sent no whole head, or was answered; since when.
     Idle(Instant),
+    /// A request with a body came and has no answer yet; since when.
+    Asking(Instant),
     /// A request is answered.
     Busy,
     /// It gives its place up.
@@ -67,7 +72,26 @@ struct Open {
     close: Notify,
 }
 
+impl Phase {
+    /// Since when the connection does nothing, if so.
+    fn idle_since(self) -> Option<Instant> {
+        match self {
+            Self::Idle(since) => Some(since),
+            Self::Asking(since) if since.elapsed() > BODY_GRACE => Some(since),
+            _ => None,
+        }
+    }
+}
+
 impl Open {
+    /// Goes on, unless it gives its place up.
+    fn enter(&self, next: Phase) {
+        let mut phase = self.phase();
+        if !matches!(*phase, Phase::Closing) {
+            *phase = next;
+        }
+    }
+
     fn phase(&self) -> MutexGuard<'_, Phase> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,21 +143,20 @@ impl Places {
     }
 
     /// Ends an idle connection so that `newcomer` has room: of the client that has most, the
-    /// one that is idle longest; of exempt clients last. Gives the client.
+    /// one that is idle longest; of exempt clients last. One whose body does not come is idle,
+    /// too: a correct one needs no [`BODY_GRACE`]. Gives the client.
     pub(super) fn make_room(&self, newcomer: &Place) -> Option<IpAddr> {
         let counts = self.shares.count().clone();
         let all = self.open();
         let idle =
             all.by_id.iter().filter(|(id, _)| **id != newcomer.id).filter_map(|(_, open)| {
-                let Phase::Idle(since) = *open.phase() else { return None };
+                let since = open.phase().idle_since()?;
                 let count = counts.get(&open.client).copied().unwrap_or(0);
                 Some(((!open.is_exempt, count, std::cmp::Reverse(since)), open))
             });
         let (_, victim) = idle.max_by_key(|(rank, _)| *rank)?;
         let mut phase = victim.phase();
-        if !matches!(*phase, Phase::Idle(_)) {
-            return None;
-        }
+        phase.idle_since()?;
         *phase = Phase::Closing;
         victim.close.notify_one();
         Some(victim.client)
@@ -142,12 +165,10 @@ impl Places {
 
 impl Place {
     /// A request begins.
-    pub(super) fn work(&self) -> Busy {
-        let mut phase = self.open.phase();
-        if !matches!(*phase, Phase::Closing) {
-            *phase = Phase::Busy;
-        }
-        Busy(Arc::clone(&self.open))
+    pub(super) fn work(&self, has_body: bool) -> Busy {
+        let busy = Busy(Arc::clone(&self.open));
+        busy.0.enter(if has_body { Phase::Asking(Instant::now()) } else { Phase::Busy });
+        busy
     }
 
     /// Returns once the connection must give up its place.
@@ -156,12 +177,16 @@ impl Place {
     }
 }
 
+impl Busy {
+    /// The answer is there.
+    pub(super) fn answers(&self) {
+        self.0.enter(Phase::Busy);
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
-        let mut phase = self.0.phase();
-        if matches!(*phase, Phase::Busy) {
-            *phase = Phase::Idle(Instant::now());
-        }
+        self.0.enter(Phase::Idle(Instant::now()));
     }
 }
 
@@ -204,7 +229,7 @@ mod tests {
         let newcomer = enter("192.0.2.3", false);
         let closing = |place: &Place| matches!(*place.open.phase(), Phase::Closing);
         // The first is at work, so that it is the second's turn.
-        let busy = greedy[0].work();
+        let busy = greedy[0].work(true);
         assert_eq!(places.make_room(&newcomer), Some(ip("192.0.2.1")));
         assert!(!closing(&greedy[0]) && closing(&greedy[1]) && !closing(&greedy[2]));
         assert_eq!(places.make_room(&newcomer), Some(ip("192.0.2.1")));
@@ -216,8 +241,17 @@ mod tests {
         assert_eq!(places.make_room(&newcomer), Some(ip("127.0.0.1")));
         drop(proxy);
         assert_eq!(places.make_room(&newcomer), None);
+        // A body that does not come is none that is worked at; an answer is.
+        let busy = newcomer.work(true);
+        assert!(newcomer.open.phase().idle_since().is_none());
+        let long_ago = Instant::now().checked_sub(BODY_GRACE * 2).unwrap();
+        *newcomer.open.phase() = Phase::Asking(long_ago);
+        assert_eq!(newcomer.open.phase().idle_since(), Some(long_ago));
+        busy.answers();
+        assert!(newcomer.open.phase().idle_since().is_none());
+        drop(busy);
         // An answer given, the next request may be waited for again.
-        drop(newcomer.work());
+        drop(newcomer.work(false));
         assert!(matches!(*newcomer.open.phase(), Phase::Idle(_)));
         drop(newcomer);
         assert!(places.open().by_id.is_empty() && places.shares.count().is_empty());

@@ -21,6 +21,8 @@ use crate::http::Client;
 const INDEX_WAIT: Duration = Duration::from_secs(2);
 
 /// How long a request waits for its turn to read.
+/// Blocks of a range that count as one more request.
+const RANGE_OF_A_REQUEST: u64 = 50;
 const READ_WAIT: Duration = Duration::from_secs(5);
 
 /// What a handler gives.
@@ -29,6 +31,13 @@ pub(super) type Answer = Result<Response, ApiError>;
 /// A JSON answer.
 pub(super) fn json<T: Serialize>(body: &T) -> Answer {
     Ok(warp::reply::json(body).into_response())
+}
+
+fn busy() -> ApiError {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let detail = "as many requests are being read as this node reads at once";
+    let error = ApiError::new(status, "busy", detail, "try again in a moment");
+    ApiError { retry_after: Some(Duration::from_secs(1)), ..error }
 }
 
 /// The parameters behind the question mark; unknown ones are ignored.
@@ -156,17 +165,33 @@ impl Call {
         self.read(read).await
     }
 
+    /// As [`Call::read`] for `count` blocks, which are written out there as well. Few ranges are
+    /// read at once, so that other requests find a processor, and a long one counts as many
+    /// requests for the client's rate.
+    pub(super) async fn read_range<T: Serialize + Send + 'static>(
+        &self,
+        count: u64,
+        read: impl FnOnce(&Api) -> Result<T, ApiError> + Send + 'static,
+    ) -> Answer {
+        // One range alone never takes more than a client may ask at once.
+        let more = u32::try_from(count / RANGE_OF_A_REQUEST).unwrap_or(u32::MAX);
+        let more = more.min(self.api.options.rate_limit_burst / 2);
+        self.api.rate.check_many(self.client.ip, more).map_err(ApiError::rate_limited)?;
+        let permit = Arc::clone(&self.api.ranges).acquire_owned();
+        let permit = tokio::time::timeout(READ_WAIT, permit).await.map_err(|_| busy())?;
+        let permit = permit.map_err(|_| busy())?;
+        let written = move |api: &Api| {
+            let _permit = permit;
+            Ok(warp::reply::json(&read(api)?).into_response())
+        };
+        self.read(written).await
+    }
+
     /// Reads storage on a blocking thread.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Api) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let busy = || {
-            let status = StatusCode::SERVICE_UNAVAILABLE;
-            let detail = "as many requests are being read as this node reads at once";
-            let error = ApiError::new(status, "busy", detail, "try again in a moment");
-            ApiError { retry_after: Some(Duration::from_secs(1)), ..error }
-        };
         let permit = Arc::clone(&self.api.reads).acquire_owned();
         let permit = tokio::time::timeout(READ_WAIT, permit).await.map_err(|_| busy())?;
         let permit = permit.map_err(|_| busy())?;

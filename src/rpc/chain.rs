@@ -148,9 +148,18 @@ pub(super) async fn range(call: Call) -> Answer {
         return Err(ApiError::page(format!("range cannot exceed {max} blocks")));
     }
     let read = if is_canonical { with_canonical } else { summaries };
-    let blocks = call.read(move |api| read(api, start, end)).await?;
-    let count = u64::try_from(blocks.len()).unwrap_or(u64::MAX);
-    json(&BlockRange { blocks, start, end, count })
+    let written = move |api: &Api| {
+        let blocks = read(api, start, end)?;
+        let count = u64::try_from(blocks.len()).unwrap_or(u64::MAX);
+        Ok(BlockRange { blocks, start, end, count })
+    };
+    call.read_range(count_of(&call, start, end), written).await
+}
+
+/// How many blocks of a range there are.
+fn count_of(call: &Call, start: u64, end: u64) -> u64 {
+    let head = call.api.chain.head().height.get();
+    end.min(head).saturating_add(1).saturating_sub(start)
 }
 
 async fn old_range(call: Call) -> Answer {
@@ -163,5 +172,5 @@ async fn old_range(call: Call) -> Answer {
     let end = end.min(start.saturating_add(limit).saturating_sub(1));
     let read =
         move |api: &Api| if limit == 0 { Ok(Vec::new()) } else { summaries(api, start, end) };
-    json(&call.read(read).await?)
+    call.read_range(count_of(&call, start, end), read).await
 }

@@ -61,6 +61,11 @@ const LARGE_BODY_COUNT_MAX: usize = 2;
 /// Mints a minute that one client may ask a faucet for, and at once.
 const FAUCET_RATE: (u32, u32) = (600, 200);
 
+/// Ranges of blocks that are read at once: half of the processors are left to everything else.
+fn ranges_at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| (count.get() / 2).max(1))
+}
+
 /// What a server needs of its node.
 pub struct Backend {
     /// The chain.
@@ -116,6 +121,8 @@ struct Api {
     offenders: Offenders,
     /// Reads of storage at once.
     reads: Arc<Semaphore>,
+    /// Ranges of blocks at once.
+    ranges: Arc<Semaphore>,
     /// Large bodies at once.
     large_bodies: Arc<Semaphore>,
     closing: watch::Receiver<bool>,
@@ -200,6 +207,7 @@ pub async fn serve(
         subscriptions: Shares::default(),
         offenders: offenders.clone(),
         reads: Arc::new(Semaphore::new(READ_COUNT_MAX)),
+        ranges: Arc::new(Semaphore::new(ranges_at_once())),
         large_bodies: Arc::new(Semaphore::new(LARGE_BODY_COUNT_MAX)),
         chain,
         mempool,

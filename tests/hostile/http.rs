@@ -1,0 +1,171 @@
+//! Attacks over HTTP, each from one or more addresses.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ait_engine::codec::Canonical;
+use ait_engine::crypto::SecretKey;
+use ait_engine::transaction::{Payload, Transaction};
+use ait_engine::types::{Address, Amount, Nonce};
+
+use crate::client::{Kept, connect};
+use crate::target::{ACCOUNTS, ATTACKERS, Plan, attacker};
+
+/// Works from each attacker's address until the time is over.
+fn from_everywhere(lasting: Duration, work: impl Fn(usize, &(dyn Fn() -> bool + Sync)) + Sync) {
+    let began = Instant::now();
+    let goes_on = || began.elapsed() < lasting;
+    thread::scope(|scope| {
+        for at in 0..ATTACKERS {
+            let (work, goes_on) = (&work, &goes_on);
+            scope.spawn(move || work(at, goes_on));
+        }
+    });
+}
+
+/// Keeps so many connections open from each address, opening anew those that are ended. `begin`
+/// is said first, `more` twice a second.
+fn hold(plan: &Plan, lasting: Duration, connections: usize, begin: &[u8], more: &[u8]) {
+    from_everywhere(lasting, |at, goes_on| {
+        let mut open: Vec<TcpStream> = Vec::new();
+        while goes_on() {
+            while open.len() < connections && goes_on() {
+                let Ok(mut stream) = connect(attacker(at), plan.rpc) else { break };
+                if stream.write_all(begin).is_ok() {
+                    open.push(stream);
+                }
+            }
+            thread::sleep(Duration::from_millis(500));
+            open.retain_mut(|stream| more.is_empty() || stream.write_all(more).is_ok());
+        }
+    });
+}
+
+/// Heads that come a byte at a time.
+pub fn slow_heads(plan: &Plan, lasting: Duration) {
+    hold(plan, lasting, 300, b"GET /rpc/head HTTP/1.1\r\nhost: node\r\nx-slow: ", b"z");
+}
+
+/// Bodies that come a byte at a time.
+pub fn slow_bodies(plan: &Plan, lasting: Duration) {
+    let begin =
+        b"POST /rpc/sendTx HTTP/1.1\r\nhost: node\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{";
+    hold(plan, lasting, 300, begin, b" ");
+}
+
+/// Connections that were answered once and stay.
+pub fn idle_connections(plan: &Plan, lasting: Duration) {
+    hold(plan, lasting, 300, b"GET /rpc/head HTTP/1.1\r\nhost: node\r\n\r\n", b"");
+}
+
+/// Heads of a megabyte, bodies of a gigabyte, and bodies that never end.
+pub fn huge(plan: &Plan, lasting: Duration) {
+    let piece = vec![b'a'; 256 << 10];
+    from_everywhere(lasting, |at, goes_on| {
+        let mut turn = at;
+        while goes_on() {
+            let Ok(mut stream) = connect(attacker(at), plan.rpc) else { continue };
+            let (begin, between) = match turn % 3 {
+                0 => ("GET /rpc/head HTTP/1.1\r\nhost: node\r\nx-huge: ", ""),
+                1 => (
+                    "POST /rpc/sendTx HTTP/1.1\r\nhost: node\r\ncontent-length: 1000000000\r\n\r\n",
+                    "",
+                ),
+                _ => {
+                    let chunked = "POST /rpc/sendTx HTTP/1.1\r\nhost: node\r\ntransfer-encoding: chunked\r\n\r\n";
+                    (chunked, "40000\r\n")
+                }
+            };
+            let mut sent = stream.write_all(begin.as_bytes()).is_ok();
+            for _ in 0..16 {
+                sent = sent && stream.write_all(between.as_bytes()).is_ok();
+                sent = sent && stream.write_all(&piece).is_ok();
+                sent = sent && (between.is_empty() || stream.write_all(b"\r\n").is_ok());
+            }
+            turn += 1;
+        }
+    });
+}
+
+/// Subscribers that never read.
+pub fn deaf_subscribers(plan: &Plan, lasting: Duration) {
+    let key = "dGhlIHNhbXBsZSBub25jZQ==";
+    let begin = format!(
+        "GET /rpc/ws/transactions HTTP/1.1\r\nhost: node\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n\r\n"
+    );
+    hold(plan, lasting, 100, begin.as_bytes(), b"");
+}
+
+fn transfer(plan: &Plan, key: &SecretKey, nonce: u64) -> Transaction {
+    let payload = Payload::Transfer { to: Address([66; 32]), amount: Amount::saturating(1) };
+    let (nonce, fee) = (Nonce::saturating(nonce), Amount::saturating(1_000));
+    Transaction::sign(key, plan.chain_id, nonce, fee, None, payload)
+}
+
+/// A key that nobody has funded.
+pub fn poor(at: usize, turn: u64) -> SecretKey {
+    let mut seed = [0x5a; 32];
+    seed[..8].copy_from_slice(&turn.to_be_bytes());
+    seed[8] = u8::try_from(at).unwrap();
+    SecretKey::from_seed(seed)
+}
+
+/// Submits what `next` gives in batches of 50, over one connection an address.
+fn submit(plan: &Plan, lasting: Duration, next: impl Fn(usize, u64) -> Transaction + Sync) {
+    from_everywhere(lasting, |at, goes_on| {
+        let (mut kept, mut turn) = (None, 0);
+        while goes_on() {
+            let mut body = Vec::new();
+            for _ in 0..50 {
+                next(at, turn).encode_to(&mut body);
+                turn += 1;
+            }
+            let Some(mut open) = kept.take().or_else(|| Kept::new(attacker(at), plan.rpc).ok())
+            else {
+                continue;
+            };
+            if open.ask("POST", "/rpc/sendTxs", "application/octet-stream", &body).is_ok() {
+                kept = Some(open);
+            }
+        }
+    });
+}
+
+/// Well signed transfers of accounts that hold nothing, each of another.
+pub fn unfunded(plan: &Plan, lasting: Duration) {
+    submit(plan, lasting, |at, turn| transfer(plan, &poor(at, turn), 0));
+}
+
+/// Transfers of funded accounts whose first is missing.
+pub fn nonce_gaps(plan: &Plan, lasting: Duration) {
+    submit(plan, lasting, |at, turn| {
+        transfer(plan, &plan.account(1 + at % (ACCOUNTS - 1)), turn + 1)
+    });
+}
+
+/// The whole chain, again and again, over four connections an address.
+pub fn whole_chain(plan: &Plan, lasting: Duration) {
+    let ask = b"GET /rpc/blocks-range?start=0&end=999 HTTP/1.1\r\nhost: node\r\n\r\n";
+    from_everywhere(lasting, |at, goes_on| {
+        let read_all = || {
+            let mut piece = vec![0; 256 << 10];
+            while goes_on() {
+                let Ok(mut stream) = connect(attacker(at), plan.rpc) else { continue };
+                let _ = stream.set_read_timeout(Some(Duration::from_millis(500)));
+                // Asked again before the answer has come.
+                while goes_on() && stream.write_all(ask).is_ok() {
+                    if !matches!(stream.read(&mut piece), Ok(count) if count > 0) {
+                        break;
+                    }
+                }
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(read_all);
+            }
+        });
+    });
+}

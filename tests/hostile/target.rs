@@ -1,0 +1,194 @@
+//! The node that is attacked, and what is seen of it from outside.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use ait_engine::crypto::SecretKey;
+use ait_net::peer::PeerAddress;
+use ait_node::devnet::DevAccounts;
+use ait_node::testnet::{SEED_FILE, TestnetOptions, prepare};
+
+use crate::client::Kept;
+use crate::{ATTACK, Named};
+
+/// Where the node is.
+const NODE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+/// Where honest clients are.
+pub const HONEST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// Who looks at the metrics.
+const OPERATOR: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 3);
+/// Addresses of attackers.
+pub const ATTACKERS: usize = 8;
+/// Funded accounts: the honest one, and those of attackers.
+pub const ACCOUNTS: usize = 9;
+
+/// What everybody knows of the node.
+pub struct Plan {
+    pub rpc: SocketAddr,
+    pub peer: PeerAddress,
+    pub data_dir: PathBuf,
+    pub chain_id: ait_engine::types::ChainId,
+    accounts: DevAccounts,
+}
+
+impl Plan {
+    /// The plan that [`Target::start`] left in this folder.
+    pub fn read(folder: &Path) -> Self {
+        let text = fs::read_to_string(folder.join("plan")).unwrap();
+        let mut lines = text.lines();
+        let seed = fs::read_to_string(folder.join(SEED_FILE)).unwrap();
+        let seed = ait_engine::types::parse_hex32(seed.trim()).unwrap();
+        Self {
+            rpc: lines.next().unwrap().parse().unwrap(),
+            peer: lines.next().unwrap().parse().unwrap(),
+            data_dir: lines.next().unwrap().into(),
+            chain_id: lines.next().unwrap().parse().unwrap(),
+            accounts: DevAccounts::from_seed(seed),
+        }
+    }
+
+    pub fn account(&self, at: usize) -> SecretKey {
+        self.accounts.secret_key(&format!("account-{at}"))
+    }
+}
+
+/// An attacker's address.
+pub fn attacker(at: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, 0, 100 + u8::try_from(at % ATTACKERS).unwrap())
+}
+
+pub struct Target {
+    folder: PathBuf,
+    child: Child,
+    pub plan: Plan,
+}
+
+impl Target {
+    /// A single validator whose caches are small.
+    pub fn start(folder: &Path) -> Self {
+        let addresses = [NODE, HONEST, OPERATOR].into_iter().chain((0..ATTACKERS).map(attacker));
+        ip(&["link", "set", "lo", "up"]);
+        for address in addresses {
+            ip(&["address", "add", &format!("{address}/24"), "dev", "lo"]);
+        }
+        let (rpc, p2p) = (SocketAddr::from((NODE, 8080)), SocketAddr::from((NODE, 7070)));
+        let chain_id = "ait-hostile".parse().unwrap();
+        let nodes = prepare(&TestnetOptions {
+            directory: folder.to_owned(),
+            chain_id,
+            weights: vec![1],
+            followers: 0,
+            accounts: ACCOUNTS,
+            block_interval: Duration::from_millis(200),
+            places: vec![(rpc, p2p)],
+        });
+        let node = nodes.unwrap().remove(0);
+        let errors = fs::File::create(folder.join("stderr")).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ait-node"))
+            .args(["run", "--json", "--data-dir"])
+            .arg(&node.data_dir)
+            .env_remove(crate::INSIDE)
+            .env_remove(crate::MAY_SKIP)
+            .env("AIT_RPC_RATE_LIMIT_PER_MINUTE", "6000")
+            .env("AIT_STORAGE_STATE_BYTES", (64 << 20).to_string())
+            .env("AIT_STORAGE_CACHE_BYTES", (16 << 20).to_string())
+            .env("AIT_MEMPOOL_BYTES_MAX", (16 << 20).to_string())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let told: serde_json::Value = serde_json::from_str(&line)
+            .unwrap_or_else(|_| panic!("{}", fs::read_to_string(folder.join("stderr")).unwrap()));
+        let peer = told["p2p"].as_str().unwrap();
+        let data_dir = node.data_dir.display();
+        fs::write(folder.join("plan"), format!("{rpc}\n{peer}\n{data_dir}\n{chain_id}\n")).unwrap();
+        Self { folder: folder.to_owned(), child, plan: Plan::read(folder) }
+    }
+
+    /// Another process that attacks, with what processor time the others leave: its own machine
+    /// would not take the node's.
+    pub fn attack(&self, name: &str, lasting: Duration) -> Child {
+        let mut command = Command::new("nice");
+        command
+            .args(["-n", "19"])
+            .arg(std::env::current_exe().unwrap())
+            .args([ATTACK, name])
+            .arg(&self.folder)
+            .arg(lasting.as_secs().to_string());
+        command.spawn().unwrap()
+    }
+
+    fn status(&self, field: &str) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1_024
+    }
+
+    /// Resident bytes now.
+    pub fn memory(&self) -> u64 {
+        self.status("VmRSS")
+    }
+
+    /// Most resident bytes since [`Self::forget_peak`].
+    pub fn peak(&self) -> u64 {
+        self.status("VmHWM")
+    }
+
+    pub fn forget_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
+    }
+
+    pub fn metrics(&self) -> String {
+        let mut kept = Kept::new(OPERATOR, self.plan.rpc).unwrap();
+        let (status, page) = kept.ask("GET", "/metrics", "text/plain", b"").unwrap();
+        assert_eq!(status, 200);
+        String::from_utf8(page).unwrap()
+    }
+
+    pub fn stderr(&self) -> String {
+        let text = fs::read_to_string(self.folder.join("stderr")).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn ip(words: &[&str]) {
+    let status = Command::new("ip").args(words).status();
+    assert!(status.is_ok_and(|status| status.success()), "ip {words:?}");
+}
+
+/// Who is named for an attack, if who should be is.
+pub fn named(expected: Named, before: &str, after: &str) -> Option<String> {
+    let new = || after.lines().filter(|line| !before.lines().any(|old| old == *line));
+    let found: Vec<String> = match expected {
+        Named::Nobody => return Some("-".to_owned()),
+        Named::Client(offences) => offences
+            .iter()
+            .filter(|offence| {
+                let of = format!("offence=\"{offence}\"");
+                let client = "rpc_client_limited_total{client=\"10.77.0.1";
+                new().any(|line| line.starts_with(client) && line.contains(&of))
+            })
+            .map(|offence| format!("`{offence}`"))
+            .collect(),
+        Named::Peer => ["peer_banned_seconds", "peer_fault_points"]
+            .into_iter()
+            .filter(|name| new().any(|line| line.starts_with(&format!("{name}{{"))))
+            .map(|name| format!("`{name}`"))
+            .collect(),
+    };
+    (!found.is_empty()).then(|| found.join(", "))
+}
