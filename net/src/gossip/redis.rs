@@ -17,7 +17,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::StreamExt;
 use metrics::{counter, gauge};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr};
 use tokio::sync::{Notify, mpsc};
 
 use super::{Aging, BATCH_BYTES_MAX, Gossip, Incoming, Source, TransactionBatch, Verdict};
@@ -50,7 +50,10 @@ impl FromStr for RedisUrl {
 
     fn from_str(text: &str) -> Result<Self, RedisError> {
         // What the library says of a bad URL does not hold it.
-        Client::open(text).map_err(|error| RedisError::Url(error.to_string()))?;
+        let client = Client::open(text).map_err(|error| RedisError::Url(error.to_string()))?;
+        if let ConnectionAddr::TcpTls { insecure: true, .. } = client.get_connection_info().addr() {
+            return Err(RedisError::Url("certificates are verified: no #insecure".to_owned()));
+        }
         Ok(Self(text.to_owned()))
     }
 }

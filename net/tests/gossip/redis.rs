@@ -165,3 +165,18 @@ async fn tasks_end_with_the_handle() {
     }
     panic!("connections stay open");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secured_url_speaks_tls_and_verifies() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let url: RedisUrl = format!("rediss://user:hidden@{at}").parse().unwrap();
+    let options = RedisOptions { url, genesis: Hash([1; 32]), connected: Arc::default() };
+    let _gossip = RedisGossip::start(options).unwrap();
+    let accepted = tokio::time::timeout(PATIENCE, listener.accept()).await.expect("it calls");
+    let mut first = [0; 3];
+    tokio::io::AsyncReadExt::read_exact(&mut accepted.unwrap().0, &mut first).await.unwrap();
+    // A handshake of TLS, and no command.
+    assert_eq!(first, [0x16, 3, 1]);
+    assert!(format!("rediss://{at}/#insecure").parse::<RedisUrl>().is_err());
+}
