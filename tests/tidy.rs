@@ -38,6 +38,41 @@ const PLACES: [&str; 7] = [
 /// What each crate may depend on inside the workspace.
 const ARROWS: [(&str, &[&str]); 3] = [("engine", &[]), ("storage", &[]), ("net", &["ait-engine"])];
 
+/// The word that unsafe code begins with, split so that this file does not hold it.
+const UNSAFE: &str = concat!("uns", "afe");
+
+/// Files with unsafe code, each with why; whoever adds one has its reviewer add it here, and
+/// an entry that is no longer needed fails.
+const UNSAFE_FILES: [&str; 0] = [];
+
+/// Crates that bytes from the network reach, and what they deny outside of tests.
+const STRICT: [&str; 2] = ["engine", "net"];
+const DENIED: [&str; 11] = [
+    "clippy::arithmetic_side_effects",
+    "clippy::cast_possible_truncation",
+    "clippy::cast_possible_wrap",
+    "clippy::cast_sign_loss",
+    "clippy::expect_used",
+    "clippy::indexing_slicing",
+    "clippy::panic",
+    "clippy::string_slice",
+    "clippy::unreachable",
+    "clippy::unwrap_in_result",
+    "clippy::unwrap_used",
+];
+
+/// Reviewed exceptions from those in production code: file, lint, how often.
+const EXCEPTIONS: [(&str, &str, usize); 8] = [
+    ("engine/src/hash/mod.rs", "clippy::indexing_slicing", 1),
+    ("engine/src/state/tree.rs", "clippy::unreachable", 1),
+    ("engine/src/types.rs", "clippy::cast_possible_truncation", 1),
+    ("engine/src/validator.rs", "clippy::arithmetic_side_effects", 2),
+    ("engine/src/validator.rs", "clippy::indexing_slicing", 1),
+    ("net/src/wire/integer.rs", "clippy::cast_possible_truncation", 1),
+    ("net/src/wire/integer.rs", "clippy::cast_sign_loss", 1),
+    ("net/src/wire/time.rs", "clippy::arithmetic_side_effects", 1),
+];
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -80,10 +115,15 @@ fn is_test_file(path: &str) -> bool {
     path.ends_with("tests.rs") || path.split('/').any(|part| part == "tests")
 }
 
-/// Lines outside `#[cfg(test)] mod … { }`.
+/// Number of lines outside `#[cfg(test)] mod … { }`.
 fn production_lines(source: &str) -> usize {
+    production(source).len()
+}
+
+/// Lines outside `#[cfg(test)] mod … { }`.
+fn production(source: &str) -> Vec<&str> {
     let mut lines = source.lines().peekable();
-    let mut count = 0;
+    let mut found = Vec::new();
     while let Some(line) = lines.next() {
         let indent: String = line.chars().take_while(|c| *c == ' ').collect();
         let opens = lines.peek().is_some_and(|next| is_inline_module(next));
@@ -91,10 +131,10 @@ fn production_lines(source: &str) -> usize {
             let end = format!("{indent}}}");
             lines.by_ref().find(|line| *line == end);
         } else {
-            count += 1;
+            found.push(line);
         }
     }
-    count
+    found
 }
 
 fn is_inline_module(line: &str) -> bool {
@@ -117,6 +157,48 @@ fn size_complaints(counts: &[(String, usize)], larger: &[(&str, usize)]) -> Vec<
         }
     }
     complaints
+}
+
+/// Lines, from 1, where unsafe code begins; names and sentences with the word are others.
+fn unsafe_lines(source: &str) -> Vec<usize> {
+    let begins = |rest: &str| {
+        let next = rest.trim_start();
+        ["{", "(", "fn ", "impl", "trait ", "extern "].iter().any(|word| next.starts_with(word))
+            || next.is_empty()
+    };
+    let has_it = |line: &str| {
+        let code = line.split("//").next().unwrap_or_default();
+        code.split(UNSAFE).skip(1).any(begins)
+    };
+    let lines = source.lines().enumerate();
+    lines.filter(|(_, line)| has_it(line)).map(|(number, _)| number + 1).collect()
+}
+
+/// Lints of [`DENIED`] that a library does not deny.
+fn not_denied(library: &str) -> Vec<&'static str> {
+    let attribute = library.split("not(test),").nth(1).and_then(|rest| rest.split(")]").next());
+    let list = attribute.unwrap_or_default();
+    let words = |lint: &&str| list.split([',', '(', ')', ' ', '\n']).any(|word| word == *lint);
+    DENIED.into_iter().filter(|lint| !words(lint)).collect()
+}
+
+/// How often production code of a file makes an exception from each of [`DENIED`].
+fn exceptions(source: &str) -> Vec<(&'static str, usize)> {
+    let code = production(source).join("\n");
+    let attributes = code.split("#").skip(1).filter_map(|rest| rest.split(']').next());
+    let excepted: Vec<_> = attributes
+        .filter(|text| ["allow(", "expect(", "warn("].iter().any(|word| text.contains(word)))
+        .collect();
+    let count = |lint: &str| excepted.iter().filter(|text| names(text, lint)).count();
+    DENIED.into_iter().map(|lint| (lint, count(lint))).filter(|(_, count)| *count > 0).collect()
+}
+
+/// Whether an attribute names a lint, or a group that it may be of.
+fn names(attribute: &str, lint: &str) -> bool {
+    let groups = ["clippy::all", "clippy::restriction", "clippy::pedantic"];
+    let words: Vec<_> =
+        attribute.split(|c: char| !c.is_alphanumeric() && !"_:".contains(c)).collect();
+    words.iter().any(|word| *word == lint || groups.contains(word))
 }
 
 /// Whether the first thing in a source file, attributes aside, is its documentation.
@@ -251,6 +333,47 @@ fn crates_depend_only_where_the_design_says() {
 }
 
 #[test]
+fn unsafe_code_is_only_where_it_was_reviewed() {
+    let root_manifest = read(&root().join("Cargo.toml"));
+    assert!(root_manifest.contains("unsafe_code = \"deny\""), "the workspace does not deny it");
+    for folder in [".", "engine", "net", "storage", "fuzz"] {
+        let manifest = read(&root().join(folder).join("Cargo.toml"));
+        assert!(manifest.contains("[lints]\nworkspace = true"), "{folder}: has lints of its own");
+    }
+    let sources = sources();
+    let has_it: Vec<_> = sources
+        .iter()
+        .filter_map(|(path, source)| Some((path.as_str(), *unsafe_lines(source).first()?)))
+        .collect();
+    let mut complaints: Vec<_> = has_it
+        .iter()
+        .filter(|(path, _)| !UNSAFE_FILES.contains(path))
+        .map(|(path, line)| format!("{path}:{line}: unsafe code that nobody reviewed"))
+        .collect();
+    let gone = UNSAFE_FILES.iter().filter(|path| !has_it.iter().any(|found| found.0 == **path));
+    complaints.extend(gone.map(|path| format!("{path}: has no unsafe code any more")));
+    expect_none(&complaints);
+}
+
+#[test]
+fn what_bytes_of_the_network_reach_denies_what_panics_or_overflows() {
+    let mut found = Vec::new();
+    for folder in STRICT {
+        let missing = not_denied(&read(&root().join(folder).join("src/lib.rs")));
+        assert!(missing.is_empty(), "{folder} does not deny {missing:?}");
+        let begins = format!("{folder}/src/");
+        let production = |path: &str| path.starts_with(&begins) && !is_test_file(path);
+        for (path, source) in sources().into_iter().filter(|(path, _)| production(path)) {
+            let of_file = exceptions(&source).into_iter();
+            found.extend(of_file.map(|(lint, count)| (path.clone(), lint, count)));
+        }
+    }
+    let found: Vec<_> =
+        found.iter().map(|(path, lint, count)| (path.as_str(), *lint, *count)).collect();
+    assert_eq!(found, EXCEPTIONS, "exceptions are not those that were reviewed");
+}
+
+#[test]
 fn the_map_names_every_module_of_the_node() {
     let library = read(&root().join("src/lib.rs"));
     let map = read(&root().join("ARCHITECTURE.md"));
@@ -325,6 +448,27 @@ fn sees_a_wrong_arrow() {
     assert_eq!(wrong_arrows(manifest, &["ait-engine"]), ["ait-net"]);
     assert_eq!(wrong_arrows(manifest, &[]), ["ait-engine", "ait-net"]);
     assert!(wrong_arrows("name = \"ait-engine\"\n", &[]).is_empty());
+}
+
+#[test]
+fn sees_unsafe_code_and_nothing_else() {
+    let source = "// X\nfn a() {}\n    X { b() } // fine\n#![deny(X_code)]\nX fn c() {}\n\
+                  let text = \"X code\";\n#[X(no_mangle)]\nX\n{}\n";
+    assert_eq!(unsafe_lines(&source.replace('X', UNSAFE)), [3, 5, 7, 8]);
+}
+
+#[test]
+fn sees_lints_that_are_off() {
+    let all = format!("#![cfg_attr(\n    not(test),\n    deny(\n{}\n)\n)]", DENIED.join(",\n"));
+    assert!(not_denied(&all).is_empty());
+    let less = all.replace("clippy::panic,", "").replace("clippy::unwrap_used", "clippy::unwrap");
+    assert_eq!(not_denied(&less), ["clippy::panic", "clippy::unwrap_used"]);
+    assert_eq!(not_denied(&all.replace("not(test)", "test")).len(), DENIED.len());
+    let source = "#[expect(\n    clippy::panic,\n    reason = \"a\"\n)]\n#[allow(clippy::unwrap_used)]\n\
+                  #[deny(clippy::unreachable)]\n#[cfg(test)]\nmod tests {\n#![allow(clippy::unwrap_used)]\n}\n";
+    assert_eq!(exceptions(source), [("clippy::panic", 1), ("clippy::unwrap_used", 1)]);
+    assert_eq!(exceptions("#![allow(clippy::all)]\n").len(), DENIED.len());
+    assert!(exceptions("#[expect(clippy::panicking_unwrap)]\nfn clippy() {}\n").is_empty());
 }
 
 #[test]
