@@ -69,6 +69,11 @@ impl<T: Clone> Pages<T> {
         Some(&*frame.page)
     }
 
+    /// Whether a page is in memory.
+    pub(super) fn is_resident(&self, number: usize) -> bool {
+        self.frames.get(number).is_some_and(|frame| frame.get().is_some())
+    }
+
     /// Takes a page that was read from disk; none if the table has no such page.
     pub(super) fn put(&self, number: usize, page: T) -> Option<&T> {
         let cell = self.frames.get(number)?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ait_engine::block::Header;
 use ait_engine::certificate::Certificate;
 use ait_engine::codec::Canonical;
-use ait_engine::execute::{BlockBuilder, BlockError, Fault, Refusal};
+use ait_engine::execute::{BlockBuilder, BlockError, EXPECTED_TOGETHER, Fault, Refusal};
 use ait_engine::params::Settings;
 use ait_engine::state::{Account, EntryKind, Key, StateProof, StateView, Supply, Value};
 use ait_engine::transaction::VerifiedTransaction;
@@ -227,7 +227,14 @@ impl Chain {
     /// When the state cannot be read.
     pub fn accounts(&self, addresses: &[Address]) -> Result<Vec<Option<Account>>, ChainError> {
         let state = self.state();
-        addresses.iter().map(|address| account(&state, address)).collect()
+        let mut accounts = Vec::with_capacity(addresses.len());
+        for part in addresses.chunks(EXPECTED_TOGETHER) {
+            state.expect(&part.iter().map(Key::account).collect::<Vec<_>>());
+            for address in part {
+                accounts.push(account(&state, address)?);
+            }
+        }
+        Ok(accounts)
     }
 
     /// What the state holds under a key.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use ait_engine::block::{Block, CertifiedBlock, CertifyError, Header};
 use ait_engine::certificate::Certificate;
-use ait_engine::execute::{BlockBuilder, BlockError, Fault, Refusal, Transition, refill_block};
+use ait_engine::execute::{
+    BlockBuilder, BlockError, EXPECTED_TOGETHER, Fault, Refusal, Transition, refill_block,
+};
 use ait_engine::state::StateView;
 use ait_engine::transaction::{
     Transaction, TransactionError, VerifiedTransaction, verify_transactions,
@@ -344,7 +346,12 @@ fn fill<V: StateView<Error = ViewError>>(
     candidates: Vec<VerifiedTransaction>,
     refused: &mut Vec<(TxHash, Refusal)>,
 ) -> Result<(), ChainError> {
-    for candidate in candidates {
+    let mut waiting = candidates.into_iter();
+    for index in 0_usize.. {
+        if index.is_multiple_of(EXPECTED_TOGETHER) {
+            builder.expect(waiting.as_slice());
+        }
+        let Some(candidate) = waiting.next() else { break };
         if builder.check_room(candidate.byte_count()).is_err() {
             break;
         }

@@ -6,7 +6,7 @@ use crate::list;
 use crate::outcome::Outcome;
 use crate::params::Settings;
 use crate::state::{Account, EntryKind, Key, StateView, WriteSet};
-use crate::transaction::VerifiedTransaction;
+use crate::transaction::{Payload, VerifiedTransaction};
 use crate::types::{Address, Amount, BlockId, TimestampMs, TxHash};
 use crate::validator::ValidatorSet;
 
@@ -83,6 +83,10 @@ impl<E> From<StateFault<E>> for BlockError<E> {
         Self::State(fault)
     }
 }
+
+/// Transactions whose entries are expected together: few enough for the processor's nearest
+/// cache.
+pub const EXPECTED_TOGETHER: usize = 32;
 
 /// A block being built over a state.
 #[derive(Debug)]
@@ -161,6 +165,19 @@ impl<'p, V: StateView> BlockBuilder<'p, V> {
             return Err(Limit::Bytes);
         }
         Ok(())
+    }
+
+    /// Says that the first of these transactions are pushed next, which makes that faster and
+    /// changes nothing else. To be called again after each [`EXPECTED_TOGETHER`].
+    pub fn expect(&self, transactions: &[VerifiedTransaction]) {
+        let mut keys = Vec::with_capacity(EXPECTED_TOGETHER.saturating_mul(2));
+        for transaction in transactions.iter().take(EXPECTED_TOGETHER) {
+            keys.push(Key::account(&transaction.sender()));
+            if let Payload::Transfer { to, .. } = &transaction.transaction().payload {
+                keys.push(Key::account(to));
+            }
+        }
+        self.draft.expect(&keys);
     }
 
     /// Applies a transaction and adds it to the block. The caller asks
@@ -307,7 +324,12 @@ pub fn refill_block<'a, V: StateView>(
     transactions: Vec<VerifiedTransaction>,
 ) -> Result<BlockBuilder<'a, V>, BlockError<V::Error>> {
     let mut builder = BlockBuilder::new(view, parent, header.time, header.proposer)?;
-    for (index, transaction) in transactions.into_iter().enumerate() {
+    let mut waiting = transactions.into_iter();
+    for index in 0.. {
+        if index % EXPECTED_TOGETHER == 0 {
+            builder.expect(waiting.as_slice());
+        }
+        let Some(transaction) = waiting.next() else { break };
         let tx_hash = transaction.hash();
         builder.check_room(transaction.byte_count())?;
         builder.push(transaction).map_err(|fault| match fault {

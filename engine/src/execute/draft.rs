@@ -56,6 +56,11 @@ impl<V: StateView> Draft<V> {
         Self { view, slots: Vec::new(), places, created: Vec::new(), staged: Vec::new() }
     }
 
+    /// Says that these keys will be asked for soon.
+    pub(crate) fn expect(&self, keys: &[Key]) {
+        self.view.expect(keys);
+    }
+
     /// The slot of a key, read from the view the first time.
     fn load(&mut self, key: &Key) -> Result<&mut Slot, StateFault<V::Error>> {
         let key_of = |slots: &'_ [Slot], slot: u32| slots.get(slot as usize).map(|slot| slot.key);

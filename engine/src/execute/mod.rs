@@ -17,7 +17,8 @@ mod refusal;
 use draft::Draft;
 
 pub use builder::{
-    BlockBuilder, BlockError, Limit, Transition, execute_block, rebuild_block, refill_block,
+    BlockBuilder, BlockError, EXPECTED_TOGETHER, Limit, Transition, execute_block, rebuild_block,
+    refill_block,
 };
 pub use draft::StateFault;
 pub use refusal::Refusal;

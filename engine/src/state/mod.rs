@@ -81,6 +81,10 @@ pub trait StateView {
     /// # Errors
     /// When the state cannot be read or lacks the node.
     fn node(&self, level: u8, index: u64) -> Result<Hash, Self::Error>;
+
+    /// Says that the entries under these keys will be asked for soon. What is read does not
+    /// depend on it: who has them in memory may bring them nearer to the processor, many at once.
+    fn expect(&self, _keys: &[Key]) {}
 }
 
 impl<V: StateView + ?Sized> StateView for &V {
@@ -103,6 +107,9 @@ impl<V: StateView + ?Sized> StateView for &V {
     }
     fn node(&self, level: u8, index: u64) -> Result<Hash, Self::Error> {
         (**self).node(level, index)
+    }
+    fn expect(&self, keys: &[Key]) {
+        (**self).expect(keys);
     }
 }
 

@@ -11,6 +11,7 @@
 
 use std::time::{Duration, Instant};
 
+use ait_engine::execute::EXPECTED_TOGETHER;
 use ait_engine::state::{Account, Key, StateView};
 use ait_engine::types::{Address, Height};
 use ait_storage::{Batch, Durability, KeyRange, Snapshot};
@@ -103,9 +104,14 @@ impl Listing {
         for part in std::mem::take(&mut self.noted).chunks(READ_ENTRIES) {
             // Let go now and then, so that no block waits for long.
             let state = inner.state.reader();
-            for address in part.iter().filter(|address| !address.is_reserved()) {
-                if let Some(number) = state.number_of(&Key::account(address))? {
-                    self.marks.set(number);
+            for near in part.chunks(EXPECTED_TOGETHER) {
+                let keys = near.iter().filter(|address| !address.is_reserved()).map(Key::account);
+                let keys: Vec<Key> = keys.collect();
+                state.expect(&keys);
+                for key in &keys {
+                    if let Some(number) = state.number_of(key)? {
+                        self.marks.set(number);
+                    }
                 }
             }
         }
