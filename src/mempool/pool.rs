@@ -4,7 +4,7 @@
 //! that nothing costs more than what it returns or removes, times a logarithm.
 //! Given the same calls, the same result: no clock, no lock, no file here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ait_engine::execute::Refusal;
@@ -39,11 +39,11 @@ pub(super) struct Pool {
     pub(super) limits: MempoolLimits,
     pub(super) queues: HashMap<Address, Queue>,
     by_hash: HashMap<TxHash, (Address, Nonce)>,
+    /// By number, which is also the order of their times but for moments.
     pub(super) arrivals: BTreeMap<u64, (Address, Nonce)>,
     pub(super) heads: BTreeMap<HeadKey, Address>,
     pub(super) tails: BTreeMap<TailKey, Address>,
-    expiries: BTreeSet<(Height, u64)>,
-    ages: BTreeSet<(TimestampMs, u64)>,
+    expiries: BTreeMap<(Height, u64), (Address, Nonce)>,
     bytes: u64,
     next_seq: u64,
     head: Height,
@@ -58,8 +58,7 @@ impl Pool {
             arrivals: BTreeMap::new(),
             heads: BTreeMap::new(),
             tails: BTreeMap::new(),
-            expiries: BTreeSet::new(),
-            ages: BTreeSet::new(),
+            expiries: BTreeMap::new(),
             bytes: 0,
             next_seq: 0,
             head: Height::ZERO,
@@ -126,7 +125,7 @@ impl Pool {
         }
         let seq = self.next_seq;
         self.next_seq += 1;
-        self.put(account, Entry { transaction, seq, added_at, rate });
+        self.put(account, Entry::new(transaction, seq, added_at));
         self.drop_unaffordable(&sender, &mut removed);
         Ok(Taken::Accepted { removed })
     }
@@ -216,20 +215,22 @@ impl Pool {
     /// Removes those that waited too long.
     pub(super) fn drop_old(&mut self, now: TimestampMs, removed: &mut Vec<Removed>) {
         let ttl_ms = self.limits.ttl_ms;
-        while let Some((added_at, seq)) = self.ages.first().copied() {
+        while let Some((sender, nonce)) = self.arrivals.first_key_value().map(|(_, at)| *at) {
+            let Some(entry) = self.entry_at(&sender, nonce) else { break };
+            let added_at = entry.added_at;
             if now.get().saturating_sub(added_at.get()) <= ttl_ms {
                 break;
             }
-            self.drop_arrival(seq, DropReason::TooOld { added_at, ttl_ms }, removed);
+            self.drop_at(&sender, nonce, DropReason::TooOld { added_at, ttl_ms }, removed);
         }
     }
 
     fn drop_expired(&mut self, removed: &mut Vec<Removed>) {
-        while let Some((expires_at, seq)) = self.expiries.first().copied() {
+        while let Some((&(expires_at, _), &(sender, nonce))) = self.expiries.first_key_value() {
             let Err(refusal) = super::admission::check_expiry(Some(expires_at), self.head) else {
                 break;
             };
-            self.drop_arrival(seq, refusal.into(), removed);
+            self.drop_at(&sender, nonce, refusal.into(), removed);
         }
     }
 
@@ -251,12 +252,6 @@ impl Pool {
         }
     }
 
-    fn drop_arrival(&mut self, seq: u64, reason: DropReason, removed: &mut Vec<Removed>) {
-        if let Some((sender, nonce)) = self.arrivals.get(&seq).copied() {
-            self.drop_at(&sender, nonce, reason, removed);
-        }
-    }
-
     fn drop_at(
         &mut self,
         sender: &Address,
@@ -275,9 +270,8 @@ impl Pool {
         self.by_hash.insert(entry.transaction.hash(), (sender, nonce));
         self.arrivals.insert(entry.seq, (sender, nonce));
         if let Some(height) = entry.expires_at() {
-            self.expiries.insert((height, entry.seq));
+            self.expiries.insert((height, entry.seq), (sender, nonce));
         }
-        self.ages.insert((entry.added_at, entry.seq));
         self.bytes += entry.bytes();
         self.queues.entry(sender).or_insert_with(|| Queue::new(account));
         self.edit(&sender, |queue| queue.insert(entry));
@@ -291,7 +285,6 @@ impl Pool {
         if let Some(height) = entry.expires_at() {
             self.expiries.remove(&(height, entry.seq));
         }
-        self.ages.remove(&(entry.added_at, entry.seq));
         self.bytes = self.bytes.saturating_sub(entry.bytes());
         Some(entry)
     }

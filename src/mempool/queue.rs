@@ -55,6 +55,8 @@ pub(super) type TailKey = (FeeRate, Reverse<u64>);
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) transaction: Arc<VerifiedTransaction>,
+    /// The transaction's own, here because it is far away in memory.
+    nonce: Nonce,
     /// Number of its arrival; no two are alike.
     pub(super) seq: u64,
     pub(super) added_at: TimestampMs,
@@ -62,12 +64,21 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn nonce(&self) -> Nonce {
-        self.transaction.transaction().nonce
+    pub(super) fn new(
+        transaction: Arc<VerifiedTransaction>,
+        seq: u64,
+        added_at: TimestampMs,
+    ) -> Self {
+        let (nonce, rate) = (transaction.transaction().nonce, FeeRate::of(&transaction));
+        Self { transaction, nonce, seq, added_at, rate }
+    }
+
+    pub(super) const fn nonce(&self) -> Nonce {
+        self.nonce
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        u64::from(self.transaction.byte_count())
+        u64::from(self.rate.bytes)
     }
 
     pub(super) fn expires_at(&self) -> Option<Height> {
