@@ -26,7 +26,7 @@ pub use worker::{Restored, restore};
 
 use crate::mempool::{Mempool, MempoolError};
 use line::Line;
-use worker::{Job, Worker};
+use worker::{BATCH_COUNT_MAX, Job, Worker};
 
 /// Where the present time comes from.
 pub type Clock = Arc<dyn Fn() -> TimestampMs + Send + Sync>;
@@ -173,9 +173,8 @@ impl Ingress {
     /// # Errors
     /// [`SubmitError`]: why it was not taken.
     pub async fn submit(&self, transaction: Transaction) -> Result<Submitted, SubmitError> {
-        let (job, answer) = Job::new(transaction);
-        self.line.push(vec![job]).map_err(|(_, error)| error)?;
-        answer.await.unwrap_or(Err(SubmitError::Stopping))
+        let mut answers = self.submit_many(vec![transaction]).await;
+        answers.pop().unwrap_or(Err(SubmitError::Stopping))
     }
 
     /// Submits many transactions; the answers stand in their order.
@@ -183,16 +182,30 @@ impl Ingress {
         &self,
         transactions: Vec<Transaction>,
     ) -> Vec<Result<Submitted, SubmitError>> {
-        // All are in the line before the first is waited for, so that they share batches.
-        let (jobs, answers): (Vec<_>, Vec<_>) = transactions.into_iter().map(Job::new).unzip();
-        let refused = self.line.push(jobs).err();
-        let mut results = Vec::with_capacity(answers.len());
-        for (at, answer) in answers.into_iter().enumerate() {
-            results.push(match &refused {
-                Some((taken, error)) if at >= *taken => Err(error.clone()),
-                _ => answer.await.unwrap_or(Err(SubmitError::Stopping)),
-            });
+        let count = transactions.len();
+        let room = match self.line.reserve(count) {
+            Ok(room) => room,
+            Err(error) => return vec![Err(error); count],
+        };
+        let mut waiting = transactions.into_iter().take(room);
+        let (mut jobs, mut parts) = (Vec::new(), Vec::new());
+        while waiting.len() > 0 {
+            let part: Vec<Transaction> = waiting.by_ref().take(BATCH_COUNT_MAX).collect();
+            let length = part.len();
+            let (job, answers) = Job::new(part);
+            jobs.push(job);
+            parts.push((length, answers));
         }
+        // All are in the line before the first is waited for, so that several threads share them.
+        self.line.push(jobs);
+        let mut results = Vec::with_capacity(count);
+        for (length, answers) in parts {
+            match answers.await {
+                Ok(answers) => results.extend(answers),
+                Err(_) => results.extend(vec![Err(SubmitError::Stopping); length]),
+            }
+        }
+        results.resize(count, Err(SubmitError::Busy));
         results
     }
 

@@ -1,4 +1,4 @@
-//! A bounded line of jobs for several threads.
+//! A bounded line of jobs for several threads, each job of one transaction or more.
 //!
 //! Whoever pushes never waits; whoever takes gets what is there, at least one.
 
@@ -14,7 +14,10 @@ const FEW: usize = 8;
 
 #[derive(Debug)]
 struct State<T> {
-    jobs: VecDeque<T>,
+    /// Jobs, each with how many transactions it has.
+    jobs: VecDeque<(usize, T)>,
+    /// Transactions of all jobs, and those for which room is kept.
+    count: usize,
     is_closed: bool,
     /// Threads that wait for jobs: only they are woken, which costs a system call.
     waiting: usize,
@@ -28,8 +31,9 @@ pub(super) struct Line<T> {
 }
 
 impl<T> Line<T> {
+    /// A line with room for this many transactions.
     pub(super) fn new(capacity: usize) -> Self {
-        let state = State { jobs: VecDeque::new(), is_closed: false, waiting: 0 };
+        let state = State { jobs: VecDeque::new(), count: 0, is_closed: false, waiting: 0 };
         Self { state: Mutex::new(state), changed: Condvar::new(), capacity: capacity.max(1) }
     }
 
@@ -37,34 +41,47 @@ impl<T> Line<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many transactions wait.
     pub(super) fn len(&self) -> usize {
-        self.lock().jobs.len()
+        self.lock().count
     }
 
-    /// Appends jobs as far as there is room.
+    /// Keeps room for up to `wanted` transactions, which must be pushed next; gives for how many.
     ///
     /// # Errors
-    /// How many it took, and why not the others.
-    pub(super) fn push(&self, jobs: Vec<T>) -> Result<(), (usize, SubmitError)> {
+    /// Why there is no room for any.
+    pub(super) fn reserve(&self, wanted: usize) -> Result<usize, SubmitError> {
         let mut state = self.lock();
         if state.is_closed {
-            return Err((0, SubmitError::Stopping));
+            return Err(SubmitError::Stopping);
         }
-        let count = jobs.len();
-        let room = self.capacity.saturating_sub(state.jobs.len());
-        let taken = count.min(room);
-        state.jobs.extend(jobs.into_iter().take(taken));
+        let room = wanted.min(self.capacity.saturating_sub(state.count));
+        if room == 0 && wanted > 0 {
+            return Err(SubmitError::Busy);
+        }
+        state.count += room;
+        Ok(room)
+    }
+
+    /// Appends jobs for which room is kept. When closed meanwhile, they are dropped.
+    pub(super) fn push(&self, jobs: Vec<(usize, T)>) {
+        let pushed = jobs.len();
+        let mut state = self.lock();
+        if state.is_closed {
+            return;
+        }
+        state.jobs.extend(jobs);
         let is_awaited = state.waiting > 0;
         drop(state);
-        match taken {
+        match pushed {
             1 if is_awaited => self.changed.notify_one(),
             2.. if is_awaited => self.changed.notify_all(),
             _ => {}
         }
-        if taken < count { Err((taken, SubmitError::Busy)) } else { Ok(()) }
     }
 
-    /// Waits for jobs and takes up to `count_max`; none when closed and empty.
+    /// Waits for jobs and takes some of up to `count_max` transactions, or one; none when closed
+    /// and empty.
     pub(super) fn take(&self, count_max: usize) -> Option<Vec<T>> {
         let mut state = self.lock();
         loop {
@@ -75,18 +92,24 @@ impl<T> Line<T> {
             }
             // Few signatures cost more each than many. On busy cores those who push come
             // first for a moment; on others this takes no time.
-            if state.jobs.len() < count_max / FEW && !state.is_closed {
+            if state.count < count_max / FEW && !state.is_closed {
                 drop(state);
                 std::thread::yield_now();
                 state = self.lock();
             }
-            let count = state.jobs.len().min(count_max);
-            if count == 0 && !state.is_closed {
+            if state.jobs.is_empty() && !state.is_closed {
                 // Another thread was faster.
                 continue;
             }
-            let jobs: Vec<T> = state.jobs.drain(..count).collect();
-            show(state.jobs.len());
+            let (mut jobs, mut taken) = (Vec::new(), 0);
+            while let Some((count, job)) =
+                state.jobs.pop_front_if(|(count, _)| taken == 0 || taken + *count <= count_max)
+            {
+                taken += count;
+                jobs.push(job);
+            }
+            state.count = state.count.saturating_sub(taken);
+            show(state.count);
             return (!jobs.is_empty()).then_some(jobs);
         }
     }

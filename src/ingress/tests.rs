@@ -170,10 +170,11 @@ async fn asks_the_engine_about_an_executable_one_that_is_no_transfer() {
 fn enqueue(
     way: &Way,
     transaction: Transaction,
-) -> oneshot::Receiver<Result<Submitted, SubmitError>> {
-    let (job, answer) = Job::new(transaction);
-    way.ingress.line.push(vec![job]).unwrap();
-    answer
+) -> oneshot::Receiver<Vec<Result<Submitted, SubmitError>>> {
+    let (job, answers) = Job::new(vec![transaction]);
+    assert_eq!(way.ingress.line.reserve(1), Ok(1));
+    way.ingress.line.push(vec![job]);
+    answers
 }
 
 #[tokio::test]
@@ -190,9 +191,9 @@ async fn a_full_line_answers_busy_at_once_and_loses_nothing() {
     assert_eq!(way.ingress.waiting(), 4);
     assert_eq!(way.ingress.submit(transfer(1, 5)).await, Err(SubmitError::Busy));
     way.source.open(true);
-    first.await.unwrap().unwrap();
+    first.await.unwrap().pop().unwrap().unwrap();
     for answer in waiting {
-        answer.await.unwrap().unwrap();
+        answer.await.unwrap().pop().unwrap().unwrap();
     }
     assert_eq!(way.mempool.len(), 5);
 }
@@ -208,7 +209,7 @@ async fn shutting_down_answers_what_waits_and_takes_no_more() {
     source.open(true);
     ending.join().unwrap();
     for answer in waiting {
-        answer.await.unwrap().unwrap();
+        answer.await.unwrap().pop().unwrap().unwrap();
     }
     assert_eq!(mempool.len(), 3);
     assert_eq!(ingress.submit(transfer(1, 3)).await, Err(SubmitError::Stopping));
@@ -295,15 +296,24 @@ async fn many_clients_at_once_lose_and_double_nothing() {
 
 #[test]
 fn a_line_gives_what_is_there_in_order_and_ends_when_closed_and_empty() {
-    let line = Line::new(3);
-    line.push(vec![1]).unwrap();
-    line.push(vec![2]).unwrap();
-    assert_eq!(line.push(vec![3, 4]), Err((1, SubmitError::Busy)));
-    assert_eq!(line.push(vec![4]), Err((0, SubmitError::Busy)));
+    let line = Line::new(5);
+    let push = |jobs: &[(usize, u8)]| {
+        let room = line.reserve(jobs.iter().map(|(count, _)| count).sum())?;
+        line.push(jobs.to_vec());
+        Ok(room)
+    };
+    assert_eq!(push(&[(1, 1)]), Ok(1));
+    assert_eq!(push(&[(1, 2), (2, 3)]), Ok(3));
+    // Room for one more; it is given up only with what is taken.
+    assert_eq!(line.reserve(3), Ok(1));
+    assert_eq!(line.reserve(1), Err(SubmitError::Busy));
+    line.push(vec![(1, 4)]);
     assert_eq!(line.take(2), Some(vec![1, 2]));
+    // More than asked for comes alone.
+    assert_eq!((line.take(1), line.len()), (Some(vec![3]), 1));
     line.close();
-    assert_eq!(line.push(vec![5]), Err((0, SubmitError::Stopping)));
-    assert_eq!(line.take(2), Some(vec![3]));
+    assert_eq!(push(&[(1, 5)]), Err(SubmitError::Stopping));
+    assert_eq!(line.take(2), Some(vec![4]));
     assert_eq!(line.take(2), None);
 }
 

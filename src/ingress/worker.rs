@@ -18,24 +18,27 @@ use crate::mempool::{Candidate, Inserted, Mempool, MempoolError, Recovered, Rule
 use crate::telemetry::Stage;
 
 /// Largest batch: beyond it a signature gets no cheaper.
-const BATCH_COUNT_MAX: usize = 512;
+pub(super) const BATCH_COUNT_MAX: usize = 512;
 /// How often accounts are read again because a block came in between.
 const READ_ATTEMPTS: usize = 8;
 
-/// A transaction and who waits for the answer.
+/// The answers to some transactions, in their order.
+pub(super) type Answers = Vec<Result<Submitted, SubmitError>>;
+
+/// Transactions that came together, and who waits for the answers.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) transaction: Transaction,
-    pub(super) reply: oneshot::Sender<Result<Submitted, SubmitError>>,
+    pub(super) transactions: Vec<Transaction>,
+    pub(super) reply: oneshot::Sender<Answers>,
 }
 
 impl Job {
-    /// A job and where its answer comes from.
+    /// A job with how many transactions it has, and where their answers come from.
     pub(super) fn new(
-        transaction: Transaction,
-    ) -> (Self, oneshot::Receiver<Result<Submitted, SubmitError>>) {
-        let (reply, answer) = oneshot::channel();
-        (Self { transaction, reply }, answer)
+        transactions: Vec<Transaction>,
+    ) -> ((usize, Self), oneshot::Receiver<Answers>) {
+        let (reply, answers) = oneshot::channel();
+        ((transactions.len(), Self { transactions, reply }), answers)
     }
 }
 
@@ -60,14 +63,21 @@ impl Worker {
 
     pub(super) fn run(mut self) {
         while let Some(jobs) = self.line.take(BATCH_COUNT_MAX) {
-            let (transactions, replies): (Vec<_>, Vec<_>) =
-                jobs.into_iter().map(|job| (job.transaction, job.reply)).unzip();
+            let (mut all, mut replies) = (Vec::new(), Vec::with_capacity(jobs.len()));
+            for Job { mut transactions, reply } in jobs {
+                replies.push((transactions.len(), reply));
+                if all.is_empty() {
+                    all = transactions;
+                } else {
+                    all.append(&mut transactions);
+                }
+            }
             let now = (self.clock)();
             let cache = Some(&mut self.cache);
-            let results = submit(&self.mempool, &*self.source, transactions, now, cache);
-            for (reply, result) in replies.into_iter().zip(results) {
+            let mut results = submit(&self.mempool, &*self.source, all, now, cache).into_iter();
+            for (count, reply) in replies {
                 // Whoever asked may be gone.
-                let _ = reply.send(result);
+                let _ = reply.send(results.by_ref().take(count).collect());
             }
         }
     }
@@ -81,10 +91,10 @@ pub(crate) fn submit(
     transactions: Vec<Transaction>,
     now: TimestampMs,
     cache: Option<&mut KeyCache>,
-) -> Vec<Result<Submitted, SubmitError>> {
+) -> Answers {
     crate::telemetry::metrics::verified(transactions.len());
     let verified = Stage::Verify.time(|| verify_transactions(transactions, cache));
-    let batch = verified.into_iter().map(|result| (now, result)).collect();
+    let batch = verified.into_iter().map(|result| (now, result));
     let admission = Admission { mempool, source, now };
     Stage::Admit.time(|| admission.admit(batch, Mempool::insert_batch))
 }
@@ -102,12 +112,12 @@ impl Admission<'_> {
     /// Inserts what verified; the results stand in the order of the batch.
     fn admit(
         &self,
-        batch: Vec<(TimestampMs, Verified)>,
+        batch: impl ExactSizeIterator<Item = (TimestampMs, Verified)>,
         insert: Insert,
-    ) -> Vec<Result<Submitted, SubmitError>> {
+    ) -> Answers {
         let mut results = Vec::with_capacity(batch.len());
-        let mut open = Vec::new();
-        for (at, (added_at, verified)) in batch.into_iter().enumerate() {
+        let mut open = Vec::with_capacity(batch.len());
+        for (at, (added_at, verified)) in batch.enumerate() {
             match verified {
                 Ok(transaction) => {
                     // Stands unless the attempts below run out.
@@ -236,7 +246,7 @@ pub fn restore(
         let (times, batch): (Vec<_>, Vec<Transaction>) =
             waiting.by_ref().take(BATCH_COUNT_MAX).unzip();
         let hashes: Vec<TxHash> = batch.iter().map(Transaction::hash).collect();
-        let batch = times.into_iter().zip(verify_transactions(batch, None)).collect();
+        let batch = times.into_iter().zip(verify_transactions(batch, None));
         let results = admission.admit(batch, Mempool::restore_batch);
         for (hash, result) in hashes.into_iter().zip(results) {
             match result {
