@@ -78,8 +78,8 @@ pub trait Storage: Send + Sync + Debug {
     /// If the engine cannot read its tables.
     fn stats(&self) -> Result<Vec<TableStats>, StorageError>;
 
-    /// Gives unused space back to the file system; whether there was any. Waits for nothing and
-    /// lets nothing else run meanwhile: for tools, not for a node at work.
+    /// Gives unused space back to the file system; whether there was any. Reads everything first,
+    /// waits for nothing and lets nothing else run meanwhile: for tools, not for a node at work.
     ///
     /// # Errors
     ///

@@ -101,6 +101,13 @@ pub(super) fn compaction(place: &Place, error: CompactionError) -> StorageError 
     }
 }
 
+pub(super) fn integrity(place: &Place, error: DatabaseError) -> StorageError {
+    match error {
+        DatabaseError::TransactionInProgress => busy(place, "compaction"),
+        other => database(place, other),
+    }
+}
+
 pub(super) fn corrupt(place: &Place, detail: impl Into<String>) -> StorageError {
     StorageError::Corrupt { place: place.clone(), detail: detail.into() }
 }

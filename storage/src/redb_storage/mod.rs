@@ -242,6 +242,14 @@ impl Storage for RedbStorage {
             return Err(self.only_readable());
         };
         contain(&self.place, || {
+            // redb commits until its lists of free pages are empty, which they never are when an
+            // entry is damaged: compaction would go on for ever.
+            let whole = database
+                .check_integrity()
+                .map_err(|error| failure::integrity(&self.place, error))?;
+            if !whole {
+                return Err(failure::corrupt(&self.place, "pages differ from their checksums"));
+            }
             database.compact().map_err(|error| failure::compaction(&self.place, error))
         })
     }

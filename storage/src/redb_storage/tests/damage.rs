@@ -8,7 +8,8 @@ use tempfile::TempDir;
 
 use super::{COMMITS, TABLE, batch, closed_file, killed_file, options};
 use crate::{
-    Direction, Durability, KeyRange, PanicIn, RedbStorage, Storage, StorageError, note_panic,
+    Direction, Durability, KeyRange, PanicIn, RedbStorage, Storage, StorageError, StorageErrorKind,
+    note_panic,
 };
 
 const FILES: usize = 120;
@@ -94,6 +95,25 @@ fn try_files(from: usize) {
         if errors.iter().any(|error| error.to_string().contains("redb panicked")) {
             eprintln!("contained");
         }
+    }
+}
+
+/// Numbers of altered files whose lists of free pages have an entry for a transaction far in the
+/// future: redb compacts them for ever.
+const ENDLESS: [usize; 3] = [1_047, 2_236, 3_131];
+
+#[test]
+fn compaction_ends_at_a_damaged_list_of_free_pages() {
+    let directory = TempDir::new().unwrap();
+    let originals = [closed_file(directory.path()), killed_file(directory.path())]
+        .map(|path| fs::read(path).unwrap());
+    let damaged = directory.path().join("damaged.redb");
+    for number in ENDLESS {
+        let mut bytes = originals[number % 2].clone();
+        damage(&mut bytes, number);
+        fs::write(&damaged, &bytes).unwrap();
+        let storage = RedbStorage::open(&damaged, &options()).unwrap();
+        assert_eq!(storage.compact().unwrap_err().kind(), StorageErrorKind::Corrupt, "{number}");
     }
 }
 
