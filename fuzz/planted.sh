@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Whether the targets can fail: `fuzz/planted.sh [NAME..]` plants the faults of `planted` (all if
+# none is named) into a copy of the last commit and says which target finds each. Fails if one
+# is not found. Faults of different targets share a build, so a target must also say what its
+# fault makes it say. SECONDS_EACH is how long each may take, SEED what the inputs are made of.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD copy=$PWD/target/planted commit=$(git rev-parse HEAD)
+seconds=${SECONDS_EACH:-60} seed=${SEED:-1}
+left=("$@")
+[ $# -gt 0 ] || left=($(cd fuzz/planted && ls | sed 's/\.patch$//'))
+[ -d "$copy" ] || git clone --quiet --shared --no-checkout . "$copy"
+
+field() { sed -n "s/^$1: //p" "$root/fuzz/planted/$2.patch"; }
+# Workspace and profile are those of tests, so that dependencies are built once for both.
+fuzz() {
+    CARGO_TARGET_DIR=$root/target CARGO_INCREMENTAL=0 cargo test --quiet --locked --workspace \
+        --manifest-path "$copy/Cargo.toml" --test fuzz "$@" 2>&1
+}
+
+missed=0
+while [ ${#left[@]} -gt 0 ]; do
+    git -C "$copy" checkout --quiet --force --detach "$commit"
+    planted=() later=() targets=" "
+    for name in "${left[@]}"; do
+        target=$(field Target "$name")
+        if [[ $targets == *" $target "* ]]; then
+            later+=("$name")
+        else
+            git -C "$copy" apply "$root/fuzz/planted/$name.patch"
+            planted+=("$name") targets+="$target "
+        fi
+    done
+    fuzz --no-run || exit 1
+    for name in "${planted[@]}"; do
+        target=$(field Target "$name") says=$(field Says "$name")
+        said=$(fuzz -- --seconds "$seconds" --seed "$seed" "$target" || true)
+        if [[ $said == *"$target: FOUND by "*"$says"* ]]; then
+            by=${said#*FOUND by }
+            echo "$name: caught by $target, ${by%%:*}"
+        else
+            missed=1
+            echo "$name: NOT CAUGHT by $target: $(tail -n 1 <<<"$said")"
+        fi
+    done
+    left=("${later[@]}")
+done
+exit "$missed"
