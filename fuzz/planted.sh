@@ -12,10 +12,12 @@ left=("$@")
 [ -d "$copy" ] || git clone --quiet --shared --no-checkout . "$copy"
 
 field() { sed -n "s/^$1: //p" "$root/fuzz/planted/$2.patch"; }
-# Workspace and profile are those of tests, so that dependencies are built once for both.
+# The profile is that of tests, so that dependencies are built once for both. Cargo would take
+# our own crates in the copy for those here; a wrapper around rustc, which does nothing, makes
+# them others.
 fuzz() {
-    CARGO_TARGET_DIR=$root/target CARGO_INCREMENTAL=0 cargo test --quiet --locked --workspace \
-        --manifest-path "$copy/Cargo.toml" --test fuzz "$@" 2>&1
+    CARGO_TARGET_DIR=$root/target CARGO_INCREMENTAL=0 RUSTC_WORKSPACE_WRAPPER=$(command -v env) \
+        cargo test --quiet --locked --workspace --manifest-path "$copy/Cargo.toml" --test fuzz "$@" 2>&1
 }
 
 missed=0
@@ -40,7 +42,7 @@ while [ ${#left[@]} -gt 0 ]; do
             echo "$name: caught by $target, ${by%%:*}"
         else
             missed=1
-            echo "$name: NOT CAUGHT by $target: $(tail -n 1 <<<"$said")"
+            echo "$name: NOT CAUGHT by $target: $(grep "^$target: " <<<"$said")"
         fi
     done
     left=("${later[@]}")
