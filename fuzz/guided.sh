@@ -12,4 +12,4 @@ RUSTC_WORKSPACE_WRAPPER=$PWD/instrument.sh CARGO_PROFILE_DEV_OPT_LEVEL=2 CARGO_I
 found=../target/guided/$target
 mkdir -p "$found"
 AIT_FUZZ_TARGET=$target ../target/debug/guided "$found" "corpus/$target" \
-    -max_total_time="$seconds" -max_len=65536 -artifact_prefix="../target/guided/$target-" "$@"
+    -max_total_time="$seconds" -max_len=65536 -timeout=20 -artifact_prefix="../target/guided/$target-" "$@"

@@ -1,22 +1,43 @@
 //! Runs targets: over the corpus, and over inputs that a seed makes of it.
 
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use std::{fmt, fs};
 
 use fastrand::Rng;
 
 use crate::Target;
 use crate::mutate::mutant;
+use crate::watch::Watch;
 
 /// An input for which a property does not hold.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Finding {
-    /// Where the input was written.
+    /// Whose property.
+    pub target: &'static str,
+    /// Which input: its number and seed, or a committed one.
+    pub which: String,
+    /// Where the input is.
     pub path: PathBuf,
     /// What the property said.
     pub said: String,
+}
+
+impl Finding {
+    /// Writes the input where the finding says that it is.
+    pub(crate) fn keep(&self, input: &[u8]) {
+        fs::write(&self.path, input).unwrap();
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { target, which, path, said } = self;
+        writeln!(f, "{target}: FOUND by {which}: {said}")?;
+        let path = path.display();
+        write!(f, "  cargo test --workspace --test fuzz -- --input {path} {target}")
+    }
 }
 
 /// The folder of committed inputs of a target.
@@ -54,21 +75,31 @@ pub fn check(target: &Target, input: &[u8]) -> Result<(), String> {
     })
 }
 
-/// Runs a target on inputs made of its corpus until `time` has passed or one is found; gives
-/// how many were run. The same seed makes the same inputs.
+/// Runs a target on its corpus and on inputs made of it, until `time` has passed or one is
+/// found; gives how many were made. The same seed makes the same inputs. An input from which
+/// the property does not come back ends the process.
 pub fn random(target: &Target, seed: u64, time: Duration) -> Result<u64, Finding> {
-    let mut pool: Vec<_> = corpus(target).into_iter().map(|(_, input)| input).collect();
+    let (watch, name) = (Watch::new(), target.name);
+    let run = |which: String, path: PathBuf, input: &[u8]| {
+        let finding = Finding { target: name, which, path, said: "it does not end".to_owned() };
+        watch.begin(finding.clone(), input);
+        check(target, input).map_err(|said| {
+            finding.keep(input);
+            Finding { said, ..finding }
+        })
+    };
+    let mut pool = Vec::new();
+    for (path, input) in corpus(target) {
+        run("a committed input".to_owned(), path, &input)?;
+        pool.push(input);
+    }
     pool.extend((target.seeds)());
     let (mut rng, began, mut runs) = (Rng::with_seed(seed), Instant::now(), 0);
     while began.elapsed() < time {
         let input = mutant(&mut rng, &pool);
         runs += 1;
-        if let Err(said) = check(target, &input) {
-            let name = format!("ait-fuzz-{}-{seed}-{runs}", target.name);
-            let path = std::env::temp_dir().join(name);
-            fs::write(&path, &input).unwrap();
-            return Err(Finding { path, said });
-        }
+        let path = std::env::temp_dir().join(format!("ait-fuzz-{name}-{seed}-{runs}"));
+        run(format!("input {runs} of seed {seed}"), path, &input)?;
     }
     Ok(runs)
 }

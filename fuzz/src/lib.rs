@@ -15,6 +15,7 @@ pub mod drive;
 pub mod mutate;
 pub mod target;
 mod targets;
+mod watch;
 mod world;
 
 pub use target::{TARGETS, Target};

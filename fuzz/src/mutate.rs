@@ -43,7 +43,7 @@ fn change(rng: &mut Rng, input: &mut Vec<u8>, pool: &[Vec<u8>]) {
     let at = rng.usize(..=end);
     // The beginning says what the rest is.
     let at = if rng.bool() { at } else { at.min(rng.usize(..64)) };
-    match rng.u8(..12) {
+    match rng.u8(..13) {
         0..=2 if at < end => input[at] ^= 1 << rng.u8(..8),
         3 if at < end => input[at] = rng.u8(..),
         4 => input.insert(at, rng.u8(..)),
@@ -72,6 +72,7 @@ fn change(rng: &mut Rng, input: &mut Vec<u8>, pool: &[Vec<u8>]) {
             input.extend_from_slice(&other[from..]);
         }
         10 => number(rng, input),
+        11 => value(rng, input),
         _ if end > 0 => {
             input[rng.usize(..end)] = b"\"{}[]:,.-+eE\\/ \n0019%#&=x\0"[rng.usize(..26)]
         }
@@ -95,4 +96,16 @@ fn number(rng: &mut Rng, input: &mut Vec<u8>) {
         _ => edge.to_string(),
     };
     input.splice(from..from + length, text.into_bytes());
+}
+
+/// Puts a value of another kind in the place of a text of JSON or TOML.
+fn value(rng: &mut Rng, input: &mut Vec<u8>) {
+    const VALUES: [&str; 8] = ["null", "true", "7", "1.5", "[]", "{}", "\"\"", "[{}]"];
+    let quotes: Vec<usize> = (0..input.len()).filter(|at| input[*at] == b'"').collect();
+    if quotes.len() < 2 {
+        return;
+    }
+    let first = rng.usize(..quotes.len() - 1);
+    let other = VALUES[rng.usize(..VALUES.len())];
+    input.splice(quotes[first]..=quotes[first + 1], other.bytes());
 }

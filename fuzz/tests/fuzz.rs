@@ -39,9 +39,7 @@ fn main() {
                 Ok(runs) => println!("{name}: {runs} inputs of seed {seed}"),
                 Err(finding) => {
                     found += 1;
-                    let path = finding.path.display();
-                    println!("{name}: FOUND with seed {seed}: {}", finding.said);
-                    println!("  cargo test --workspace --test fuzz -- --input {path} {name}");
+                    println!("{finding}");
                 }
             }
         }

@@ -11,6 +11,7 @@ use ait_engine::codec::{Canonical, DecodeError};
 use ait_engine::genesis::Genesis;
 use ait_engine::list;
 use ait_engine::outcome::Outcome;
+use ait_engine::transaction::Payload;
 use ait_engine::types::{BlockId, Height, TxHash};
 use ait_storage::{Batch, Direction, Durability, KeyRange, Snapshot, Storage};
 
@@ -342,8 +343,9 @@ fn outcomes(
             .ok_or_else(|| ChainError::corrupt("an outcome without a transaction"))?;
         *place = decode(&stored.1, "a stored outcome")?;
     }
-    // Those that follow from the body need no proof.
-    if !record.outcomes.is_empty() {
+    // Those that follow from the body need no proof; a record may have lost those that do not.
+    let mints = block.transactions.iter().any(|transaction| mints(&transaction.payload));
+    if mints || !record.outcomes.is_empty() {
         let leaves: Vec<_> = outcomes.iter().map(Outcome::leaf).collect();
         if list::root(&leaves) != block.header.outcomes_root {
             let height = block.header.height;
@@ -352,4 +354,12 @@ fn outcomes(
         }
     }
     Ok(outcomes)
+}
+
+/// Whether the outcome of such a transaction has rewards, which its body does not tell.
+const fn mints(payload: &Payload) -> bool {
+    match payload {
+        Payload::Mint { .. } | Payload::ReceiptClaim(_) => true,
+        Payload::Transfer { .. } | Payload::ParamSet(_) | Payload::ProviderBind(_) => false,
+    }
 }

@@ -166,6 +166,8 @@ fn may_be_log(bytes: &[u8]) -> bool {
 /// What a log holds, and how many bytes of it are good.
 fn read(bytes: &[u8]) -> (Option<Logged>, usize) {
     let header = bytes.split_first_chunk::<16>().filter(|(_, rest)| rest.len() >= CHECKSUM_BYTES);
+    // Entries are written under the header as it should be: one that differs is none.
+    let header = header.filter(|(head, _)| head.starts_with(MAGIC));
     let Some((head, rest)) = header else { return (None, 0) };
     let (sum, mut rest) = rest.split_at(CHECKSUM_BYTES);
     if sum != checksum(&[head]) {

@@ -108,6 +108,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let faults = [
         Equivocation::Votes(vote(None), vote(Some(world.ids[1]))),
         Equivocation::Proposals(proposal(1), proposal(2)),
+        // No fault.
+        Equivocation::Votes(vote(None), vote(None)),
     ];
     let mut seeds: Vec<_> =
         [good, refused].iter().map(|made| [&[0][..], &made.encode()].concat()).collect();

@@ -13,6 +13,9 @@ use ait_engine::validator::{Validator, ValidatorSet};
 use ait_engine::vote::{Vote, VoteKind};
 
 const POWERS: [u64; 4] = [50, 30, 15, 5];
+/// Bytes of a certificate before its signers, the last four their count; and of each.
+const HEAD_BYTES: usize = 50;
+const SIGNER_BYTES: usize = 96;
 const HEIGHT: Height = Height::saturating(5);
 const BLOCK: BlockId = BlockId([7; 32]);
 
@@ -75,6 +78,14 @@ pub fn run(input: &[u8]) {
     );
 }
 
+/// The same certificate with its last signer once more, which no constructor makes.
+fn repeat_signer(mut certificate: Vec<u8>) -> Vec<u8> {
+    let last = certificate[certificate.len() - SIGNER_BYTES..].to_vec();
+    certificate.extend(last);
+    certificate[HEAD_BYTES - 4] += 1;
+    certificate
+}
+
 pub fn seeds() -> Vec<Vec<u8>> {
     let council = &*COUNCIL;
     let certificate = |round: u64, signers: &[usize]| {
@@ -89,5 +100,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let signers: [&[usize]; 6] = [&[0, 1], &[0, 1, 2, 3], &[0, 2], &[0, 2, 3], &[1, 2, 3], &[]];
     let mut seeds: Vec<_> = signers.iter().map(|signers| certificate(0, signers)).collect();
     seeds.push(certificate(3, &[0, 1, 3]));
+    seeds.push(repeat_signer(certificate(0, &[0])));
+    seeds.push(repeat_signer(certificate(0, &[1, 0])));
     seeds
 }

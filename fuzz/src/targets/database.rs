@@ -94,7 +94,8 @@ fn change(rows: &mut Vec<Row>, row: usize, what: u8, with: u8) {
             // The end of a record is where its lengths and offsets are.
             let end = value.len();
             if let Some(byte) = value.get_mut(end.saturating_sub(1 + usize::from(with % 64))) {
-                *byte = byte.wrapping_add(1 + (what >> 3));
+                // What is of no length may have lost something.
+                *byte = if what == 0xff { 0 } else { byte.wrapping_add(1 + (what >> 3)) };
             }
         }
     }

@@ -2,6 +2,8 @@
 //! makes the same one from what was written, the supply is the sum of its accounts, and its
 //! first state has the root that its header names.
 
+use std::collections::BTreeMap;
+
 use ait_engine::genesis::GenesisDocument;
 use ait_engine::state::{Account, Key, MemoryState, StateProof, StateView, Supply};
 use ait_node::devnet::DevnetPlan;
@@ -20,13 +22,14 @@ pub fn run(input: &[u8]) {
     let mut state = MemoryState::default();
     state.apply(&genesis.state);
     let held = |key: &Key| state.number_of(key).unwrap().map(|n| state.leaf(n).unwrap().value);
-    let mut total = 0_u128;
+    let mut balances = BTreeMap::new();
     for allocation in &document.accounts {
         let value =
             held(&Key::account(&allocation.address)).expect("an allocated account is there");
         assert_eq!(Account::try_from(&value).unwrap().balance, allocation.balance);
-        total += u128::from(allocation.balance.get());
+        balances.insert(allocation.address, u128::from(allocation.balance.get()));
     }
+    let total = balances.values().sum::<u128>();
     let supply = Supply::try_from(&held(&Key::supply()).expect("there is a supply")).unwrap();
     assert_eq!(u128::from(supply.total.get()), total, "the supply is not what accounts hold");
     let proof = StateProof::new(&state, &Key::supply()).unwrap();
@@ -41,6 +44,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let mut small = full.clone();
     small["accounts"] = json!([full["accounts"][0]]);
     small["params"] = json!({ "mint_per_unit": 5, "coordinator_ratio_bps": 500 });
+    let mut twice = small.clone();
+    twice["accounts"] = json!([full["accounts"][0], full["accounts"][0]]);
     let mut old = small.clone();
     old["allocations"] = old["accounts"].take();
     old.as_object_mut().unwrap().remove("accounts");
@@ -50,6 +55,6 @@ pub fn seeds() -> Vec<Vec<u8>> {
         { "public_key": full["authorities"][0]["public_key"], "weight": 3 },
         { "public_key": second, "weight": 1, "payout": full["accounts"][1]["address"] },
     ]);
-    let texts = [full, small, old, weights];
+    let texts = [full, small, old, weights, twice];
     texts.iter().map(|json| json.to_string().into_bytes()).collect()
 }

@@ -27,7 +27,7 @@ type Entries<'a> = (u64, Vec<&'a [u8]>);
 /// Height and entries of a log by `specs/consensus.md`, and the bytes that are good.
 fn logged(bytes: &[u8]) -> (Option<Entries<'_>>, usize) {
     let Some((head, rest)) = bytes.split_first_chunk::<16>() else { return (None, 0) };
-    if !rest.starts_with(&sum(&[head])) {
+    if !head.starts_with(b"AITWAL01") || !rest.starts_with(&sum(&[head])) {
         return (None, 0);
     }
     let (mut at, mut entries) = (24, Vec::new());

@@ -1,6 +1,7 @@
 //! Proofs. The first byte chooses what is asked: a state proof of one of the world's keys, a
-//! list proof, or an answer of the REST interface about an account. Whatever proof verifies
-//! says what is so; good ones that were changed never prove anything else.
+//! list proof, an answer of the REST interface about an account, or a state proof of good paths
+//! that do not belong together. Whatever proof verifies says what is so; good ones that were
+//! changed never prove anything else.
 
 use std::sync::LazyLock;
 
@@ -43,8 +44,7 @@ fn leaves(count: u32) -> Vec<Hash> {
     (0..count).map(|n| list::leaf_hash(&n.to_le_bytes())).collect()
 }
 
-fn state_proof(bytes: &[u8], which: u8) {
-    let Ok(proof) = StateProof::decode(bytes) else { return };
+fn state_proof(proof: &StateProof, which: u8) {
     let (genesis, state) = &*GENESIS;
     let key = KEYS[usize::from(which) % KEYS.len()];
     let Ok(claim) = proof.verify(&genesis.header.state_root, &key) else { return };
@@ -53,6 +53,19 @@ fn state_proof(bytes: &[u8], which: u8) {
         None => Claim::Absent,
     };
     assert_eq!(claim, truth, "a proof of what is not so");
+}
+
+/// A proof of one or two paths, each good, of any entries.
+fn joined(numbers: &[u8]) -> Option<StateProof> {
+    let state = &GENESIS.1;
+    let entries = &GENESIS.0.state.leaves;
+    let path = |number: &u8| {
+        let (_, leaf) = &entries[usize::from(*number) % entries.len()];
+        StateProof::new(state, &leaf.key).unwrap().path
+    };
+    let (first, rest) = numbers.split_first()?;
+    let entry_count = state.entry_count().unwrap();
+    Some(StateProof { entry_count, path: path(first), successor: rest.first().map(path) })
 }
 
 fn list_proof(bytes: &[u8], which: u8) {
@@ -87,9 +100,14 @@ fn account_proof(bytes: &[u8], which: u8) {
 pub fn run(input: &[u8]) {
     let Some(([kind, which], bytes)) = input.split_first_chunk::<2>() else { return };
     match kind {
-        0 => state_proof(bytes, *which),
+        0 => {
+            let _ = StateProof::decode(bytes).map(|proof| state_proof(&proof, *which));
+        }
         1 => list_proof(bytes, *which),
         2 => account_proof(bytes, *which),
+        3 => {
+            let _ = joined(bytes).map(|proof| state_proof(&proof, *which));
+        }
         _ => {}
     }
 }
@@ -116,6 +134,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             seeds.push([&[1, kind * 16 + index as u8][..], &json].concat());
         }
     }
+    seeds.extend([vec![3, 5, 0, 9], vec![3, 0, 3, 4], vec![3, 1, 1]]);
     let chain = &WORLD.chain;
     for (at, address) in WORLD.addresses.iter().enumerate().step_by(7) {
         let proven = chain.prove(&Key::account(address)).unwrap();

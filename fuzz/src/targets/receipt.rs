@@ -3,7 +3,8 @@
 //! read again as the same claim.
 
 use ait_engine::json::{self, Json};
-use ait_engine::receipt::{Receipt, ReceiptClaim};
+use ait_engine::receipt::{Attestation, Receipt, ReceiptClaim};
+use ait_node::receipts;
 use serde_json::Value;
 
 use crate::world::{WORLD, claim};
@@ -33,14 +34,32 @@ fn same(ours: &Json, theirs: &Value) -> bool {
     }
 }
 
+/// What the canonical text keeps.
+fn without_nulls(json: Value) -> Value {
+    let is_kept = |value: &Value| !value.is_null();
+    match json {
+        Value::Array(items) => items.into_iter().filter(is_kept).map(without_nulls).collect(),
+        Value::Object(members) => {
+            let kept = members.into_iter().filter(|(_, value)| is_kept(value));
+            kept.map(|(key, value)| (key, without_nulls(value))).collect()
+        }
+        other => other,
+    }
+}
+
 fn reader(text: &[u8]) {
     let Ok(ours) = json::parse(text) else { return };
+    let canonical = ours.canonical();
+    assert!(canonical.bytes().all(|byte| matches!(byte, b' '..=b'~')), "not printable");
     match serde_json::from_slice::<Value>(text) {
-        Ok(theirs) => assert!(same(&ours, &theirs), "{ours:?} and {theirs:?}"),
+        Ok(theirs) => {
+            assert!(same(&ours, &theirs), "{ours:?} and {theirs:?}");
+            let read: Value = serde_json::from_str(&canonical).expect("canonical text is JSON");
+            assert_eq!(read, without_nulls(theirs), "the canonical text holds something else");
+        }
         // No float holds them; the engine makes none.
         Err(error) => assert!(error.to_string().contains("number out of range"), "{error}"),
     }
-    let canonical = ours.canonical();
     let again = json::parse(canonical.as_bytes()).map(|json| json.canonical());
     // Escapes may make a text longer than any receipt is.
     assert!(again == Ok(canonical) || again.is_err_and(|e| e == json::JsonError::TooLong));
@@ -74,7 +93,10 @@ pub fn run(input: &[u8]) {
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {
-    let claim = claim(&WORLD.plan, 7);
+    let mut claim = claim(&WORLD.plan, 7);
+    let second = WORLD.plan.names.secret_key("second");
+    let (coordinator, signature) = (second.public_key(), second.sign(&claim.receipt));
+    receipts::attach(&mut claim, Attestation { coordinator, signature });
     let signed = claim.to_signed_json().unwrap();
     let pretty: Value = serde_json::from_str(&signed).unwrap();
     let pretty = serde_json::to_string_pretty(&pretty).unwrap();
