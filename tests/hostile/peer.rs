@@ -8,6 +8,7 @@ use ait_engine::genesis::GenesisDocument;
 use ait_engine::transaction::{Payload, Transaction};
 use ait_engine::types::{Address, Amount, Height, Nonce};
 use ait_net::gossip::TransactionBatch;
+use ait_net::limits::ANSWER_BLOCKS_MAX;
 use ait_net::message::{Request, hello};
 use ait_net::protocol::Frame;
 use ait_net::quic::{Event, Events, PeerKey, QuicOptions, Transport};
@@ -150,13 +151,20 @@ pub fn whole_chain(plan: &Plan, lasting: Duration) {
         loop {
             for _ in 0..8 {
                 id += 1;
-                let request = Request::Blocks { from: Height::saturating(1), count: 1_000 };
+                // More in one answer is a request that is none.
+                let (from, count) = (Height::saturating(1), ANSWER_BLOCKS_MAX);
+                let request = Request::Blocks { from, count };
                 stranger.transport.ask(id, plan.peer.id, request);
             }
-            for _ in 0..8 {
+            let mut answered = 0;
+            while answered < 8 {
                 let event = tokio::time::timeout_at(until, stranger.events.bulk.recv()).await;
-                if event.is_err() {
-                    return;
+                match event {
+                    // What is accepted meanwhile is told to this peer, too.
+                    Ok(Some(Event::Transactions { .. })) => {}
+                    Ok(Some(Event::Blocks { blocks: Some(_), .. })) => answered += 1,
+                    Ok(other) => panic!("any follower may have what is asked for: {other:?}"),
+                    Err(_) => return,
                 }
             }
         }
