@@ -39,6 +39,8 @@ const MEMORY_BYTES_MAX: u64 = 512 << 20;
 pub enum Named {
     /// A client, for one of these offences.
     Client(&'static [&'static str]),
+    /// A client, if the node was fast enough to give any more than its rate.
+    AboveRate,
     /// A peer.
     Peer,
     /// Nobody: what was sent proves no address, or is within what anybody may do.
@@ -76,7 +78,7 @@ const ATTACKS: &[Attack] = &[
     },
     Attack { name: "unfunded", run: http::unfunded, named: Named::Client(&["rate"]) },
     Attack { name: "nonce-gaps", run: http::nonce_gaps, named: Named::Client(&["rate"]) },
-    Attack { name: "whole-chain", run: http::whole_chain, named: Named::Client(&["rate"]) },
+    Attack { name: "whole-chain", run: http::whole_chain, named: Named::AboveRate },
     Attack { name: "udp-garbage", run: peer::udp_garbage, named: Named::Nobody },
     Attack { name: "garbage-peers", run: peer::garbage, named: Named::Peer },
     Attack { name: "flooding-peer", run: peer::unfunded, named: Named::Peer },

@@ -103,7 +103,9 @@ pub fn garbage(plan: &Plan, lasting: Duration) {
 /// Batches of transactions, each sent as often as `times` says.
 async fn flood(plan: &Plan, until: tokio::time::Instant, times: usize) {
     let mut stranger = Stranger::new(plan, 0);
-    let (mut turn, mut sent) = (0, Vec::new());
+    // Others than those of the attack before, which the node may still know by their hashes.
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap();
+    let (mut turn, mut sent) = (since.as_micros() as u64, Vec::new());
     while tokio::time::Instant::now() < until {
         if !stranger.connect(plan, until).await {
             return;
@@ -137,7 +139,7 @@ pub fn unfunded(plan: &Plan, lasting: Duration) {
 
 /// The same, each again and again and in another order.
 pub fn replay(plan: &Plan, lasting: Duration) {
-    block_on(lasting, async |until| flood(plan, until, 50).await);
+    block_on(lasting, async |until| flood(plan, until, 10).await);
 }
 
 /// The whole chain in a loop, as many requests at once as there may be.

@@ -182,17 +182,24 @@ fn of_whom(line: &str) -> Option<&str> {
 /// Who is named for an attack, if who should be is.
 pub fn named(expected: Named, before: &str, after: &str) -> Option<String> {
     let new = || after.lines().filter(|line| !before.lines().any(|old| old == *line));
+    let clients = |offences: &[&str]| -> Vec<String> {
+        let is_named = |offence: &&&str| {
+            let of = format!("offence=\"{offence}\"");
+            let client = "rpc_client_limited_total{client=\"10.77.0.1";
+            new().any(|line| line.starts_with(client) && line.contains(&of))
+        };
+        offences.iter().filter(is_named).map(|offence| format!("`{offence}`")).collect()
+    };
     let found: Vec<String> = match expected {
         Named::Nobody => return Some("-".to_owned()),
-        Named::Client(offences) => offences
-            .iter()
-            .filter(|offence| {
-                let of = format!("offence=\"{offence}\"");
-                let client = "rpc_client_limited_total{client=\"10.77.0.1";
-                new().any(|line| line.starts_with(client) && line.contains(&of))
-            })
-            .map(|offence| format!("`{offence}`"))
-            .collect(),
+        Named::AboveRate => {
+            let of_all = "rpc_limited_total{offence=\"rate\"}";
+            if !new().any(|line| line.starts_with(of_all)) {
+                return Some("- (within its rate)".to_owned());
+            }
+            clients(&["rate"])
+        }
+        Named::Client(offences) => clients(offences),
         // Of whom something was said before, something else is said each second.
         Named::Peer => ["peer_banned_seconds", "peer_fault_points", "peer_paused_seconds"]
             .into_iter()
