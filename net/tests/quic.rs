@@ -333,7 +333,7 @@ fn batch(seed: u8) -> Frame {
     let key = SecretKey::from_seed([seed; 32]);
     let chain_id = ChainId::from_bytes(b"quic").unwrap();
     let one = Transaction::sign(&key, chain_id, Nonce::ZERO, Amount::ZERO, None, payload);
-    Frame::Transactions(Arc::new(TransactionBatch::split([&one].into_iter()).remove(0)))
+    Frame::Transactions(Arc::new(TransactionBatch::split([&one]).remove(0)))
 }
 
 #[tokio::test]

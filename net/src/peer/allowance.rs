@@ -5,6 +5,7 @@
 //! later block. So nobody is banned for it. Who sends little else is not listened to for a
 //! while: what is good of it comes from others, or again later. No clock here.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::PeerId;
@@ -101,7 +102,7 @@ impl Allowances {
     /// Forgets whoever has most left.
     fn make_room(&mut self) {
         if self.0.len() >= PEERS_MAX {
-            let best = self.0.iter().max_by_key(|(_, one)| (one.left, u64::MAX - one.at_ms));
+            let best = self.0.iter().max_by_key(|(_, one)| (one.left, Reverse(one.at_ms)));
             let best = best.map(|(peer, _)| *peer);
             best.and_then(|best| self.0.remove(&best));
         }
@@ -134,9 +135,8 @@ mod tests {
 
     #[test]
     fn a_flood_is_limited_to_a_burst_and_a_rate() {
-        let rate = u32::try_from(PER_SECOND).unwrap();
         for (tally, cost) in [(REFUSED, KNOWABLE), (LATE_ONE, LATE)] {
-            let most = (BURST + 600 * rate) / cost;
+            let most = (BURST + 600 * PER_SECOND as u32) / cost;
             let count = looked_at(tally, 600);
             assert!(count <= most + 61, "{count} of {most}");
             assert!(count >= most / 2, "{count}: it may still say something");

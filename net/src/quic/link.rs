@@ -186,7 +186,8 @@ impl Link {
 
     /// Reads no transactions for so long: what the peer sends of them then waits at the peer.
     pub(super) fn pause(&self, lasting: Duration) {
-        self.paused_until.send_replace(Instant::now() + lasting);
+        let now = Instant::now();
+        self.paused_until.send_replace(now.checked_add(lasting).unwrap_or(now));
     }
 
     pub(super) fn send(&self, frame: &Frame) {
