@@ -12,13 +12,14 @@ use ait_engine::types::TxHash;
 use ait_net::gossip::{
     Aging, Gossip, Incoming, RedisError, RedisGossip, RedisOptions, RedisUrl, Verdict,
 };
+use ait_net::peer::Tally;
 use metrics::counter;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc};
 use tokio::time::MissedTickBehavior;
 
 use crate::chain::Chain;
-use crate::ingress::{Ingress, SubmitError};
+use crate::ingress::{Ingress, SubmitError, Submitted};
 use crate::mempool::Mempool;
 use crate::node::Node;
 
@@ -183,21 +184,35 @@ impl Collect {
         let source = batch.source;
         let (hashes, transactions): (Vec<_>, Vec<_>) = batch.transactions.into_iter().unzip();
         let results = self.ingress.submit_many(transactions).await;
-        let mut not_taken = Vec::new();
-        let mut invalid = None;
-        for (hash, result) in hashes.into_iter().zip(results) {
-            match result {
-                Err(SubmitError::Invalid(error)) => {
-                    invalid = Some(error.to_string());
-                    not_taken.push(hash);
-                }
-                Err(error) if error.is_temporary() => not_taken.push(hash),
-                _ => {}
-            }
-        }
-        if invalid.is_some() || !not_taken.is_empty() {
-            self.with_seen(|seen| not_taken.iter().for_each(|hash| seen.remove(hash)));
-            gossip.judged(Verdict { source, invalid, not_taken });
+        let Judged { invalid, tally, not_taken } = judge(hashes, results);
+        self.with_seen(|seen| not_taken.iter().for_each(|hash| seen.remove(hash)));
+        if invalid.is_some() || !not_taken.is_empty() || tally != Tally::default() {
+            gossip.judged(Verdict { source, invalid, tally, not_taken });
         }
     }
+}
+
+/// What became of transactions that one peer or process sent.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    pub(crate) invalid: Option<String>,
+    pub(crate) tally: Tally,
+    pub(crate) not_taken: Vec<TxHash>,
+}
+
+pub(crate) fn judge(hashes: Vec<TxHash>, results: Vec<Result<Submitted, SubmitError>>) -> Judged {
+    let mut judged = Judged::default();
+    for (hash, result) in hashes.into_iter().zip(results) {
+        match result {
+            Ok(submitted) => judged.tally.accepted += u32::from(!submitted.duplicate),
+            Err(SubmitError::Invalid(error)) => {
+                judged.invalid = Some(error.to_string());
+                judged.not_taken.push(hash);
+            }
+            Err(error) if error.is_temporary() => judged.not_taken.push(hash),
+            Err(error) if error.is_knowable() => judged.tally.refused += 1,
+            Err(_) => judged.tally.late += 1,
+        }
+    }
+    judged
 }

@@ -28,11 +28,13 @@ use warp::http::{HeaderMap, Version, header};
 use warp::reply::Response;
 
 pub use offenders::{Offence, Offenders};
-use places::{Busy, Place, Places};
+use places::{Busy, Place, Places, Room};
 pub use places::{Share, Shares};
 
 /// How long open connections may go on after shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(700);
+/// How long a connection waits for another to end, while no other is accepted.
+const ROOM_WAIT: Duration = Duration::from_millis(200);
 /// Most bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Clients whose rate is remembered before idle ones are forgotten.
@@ -41,8 +43,8 @@ const CLIENT_COUNT_MAX: usize = 10_000;
 /// Bounds of a listener.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpLimits {
-    /// Most connections at once; for one more, an idle one of the client that has most is
-    /// ended. A client on another machine has a quarter of them at most, unless it is an
+    /// Most connections at once; for one more, one of the client that has most is ended, an idle
+    /// one if there is one. A client on another machine has a quarter of them at most, unless it is an
     /// operator's own proxy.
     pub connections_max: usize,
     /// Time that a new connection has to send the head of its first request.
@@ -96,14 +98,21 @@ pub async fn serve<S, F>(
         let permit = match Arc::clone(&connections).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
-                if let Some(client) = places.make_room(&place) {
-                    offenders.note(client, Offence::IdleConnections);
+                match places.make_room(&place) {
+                    Room::Made(client) => offenders.note(client, Offence::IdleConnections),
+                    Room::Later => {}
+                    Room::Refused => {
+                        offenders.note(peer.ip(), Offence::Connections);
+                        continue;
+                    }
                 }
+                // Not for long: whoever comes next may have a place of another's.
+                let free = Arc::clone(&connections).acquire_owned();
                 let permit = tokio::select! {
                     () = &mut shutdown => break,
-                    permit = Arc::clone(&connections).acquire_owned() => permit,
+                    permit = tokio::time::timeout(ROOM_WAIT, free) => permit,
                 };
-                let Ok(permit) = permit else { break };
+                let Ok(Ok(permit)) = permit else { continue };
                 permit
             }
         };
@@ -469,12 +478,55 @@ mod tests {
         let mut deaf = TcpStream::connect(address).await.unwrap();
         deaf.write_all(ask).await.unwrap();
         // The only place becomes free once the deaf one is cut.
+        let began = std::time::Instant::now();
+        while !answers(address).await {
+            assert!(began.elapsed() < Duration::from_secs(30), "the deaf client is not cut");
+        }
+    }
+
+    /// Whether a new client is answered, and not turned away; one of both happens soon.
+    async fn answers(address: SocketAddr) -> bool {
         let mut next = TcpStream::connect(address).await.unwrap();
-        next.write_all(ask).await.unwrap();
         let mut start = [0; 12];
-        let read = tokio::time::timeout(Duration::from_secs(30), next.read_exact(&mut start));
-        read.await.expect("the deaf client is not cut").unwrap();
-        assert_eq!(&start, b"HTTP/1.1 200");
+        let asked = async {
+            next.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await?;
+            next.read_exact(&mut start).await
+        };
+        let answered = tokio::time::timeout(Duration::from_secs(5), asked).await;
+        answered.expect("it waits for a place").is_ok_and(|_| start == *b"HTTP/1.1 200")
+    }
+
+    #[tokio::test]
+    async fn who_finds_all_at_work_is_turned_away_and_holds_nobody_up() {
+        let hour = Duration::from_secs(3_600);
+        let limits = HttpLimits { connections_max: 1, header_timeout: hour, idle_timeout: hour };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let turn = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let answer = move |_, _| {
+            let turn = turn.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            async move {
+                if turn == 0 {
+                    std::future::pending::<()>().await;
+                }
+                "hello".into_response()
+            }
+        };
+        tokio::spawn(async move {
+            let never = std::future::pending();
+            serve(listener, limits, &[], &Offenders::default(), answer, never).await;
+        });
+        let mut first = TcpStream::connect(address).await.unwrap();
+        first.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for _ in 0..3 {
+            assert!(!answers(address).await);
+        }
+        drop(first);
+        let began = std::time::Instant::now();
+        while !answers(address).await {
+            assert!(began.elapsed() < Duration::from_secs(30), "there is room");
+        }
     }
 
     #[tokio::test]

@@ -112,6 +112,23 @@ impl SubmitError {
         }
     }
 
+    /// Whether a node that passes it on could have known, whatever its newest block and whatever
+    /// else is pending there.
+    #[must_use]
+    pub const fn is_knowable(&self) -> bool {
+        let Self::Mempool(error) = self else { return false };
+        match error {
+            MempoolError::Refused(
+                Refusal::NonceUsed { .. }
+                | Refusal::NonceGap { .. }
+                | Refusal::ReceiptClaimed { .. }
+                | Refusal::JobClaimed { .. },
+            ) => false,
+            MempoolError::Refused(_) | MempoolError::NonceTooFar { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether the node is at fault and the same transaction may be sent again.
     #[must_use]
     pub const fn is_temporary(&self) -> bool {

@@ -11,6 +11,7 @@ use ait_engine::crypto::SecretKey;
 use ait_engine::genesis::{Allocation, Authority, GenesisDocument, GenesisError};
 use ait_engine::types::{Address, ChainId, VotingPower};
 use ait_net::peer::{PeerAddress, PeerId};
+use zeroize::Zeroizing;
 
 use crate::devnet::{DevAccounts, FUNDED_BALANCE, FUNDED_NAMES};
 use crate::keystore::{self, KeyFile, KeystoreError};
@@ -79,9 +80,10 @@ pub const SEED_FILE: &str = "testnet.seed";
 /// # Errors
 /// [`TestnetError`]; what was written until then stays.
 pub fn prepare(options: &TestnetOptions) -> Result<Vec<TestnetNode>, TestnetError> {
-    let seed = keystore::random::<32>()?;
-    let accounts = DevAccounts::from_seed(seed);
-    write(&options.directory.join(SEED_FILE), &format!("0x{}\n", hex::encode(seed)), true)?;
+    let seed = Zeroizing::new(keystore::random::<32>()?);
+    let accounts = DevAccounts::from_seed(*seed);
+    let digits = Zeroizing::new(format!("0x{}\n", Zeroizing::new(hex::encode(*seed)).as_str()));
+    write(&options.directory.join(SEED_FILE), &digits, true)?;
     let keys = options.directory.join("accounts");
     create(&keys)?;
     for name in FUNDED_NAMES {

@@ -1,5 +1,5 @@
 //! Processes of one site share transactions over a real Redis server, which is killed and
-//! comes back.
+//! comes back; and which Redis servers with TLS they believe.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "tests")]
 
@@ -16,6 +16,7 @@ use ait_engine::types::{Amount, Nonce};
 use ait_net::wire::TransactionJson;
 use common::Devnet;
 use redis::Redis;
+use redis::certificates::OURS;
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -107,4 +108,30 @@ fn processes_of_a_site_share_transactions_and_survive_their_redis() {
     println!("final everywhere {:.1} s after Redis came back", back.elapsed().as_secs_f64());
     let roots = [&a, &b, &c].map(|node| node.get("/rpc/blocks/2").1["state_root"].clone());
     assert!(roots[0].is_string() && roots.iter().all(|root| *root == roots[0]), "{roots:?}");
+}
+
+#[test]
+fn a_redis_server_is_believed_by_its_certificate_alone() {
+    let connected = "gossip_connected{backend=\"redis\"}";
+    let start = |redis: &Redis, folder: &Path, authority: &Path| {
+        let (url, authority) = (redis.url(), authority.to_str().unwrap());
+        // The authorities of the machine, for this process.
+        let variables = [("AIT_GOSSIP_REDIS_URL", url.as_str()), ("SSL_CERT_FILE", authority)];
+        Devnet::start_with(folder, &variables)
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (known, unknown) = (Redis::secured(OURS), Redis::secured(OURS));
+    let elsewhere = Redis::secured("DNS:redis.example");
+
+    let node = start(&known, &folder.path().join("known"), &known.authority());
+    until("connected by TLS", || metric(&node, connected) == Some(1.0));
+    // Signed by another than the machine knows under that name; and for another server.
+    for (redis, authority) in [(&unknown, known.authority()), (&elsewhere, elsewhere.authority())] {
+        let node = start(redis, &folder.path().join(redis.port.to_string()), &authority);
+        let ended = || redis.log().lines().filter(|line| line.contains(" alert ")).count();
+        until("it calls again and again, and ends each handshake", || ended() >= 3);
+        assert_eq!(metric(&node, connected), Some(0.0), "{}", redis.log());
+        let said = node.stderr();
+        assert!(said.contains("invalid peer certificate"), "{said}");
+    }
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use ait_engine::codec::Canonical;
 use ait_engine::crypto::SecretKey;
-use ait_engine::types::{BlockId, ChainId, Hash, Height};
+use ait_engine::transaction::{Payload, Transaction};
+use ait_engine::types::{Address, Amount, BlockId, ChainId, Hash, Height, Nonce};
+use ait_net::gossip::TransactionBatch;
 use ait_net::message::{Control, Hello, Request, Status, hello};
 use ait_net::peer::{Fault, PeerAddress, PeerId};
 use ait_net::protocol::Frame;
@@ -325,6 +327,35 @@ async fn a_peer_that_does_not_read_is_cut_off_and_costs_a_bounded_queue() {
 
 /// Passes packets on, and from a moment on sends from another port, as a router does that
 /// forgot who was who.
+/// A batch of one transaction.
+fn batch(seed: u8) -> Frame {
+    let payload = Payload::Transfer { to: Address([7; 32]), amount: Amount::saturating(1) };
+    let key = SecretKey::from_seed([seed; 32]);
+    let chain_id = ChainId::from_bytes(b"quic").unwrap();
+    let one = Transaction::sign(&key, chain_id, Nonce::ZERO, Amount::ZERO, None, payload);
+    Frame::Transactions(Arc::new(TransactionBatch::split([&one]).remove(0)))
+}
+
+#[tokio::test]
+async fn transactions_of_a_paused_peer_wait_at_the_peer() {
+    let (a, mut b) = pair().await;
+    let transactions = |event: &Event| matches!(event, Event::Transactions { .. });
+    a.transport.send(&[b.id()], &batch(1));
+    assert!(transactions(&b.bulk().await));
+    let pause = Duration::from_millis(700);
+    let began = std::time::Instant::now();
+    b.transport.pause(&a.id(), pause);
+    // One that is awaited already may still come.
+    for seed in 2..5 {
+        a.transport.send(&[b.id()], &batch(seed));
+    }
+    assert!(transactions(&b.bulk().await) && transactions(&b.bulk().await));
+    assert!(began.elapsed() >= pause, "{:?}", began.elapsed());
+    assert!(transactions(&b.bulk().await));
+    a.tell_height(b.id(), 7);
+    assert_eq!(b.height_told().await, 7);
+}
+
 async fn relay(to: SocketAddr, moves: Arc<AtomicBool>) -> SocketAddr {
     let inside = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = inside.local_addr().unwrap();

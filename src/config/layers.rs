@@ -94,22 +94,36 @@ impl Layers {
             Ok((text, mode)) => {
                 self.read_toml(&text, path);
                 if let Some(mode) = mode {
-                    self.refuse_open_secrets(path, mode);
+                    let of_file = Source::File(path.to_owned());
+                    self.refuse(self.secrets(|source| *source == of_file), path, mode);
                 }
             }
             Err(error) => self.problems.push(format!("{}: {error}", path.display())),
         }
     }
 
-    /// Refuses secrets that stand in a file which others may read.
-    fn refuse_open_secrets(&mut self, path: &Path, mode: u32) {
-        let of_file = Source::File(path.to_owned());
+    /// Refuses secrets in an `.env` file which others may read. One that is not there holds none.
+    pub fn check_env_file(&mut self, path: &Path) {
+        let mode =
+            path.metadata().ok().and_then(|found| keystore::allows(&found, keystore::TO_STRANGERS));
+        let (Some(mode), Ok(text)) = (mode, std::fs::read_to_string(path)) else { return };
+        let mut of_file = Self::default();
+        of_file.read_variables(read_env_file(&text));
+        self.refuse(of_file.secrets(|_| true), path, mode);
+    }
+
+    /// Keys whose values of these sources hold a secret.
+    fn secrets(&self, is_asked_for: impl Fn(&Source) -> bool) -> Vec<&'static str> {
         let is_secret = |(key, (value, source)): &(&&str, &(Value, Source))| {
             let texts = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
             let mut texts = texts.iter().filter_map(Value::as_str);
-            *source == of_file && texts.any(|text| holds_secret(key, text))
+            is_asked_for(source) && texts.any(|text| holds_secret(key, text))
         };
-        for (key, _) in self.values.iter().filter(is_secret) {
+        self.values.iter().filter(is_secret).map(|(key, _)| *key).collect()
+    }
+
+    fn refuse(&mut self, secrets: Vec<&'static str>, path: &Path, mode: u32) {
+        for key in secrets {
             self.problems.push(format!(
                 "{0}: {key} holds a secret, and the file is open to others (mode {mode:03o}); run: chmod 600 {0}, or 640 for a group",
                 path.display()

@@ -234,6 +234,36 @@ fn a_secret_in_a_file_that_others_may_read_is_refused() {
 }
 
 #[test]
+fn a_secret_in_an_env_file_that_others_may_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(".env");
+    let problems_of = |text: &str, mode| {
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let mut layers = Layers::default();
+        layers.check_env_file(&path);
+        layers.problems().join("\n")
+    };
+    let seed = "ab".repeat(32);
+    for (text, key) in [
+        ("AIT_GOSSIP_REDIS_URL=redis://user:hidden@redis.example".to_owned(), "gossip.redis_url"),
+        (format!("export PROPOSER_KEY=\"{seed}\""), "sequencer.key_file"),
+    ] {
+        let found = problems_of(&text, 0o644);
+        assert!(found.contains(key) && found.contains("chmod 600"), "{found}");
+        assert!(!found.contains("hidden") && !found.contains(&seed), "{found}");
+        assert_eq!(problems_of(&text, 0o640), "");
+    }
+    assert_eq!(problems_of("AIT_LOG_LEVEL=debug", 0o644), "");
+    std::fs::remove_file(&path).unwrap();
+    let mut layers = Layers::default();
+    layers.check_env_file(&path);
+    assert!(layers.problems().is_empty());
+}
+
+#[test]
 fn a_configuration_shows_no_key() {
     let seed = "ab".repeat(32);
     let config = load("", &[("PROPOSER_KEY", &seed)]).unwrap();

@@ -379,6 +379,7 @@ impl NodeConfig {
             }
         }
         layers.read_variables(variables());
+        layers.check_env_file(Path::new(ENV_FILE));
         flags(&mut layers);
         Self::from_layers(&layers)
     }
@@ -436,10 +437,13 @@ fn default_chain_id() -> ChainId {
     ChainId::from_bytes(b"ait-devnet").unwrap_or_else(|_| unreachable!("the default is valid"))
 }
 
-/// `.env` of the working directory, then the environment, which wins.
+/// Variables of the working directory.
+const ENV_FILE: &str = ".env";
+
+/// [`ENV_FILE`] of the working directory, then the environment, which wins.
 fn variables() -> Vec<(String, String)> {
     let mut all =
-        std::fs::read_to_string(".env").map(|text| read_env_file(&text)).unwrap_or_default();
+        std::fs::read_to_string(ENV_FILE).map(|text| read_env_file(&text)).unwrap_or_default();
     all.extend(
         std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))

@@ -85,8 +85,8 @@ impl DevAccounts {
     /// The key of a name. The devnet's own roles have names that are no plain names.
     #[must_use]
     pub fn secret_key(&self, name: &str) -> SecretKey {
-        let seed = Domain::DevelopmentKey.hash(&[self.0.seed.as_slice(), name.as_bytes()]);
-        SecretKey::from_seed(seed.0)
+        let from = [self.0.seed.as_slice(), name.as_bytes()];
+        SecretKey::from_seed(*Zeroizing::new(Domain::DevelopmentKey.hash(&from).0))
     }
 
     /// The address that a text stands for: itself, or that of the account of this name.

@@ -73,12 +73,13 @@ struct Open {
 }
 
 impl Phase {
-    /// Since when the connection does nothing, if so.
-    fn idle_since(self) -> Option<Instant> {
+    /// Since when the other side is waited for, if so, and whether the connection counts as
+    /// idle: a correct client needs no [`BODY_GRACE`] for a body.
+    fn waits_since(self) -> Option<(bool, Instant)> {
         match self {
-            Self::Idle(since) => Some(since),
-            Self::Asking(since) if since.elapsed() > BODY_GRACE => Some(since),
-            _ => None,
+            Self::Idle(since) => Some((true, since)),
+            Self::Asking(since) => Some((since.elapsed() > BODY_GRACE, since)),
+            Self::Busy | Self::Closing => None,
         }
     }
 }
@@ -120,6 +121,17 @@ pub(super) struct Place {
     _share: Share,
 }
 
+/// Whether there is room for one more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// A connection of this client ends.
+    Made(IpAddr),
+    /// When one ends by itself: all are at work.
+    Later,
+    /// Not for this client: it has more than any that could give one up.
+    Refused,
+}
+
 /// A request is answered until this is dropped.
 #[derive(Debug)]
 pub(super) struct Busy(Arc<Open>);
@@ -142,24 +154,39 @@ impl Places {
         Some(Place { id, open, places: self.clone(), _share: share })
     }
 
-    /// Ends an idle connection so that `newcomer` has room: of the client that has most, the
-    /// one that is idle longest; of exempt clients last. One whose body does not come is idle,
-    /// too: a correct one needs no [`BODY_GRACE`]. Gives the client.
-    pub(super) fn make_room(&self, newcomer: &Place) -> Option<IpAddr> {
+    /// Ends a connection so that `newcomer` has room: of the client that has most, the one that
+    /// is idle longest, else one whose body is still to come; of exempt clients last, and idle
+    /// ones alone. Nothing is taken from a client that has less than the newcomer's.
+    pub(super) fn make_room(&self, newcomer: &Place) -> Room {
         let counts = self.shares.count().clone();
+        let count = |open: &Open| counts.get(&open.client).copied().unwrap_or(0);
+        let ours = if newcomer.open.is_exempt { 0 } else { count(&newcomer.open) };
+        let mut has_less = false;
         let all = self.open();
-        let idle =
-            all.by_id.iter().filter(|(id, _)| **id != newcomer.id).filter_map(|(_, open)| {
-                let since = open.phase().idle_since()?;
-                let count = counts.get(&open.client).copied().unwrap_or(0);
-                Some(((!open.is_exempt, count, std::cmp::Reverse(since)), open))
-            });
-        let (_, victim) = idle.max_by_key(|(rank, _)| *rank)?;
+        let others = all.by_id.iter().filter(|(id, _)| **id != newcomer.id);
+        let victims = others.filter_map(|(_, open)| {
+            let (is_idle, since) = open.phase().waits_since()?;
+            let theirs = count(open);
+            let is_own = open.client == newcomer.open.client;
+            // Behind a proxy there are many: no body of theirs is cut for what others send.
+            let may_be_cut = theirs > ours && !is_own && !open.is_exempt;
+            if may_be_cut || (is_idle && (is_own || theirs >= ours)) {
+                let rank = (!open.is_exempt, theirs, is_idle, std::cmp::Reverse(since));
+                return Some((rank, open));
+            }
+            has_less |= theirs < ours;
+            None
+        });
+        let Some((_, victim)) = victims.max_by_key(|(rank, _)| *rank) else {
+            return if has_less { Room::Refused } else { Room::Later };
+        };
         let mut phase = victim.phase();
-        phase.idle_since()?;
+        if phase.waits_since().is_none() {
+            return Room::Later;
+        }
         *phase = Phase::Closing;
         victim.close.notify_one();
-        Some(victim.client)
+        Room::Made(victim.client)
     }
 }
 
@@ -230,25 +257,36 @@ mod tests {
         let closing = |place: &Place| matches!(*place.open.phase(), Phase::Closing);
         // The first is at work, so that it is the second's turn.
         let busy = greedy[0].work(true);
-        assert_eq!(places.make_room(&newcomer), Some(ip("192.0.2.1")));
+        assert_eq!(places.make_room(&newcomer), Room::Made(ip("192.0.2.1")));
         assert!(!closing(&greedy[0]) && closing(&greedy[1]) && !closing(&greedy[2]));
-        assert_eq!(places.make_room(&newcomer), Some(ip("192.0.2.1")));
-        drop(greedy);
-        drop(busy);
-        assert_eq!(places.make_room(&newcomer), Some(ip("192.0.2.2")));
+        assert_eq!(places.make_room(&newcomer), Room::Made(ip("192.0.2.1")));
+        // Only a body that has just begun is left of it: cut, before the modest one is.
+        assert_eq!(places.make_room(&newcomer), Room::Made(ip("192.0.2.1")));
+        drop((greedy, busy));
+        // Who is greedy gets nothing of those that have less, at work or not.
+        let greedy: Vec<_> = (0..6).map(|_| enter("192.0.2.1", false)).collect();
+        let busy: Vec<_> = greedy.iter().map(|place| place.work(false)).collect();
+        assert_eq!(places.make_room(&greedy[5]), Room::Refused);
+        drop((greedy, busy));
+        assert_eq!(places.make_room(&newcomer), Room::Made(ip("192.0.2.2")));
         drop(modest);
         // Nobody else is left, and the newcomer is not its own victim.
-        assert_eq!(places.make_room(&newcomer), Some(ip("127.0.0.1")));
+        assert_eq!(places.make_room(&newcomer), Room::Made(ip("127.0.0.1")));
         drop(proxy);
-        assert_eq!(places.make_room(&newcomer), None);
+        assert_eq!(places.make_room(&newcomer), Room::Later);
+        // Nor is a body cut for one who has as many.
+        let modest = enter("192.0.2.2", false);
+        let body = modest.work(true);
+        assert_eq!(places.make_room(&newcomer), Room::Later);
+        drop((body, modest));
         // A body that does not come is none that is worked at; an answer is.
         let busy = newcomer.work(true);
-        assert!(newcomer.open.phase().idle_since().is_none());
+        assert!(newcomer.open.phase().waits_since().is_some_and(|(is_idle, _)| !is_idle));
         let long_ago = Instant::now().checked_sub(BODY_GRACE * 2).unwrap();
         *newcomer.open.phase() = Phase::Asking(long_ago);
-        assert_eq!(newcomer.open.phase().idle_since(), Some(long_ago));
+        assert_eq!(newcomer.open.phase().waits_since(), Some((true, long_ago)));
         busy.answers();
-        assert!(newcomer.open.phase().idle_since().is_none());
+        assert!(newcomer.open.phase().waits_since().is_none());
         drop(busy);
         // An answer given, the next request may be waited for again.
         drop(newcomer.work(false));

@@ -13,11 +13,13 @@ use ait_engine::params::Settings;
 use ait_engine::state::Account;
 use ait_engine::transaction::{Payload, Transaction, VerifiedTransaction};
 use ait_engine::types::{Address, Amount, ChainId, Height, Nonce, TimestampMs, TxHash};
+use ait_net::peer::Tally;
 use tokio::sync::oneshot;
 
 use super::line::Line;
 use super::worker::Job;
 use super::*;
+use crate::gossip::judge;
 use crate::mempool::{Journal, MempoolLimits, TxStatus};
 
 fn key(seed: u8) -> SecretKey {
@@ -152,6 +154,40 @@ async fn accepts_what_is_signed_and_funded_and_answers_in_order() {
     for error in results.iter().filter_map(|result| result.as_ref().err()) {
         assert!(!error.hint().is_empty() && !error.is_temporary());
     }
+}
+
+#[tokio::test]
+async fn what_a_relay_could_have_known_is_told_from_what_a_block_explains() {
+    let way = start(Fake::with([1, 2, 4]), OPTIONS);
+    let sent_before = Account { balance: amount(5), nonce: Nonce::saturating(3) };
+    way.source.accounts.lock().unwrap().insert(address(4), sent_before);
+    let other = Payload::Transfer { to: Address([8; 32]), amount: amount(1) };
+    let itself = Payload::Transfer { to: address(2), amount: amount(1) };
+    let judged = async |all: Vec<Transaction>| {
+        let hashes = all.iter().map(Transaction::hash).collect();
+        judge(hashes, way.ingress.submit_many(all).await)
+    };
+    let good = judged(vec![transfer(1, 0), transfer(1, 1)]).await;
+    assert_eq!(good.tally, Tally { accepted: 2, refused: 0, late: 0 });
+    assert_eq!(judged(vec![transfer(1, 0)]).await.tally, Tally::default(), "known already");
+    // Used, or taken by another that waits.
+    let late = judged(vec![transfer(4, 2), signed(1, 0, other)]).await;
+    assert_eq!(late.tally, Tally { accepted: 0, refused: 0, late: 2 });
+    // Nobody pays, to itself, too far ahead, of another chain.
+    let mut elsewhere = transfer(2, 0);
+    elsewhere.chain_id = ChainId::from_bytes(b"other").unwrap();
+    elsewhere.signature = key(2).sign(elsewhere.hash().as_bytes());
+    let bad =
+        vec![transfer(9, 0), transfer(4, 3), signed(2, 0, itself), transfer(2, 9_999), elsewhere];
+    assert_eq!(judged(bad).await.tally, Tally { accepted: 0, refused: 5, late: 0 });
+    // A wrong signature is a fault of its own; a node without room has none to find.
+    let mut forged = transfer(2, 0);
+    forged.signature.0[3] ^= 1;
+    let invalid = judged(vec![forged.clone()]).await;
+    assert_eq!((invalid.tally, invalid.not_taken), (Tally::default(), vec![forged.hash()]));
+    assert!(invalid.invalid.is_some());
+    let busy = judge(vec![forged.hash()], vec![Err(SubmitError::Busy)]);
+    assert_eq!((busy.tally, busy.not_taken.len(), busy.invalid), (Tally::default(), 1, None));
 }
 
 #[tokio::test]

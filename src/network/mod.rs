@@ -190,7 +190,8 @@ impl Gossip for Network {
                 let input = Input::Fault { peer, fault: Fault::BadTransaction, reason };
                 let _ = commands.send(Command::Input(Box::new(input))).await;
             }
-            let input = Input::Local(Local::NotTaken(verdict.not_taken));
+            let (tally, not_taken) = (verdict.tally, verdict.not_taken);
+            let input = Input::Local(Local::Judged { peer, tally, not_taken });
             let _ = commands.send(Command::Input(Box::new(input))).await;
         });
     }

@@ -282,6 +282,9 @@ impl Service {
             Output::Send { peers, frame } => self.transport.send(&peers, &frame),
             Output::Ask { id, peer, request } => self.transport.ask(id, peer, request),
             Output::Disconnect { peer, reason } => self.transport.disconnect(&peer, &reason),
+            Output::Pause { peer, for_ms } => {
+                self.transport.pause(&peer, Duration::from_millis(for_ms));
+            }
             Output::Deliver(delivery) => self.deliver(delivery),
             Output::BookChanged => write_book(&self.book, &self.protocol.static_peers()),
         }

@@ -56,7 +56,7 @@ impl NetworkView {
 type PeerMetric = (&'static str, &'static str, &'static str, fn(&PeerLine) -> Option<f64>);
 
 #[expect(clippy::cast_precision_loss, reason = "a metric is a float")]
-const PEER_METRICS: [PeerMetric; 8] = [
+const PEER_METRICS: [PeerMetric; 9] = [
     ("peer_height", "gauge", "Height of a peer's newest block.", |line| {
         line.peer.is_connected.then(|| line.peer.height.map(|height| height.get() as f64))?
     }),
@@ -81,6 +81,12 @@ const PEER_METRICS: [PeerMetric; 8] = [
     ("peer_banned_seconds", "gauge", "Seconds until a peer's ban ends.", |line| {
         line.peer.banned_ms.map(|left| left as f64 / 1_000.0)
     }),
+    (
+        "peer_paused_seconds",
+        "gauge",
+        "Seconds until transactions of a peer that sent too many refused ones are read again.",
+        |line| line.peer.paused_ms.map(|left| left as f64 / 1_000.0),
+    ),
 ];
 
 #[cfg(test)]
@@ -103,6 +109,7 @@ mod tests {
             connected_ms: 2_500,
             points: 0,
             banned_ms: (!is_connected).then_some(60_000),
+            paused_ms: is_connected.then_some(1_500),
         };
         let rtt = Duration::from_millis(20);
         let traffic =
@@ -122,6 +129,7 @@ mod tests {
             format!("peer_link_sent_bytes_total{{peer=\"{up}\"}} 1000\n"),
             format!("peer_connected_seconds{{peer=\"{up}\"}} 2.5\n"),
             format!("peer_banned_seconds{{peer=\"{banned}\"}} 60\n"),
+            format!("peer_paused_seconds{{peer=\"{up}\"}} 1.5\n"),
             "# TYPE peer_link_sent_bytes_total counter\n".to_owned(),
         ] {
             assert!(page.contains(&expected), "{expected} is missing in\n{page}");

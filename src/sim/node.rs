@@ -24,6 +24,7 @@ use super::device::{Device, SimLog, SimSigner, SimStore};
 use super::plan::key;
 use super::{Bug, replay};
 use crate::chain::{self, Chain, ChainOptions, GenesisSource, Stores};
+use crate::gossip::{Judged, judge};
 use crate::import::{self, ImportBlock};
 use crate::ingress::{self, Clock, SubmitError, Submitted};
 use crate::mempool::{Journal, Mempool, MempoolLimits};
@@ -391,21 +392,13 @@ impl Process {
     fn take(&mut self, peer: PeerId, all: Vec<(TxHash, Transaction)>, work: &mut VecDeque<Work>) {
         let (hashes, transactions): (Vec<_>, Vec<_>) = all.into_iter().unzip();
         let results = self.submit(transactions, work);
-        let mut not_taken = Vec::new();
-        for (hash, result) in hashes.into_iter().zip(results) {
-            match result {
-                Err(SubmitError::Invalid(error)) => {
-                    let (fault, reason) = (Fault::BadTransaction, error.to_string());
-                    work.push_back(Work::Protocol(Input::Fault { peer, fault, reason }));
-                    not_taken.push(hash);
-                }
-                Err(error) if error.is_temporary() => not_taken.push(hash),
-                _ => {}
-            }
+        let Judged { invalid, tally, not_taken } = judge(hashes, results);
+        if let Some(reason) = invalid {
+            let fault = Fault::BadTransaction;
+            work.push_back(Work::Protocol(Input::Fault { peer, fault, reason }));
         }
-        if !not_taken.is_empty() {
-            work.push_back(Work::Protocol(Input::Local(Local::NotTaken(not_taken))));
-        }
+        let local = Local::Judged { peer, tally, not_taken };
+        work.push_back(Work::Protocol(Input::Local(local)));
     }
 
     fn import(&mut self, peer: PeerId, import: ImportBlock, work: &mut VecDeque<Work>) {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses its part")]
 
+mod certificates;
+
 use std::fmt::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -26,7 +28,7 @@ impl Nginx {
     pub fn start(folder: &Path, prefixes: &[(&str, u16)]) -> Self {
         let directory = folder.join("nginx");
         std::fs::create_dir(&directory).unwrap();
-        make_certificates(&directory);
+        certificates::make(&directory, certificates::OURS);
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut locations = String::new();
         for (prefix, port) in prefixes {
@@ -87,28 +89,4 @@ fn spawn(directory: &Path, port: u16) -> Child {
         std::thread::sleep(Duration::from_millis(20));
     }
     child
-}
-
-/// An authority, and a certificate of it for this machine.
-fn make_certificates(directory: &Path) {
-    let openssl = |arguments: &[&str]| {
-        let made = Command::new("openssl")
-            .args(arguments)
-            .current_dir(directory)
-            .output()
-            .expect("install the Debian package openssl");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    };
-    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-    let authority = ["req", "-x509", "-days", "2", "-subj", "/CN=test authority"];
-    let files = ["-keyout", "authority.key", "-out", "authority.pem"];
-    openssl(&[&authority[..], &key, &files].concat());
-    let request = ["req", "-subj", "/CN=localhost"];
-    let files = ["-keyout", "server.key", "-out", "server.csr"];
-    openssl(&[&request[..], &key, &files].concat());
-    let names = "subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n";
-    std::fs::write(directory.join("names"), names).unwrap();
-    let issue = ["x509", "-req", "-days", "2", "-in", "server.csr", "-out", "server.pem"];
-    let by = ["-CA", "authority.pem", "-CAkey", "authority.key", "-CAcreateserial"];
-    openssl(&[&issue[..], &by, &["-extfile", "names"]].concat());
 }

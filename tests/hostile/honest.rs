@@ -21,6 +21,13 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// What was seen in all.
+    pub fn join(&mut self, other: Self) {
+        self.times.extend(other.times);
+        self.times.sort_unstable();
+        self.failures.extend(other.failures);
+    }
+
     pub fn count(&self) -> usize {
         self.times.len()
     }

@@ -27,6 +27,8 @@ const MAY_SKIP: &str = "AIT_HOSTILE_MAY_SKIP";
 const ATTACK: &str = "attack";
 /// How long each attack lasts unless told otherwise.
 const SECONDS: u64 = 5;
+/// How often an attack is made until who should be is named.
+const TURNS_MAX: usize = 5;
 /// Resident memory that the node may have at any time. Its parts as configured: 64 MiB of state,
 /// 16 of page caches, 16 of pending transactions, twice 8 of large bodies, 128 of blocks' bodies
 /// from peers; the rest is the program, its threads, connections and what an allocator keeps.
@@ -37,6 +39,8 @@ const MEMORY_BYTES_MAX: u64 = 512 << 20;
 pub enum Named {
     /// A client, for one of these offences.
     Client(&'static [&'static str]),
+    /// A client, if the node was fast enough to give any more than its rate.
+    AboveRate,
     /// A peer.
     Peer,
     /// Nobody: what was sent proves no address, or is within what anybody may do.
@@ -74,11 +78,11 @@ const ATTACKS: &[Attack] = &[
     },
     Attack { name: "unfunded", run: http::unfunded, named: Named::Client(&["rate"]) },
     Attack { name: "nonce-gaps", run: http::nonce_gaps, named: Named::Client(&["rate"]) },
-    Attack { name: "whole-chain", run: http::whole_chain, named: Named::Client(&["rate"]) },
+    Attack { name: "whole-chain", run: http::whole_chain, named: Named::AboveRate },
     Attack { name: "udp-garbage", run: peer::udp_garbage, named: Named::Nobody },
     Attack { name: "garbage-peers", run: peer::garbage, named: Named::Peer },
-    Attack { name: "flooding-peer", run: peer::unfunded, named: Named::Nobody },
-    Attack { name: "replaying-peer", run: peer::replay, named: Named::Nobody },
+    Attack { name: "flooding-peer", run: peer::unfunded, named: Named::Peer },
+    Attack { name: "replaying-peer", run: peer::replay, named: Named::Peer },
     Attack { name: "asking-peer", run: peer::whole_chain, named: Named::Nobody },
 ];
 
@@ -167,11 +171,18 @@ fn run(attacks: &[&Attack], lasting: Duration) -> ExitCode {
     for attack in attacks {
         target.forget_peak();
         let before = target.metrics();
-        let attacker = target.attack(attack.name, lasting);
-        let seen = honest.work(lasting);
-        attacker.wait_with_output().unwrap();
-        let (memory, after) = (target.peak(), target.metrics());
-        let named = target::named(attack.named, &before, &after);
+        let (mut seen, mut named) = (Seen::default(), None);
+        // On a busy machine an attacker may need more time until it does harm.
+        for _ in 0..TURNS_MAX {
+            let mut attacker = target.attack(attack.name, lasting);
+            seen.join(honest.work(lasting));
+            is_good &= attacker.wait().unwrap().success();
+            named = target::named(attack.named, &before, &target.metrics());
+            if named.is_some() {
+                break;
+            }
+        }
+        let memory = target.peak();
         let shown = named.as_deref().unwrap_or("NOBODY");
         println!("{}", row(attack.name, &seen, &calm, memory, shown));
         for failure in seen.failures.iter().take(5) {

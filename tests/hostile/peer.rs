@@ -8,6 +8,7 @@ use ait_engine::genesis::GenesisDocument;
 use ait_engine::transaction::{Payload, Transaction};
 use ait_engine::types::{Address, Amount, Height, Nonce};
 use ait_net::gossip::TransactionBatch;
+use ait_net::limits::ANSWER_BLOCKS_MAX;
 use ait_net::message::{Request, hello};
 use ait_net::protocol::Frame;
 use ait_net::quic::{Event, Events, PeerKey, QuicOptions, Transport};
@@ -102,7 +103,9 @@ pub fn garbage(plan: &Plan, lasting: Duration) {
 /// Batches of transactions, each sent as often as `times` says.
 async fn flood(plan: &Plan, until: tokio::time::Instant, times: usize) {
     let mut stranger = Stranger::new(plan, 0);
-    let (mut turn, mut sent) = (0, Vec::new());
+    // Others than those of the attack before, which the node may still know by their hashes.
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap();
+    let (mut turn, mut sent) = (since.as_micros() as u64, Vec::new());
     while tokio::time::Instant::now() < until {
         if !stranger.connect(plan, until).await {
             return;
@@ -136,7 +139,7 @@ pub fn unfunded(plan: &Plan, lasting: Duration) {
 
 /// The same, each again and again and in another order.
 pub fn replay(plan: &Plan, lasting: Duration) {
-    block_on(lasting, async |until| flood(plan, until, 50).await);
+    block_on(lasting, async |until| flood(plan, until, 10).await);
 }
 
 /// The whole chain in a loop, as many requests at once as there may be.
@@ -150,13 +153,20 @@ pub fn whole_chain(plan: &Plan, lasting: Duration) {
         loop {
             for _ in 0..8 {
                 id += 1;
-                let request = Request::Blocks { from: Height::saturating(1), count: 1_000 };
+                // More in one answer is a request that is none.
+                let (from, count) = (Height::saturating(1), ANSWER_BLOCKS_MAX);
+                let request = Request::Blocks { from, count };
                 stranger.transport.ask(id, plan.peer.id, request);
             }
-            for _ in 0..8 {
+            let mut answered = 0;
+            while answered < 8 {
                 let event = tokio::time::timeout_at(until, stranger.events.bulk.recv()).await;
-                if event.is_err() {
-                    return;
+                match event {
+                    // What is accepted meanwhile is told to this peer, too.
+                    Ok(Some(Event::Transactions { .. })) => {}
+                    Ok(Some(Event::Blocks { blocks: Some(_), .. })) => answered += 1,
+                    Ok(other) => panic!("any follower may have what is asked for: {other:?}"),
+                    Err(_) => return,
                 }
             }
         }

@@ -15,6 +15,8 @@ use ait_node::testnet::{SEED_FILE, TestnetOptions, prepare};
 use crate::client::Kept;
 use crate::{ATTACK, Named};
 
+/// Says which program is attacked; else it is the one that was built with this test.
+const PROGRAM: &str = "AIT_HOSTILE_PROGRAM";
 /// Where the node is.
 const NODE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// Where honest clients are.
@@ -88,11 +90,13 @@ impl Target {
         });
         let node = nodes.unwrap().remove(0);
         let errors = fs::File::create(folder.join("stderr")).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ait-node"))
+        let own = env!("CARGO_BIN_EXE_ait-node").to_owned();
+        let mut child = Command::new(std::env::var(PROGRAM).unwrap_or(own))
             .args(["run", "--json", "--data-dir"])
             .arg(&node.data_dir)
             .env_remove(crate::INSIDE)
             .env_remove(crate::MAY_SKIP)
+            .env_remove(PROGRAM)
             .env("AIT_RPC_RATE_LIMIT_PER_MINUTE", "6000")
             .env("AIT_STORAGE_STATE_BYTES", (64 << 20).to_string())
             .env("AIT_STORAGE_CACHE_BYTES", (16 << 20).to_string())
@@ -170,23 +174,40 @@ fn ip(words: &[&str]) {
     assert!(status.is_ok_and(|status| status.success()), "ip {words:?}");
 }
 
+/// Name and labels of a line of metrics.
+fn of_whom(line: &str) -> Option<&str> {
+    line.rsplit_once(' ').map(|(of, _)| of)
+}
+
 /// Who is named for an attack, if who should be is.
 pub fn named(expected: Named, before: &str, after: &str) -> Option<String> {
     let new = || after.lines().filter(|line| !before.lines().any(|old| old == *line));
+    let clients = |offences: &[&str]| -> Vec<String> {
+        let is_named = |offence: &&&str| {
+            let of = format!("offence=\"{offence}\"");
+            let client = "rpc_client_limited_total{client=\"10.77.0.1";
+            new().any(|line| line.starts_with(client) && line.contains(&of))
+        };
+        offences.iter().filter(is_named).map(|offence| format!("`{offence}`")).collect()
+    };
     let found: Vec<String> = match expected {
         Named::Nobody => return Some("-".to_owned()),
-        Named::Client(offences) => offences
-            .iter()
-            .filter(|offence| {
-                let of = format!("offence=\"{offence}\"");
-                let client = "rpc_client_limited_total{client=\"10.77.0.1";
-                new().any(|line| line.starts_with(client) && line.contains(&of))
-            })
-            .map(|offence| format!("`{offence}`"))
-            .collect(),
-        Named::Peer => ["peer_banned_seconds", "peer_fault_points"]
+        Named::AboveRate => {
+            let of_all = "rpc_limited_total{offence=\"rate\"}";
+            if !new().any(|line| line.starts_with(of_all)) {
+                return Some("- (within its rate)".to_owned());
+            }
+            clients(&["rate"])
+        }
+        Named::Client(offences) => clients(offences),
+        // Of whom something was said before, something else is said each second.
+        Named::Peer => ["peer_banned_seconds", "peer_fault_points", "peer_paused_seconds"]
             .into_iter()
-            .filter(|name| new().any(|line| line.starts_with(&format!("{name}{{"))))
+            .filter(|name| {
+                let of_peers = |line: &&str| line.starts_with(&format!("{name}{{"));
+                let mut peers = after.lines().filter(of_peers).filter_map(of_whom);
+                peers.any(|peer| !before.lines().filter(of_peers).any(|l| of_whom(l) == Some(peer)))
+            })
             .map(|name| format!("`{name}`"))
             .collect(),
     };

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use ait_engine::transaction::{Transaction, VerifiedTransaction};
 use ait_engine::types::TxHash;
 
-use crate::peer::PeerId;
+use crate::peer::{PeerId, Tally};
 
 /// Where transactions came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,7 +41,7 @@ pub struct Incoming {
     pub transactions: Vec<(TxHash, Transaction)>,
 }
 
-/// What became of an [`Incoming`], where the backend has to know.
+/// What became of an [`Incoming`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// Who sent it.
@@ -49,6 +49,8 @@ pub struct Verdict {
     /// Why one of its transactions is not valid whatever the state: the sender did not
     /// verify it. None if all are.
     pub invalid: Option<String>,
+    /// How many were taken, and how many not.
+    pub tally: Tally,
     /// Those that were not taken and may come again: for now there was no room, or it was
     /// not valid. A hash does not cover the signature, so that the valid one may follow.
     pub not_taken: Vec<TxHash>,

@@ -1,12 +1,14 @@
-//! Who other nodes are: network keys, addresses, standing.
+//! Who other nodes are: network keys, addresses, standing, allowances.
 //!
 //! A network key identifies a node on the transport and nothing else; it is not the key
 //! that signs votes. No clock and no socket here.
 
+mod allowance;
 mod book;
 mod id;
 mod score;
 
+pub use allowance::{Allowances, Tally};
 pub use book::Book;
 pub(crate) use id::ADDRESS_BYTES_MAX;
 pub use id::{PeerAddress, PeerAddressError, PeerId};

@@ -83,8 +83,12 @@ impl Standing {
 pub struct Scores(BTreeMap<PeerId, Standing>);
 
 impl Scores {
-    /// Notes a fault; the end of the ban if it led to one.
+    /// Notes a fault; the end of the ban if it led to one. What was under way when a ban began
+    /// is not counted: it would make the ban longer by chance.
     pub fn fault(&mut self, peer: PeerId, fault: Fault, now_ms: u64) -> Option<u64> {
+        if self.banned_until(&peer, now_ms).is_some() {
+            return None;
+        }
         if self.0.len() >= PEERS_MAX && !self.0.contains_key(&peer) {
             // The best of them is forgotten.
             let best = self.0.iter().min_by_key(|(_, s)| (s.banned_until_ms, s.points));
@@ -152,6 +156,7 @@ mod tests {
         let mut scores = Scores::default();
         assert_eq!(scores.fault(PEER, Fault::BadBlock, 0), Some(BAN_MS));
         assert!(scores.banned_until(&PEER, BAN_MS - 1).is_some());
+        assert_eq!(scores.fault(PEER, Fault::BadBlock, BAN_MS - 1), None, "it was under way");
         assert!(scores.banned_until(&PEER, BAN_MS).is_none());
         assert_eq!(scores.fault(PEER, Fault::BadBlock, BAN_MS), Some(BAN_MS * 3));
     }

@@ -13,7 +13,7 @@ use super::port::{Delivery, Frame, Input, Local, Output};
 use crate::gossip::{Aging, TransactionBatch};
 use crate::limits::{ADDRESSES_MAX, NEIGHBOURS_MAX};
 use crate::message::{Body, Control, Hello, Request, Status};
-use crate::peer::{Book, Fault, PeerAddress, PeerId, Scores};
+use crate::peer::{Allowances, Book, Fault, PeerAddress, PeerId, Scores, Tally};
 use crate::sync::{BlockSync, Step};
 
 /// Consensus messages are forgotten before they are said again on purpose.
@@ -53,6 +53,7 @@ pub struct Protocol {
     options: ProtocolOptions,
     pub(super) book: Book,
     pub(super) scores: Scores,
+    pub(super) allowances: Allowances,
     pub(super) links: BTreeMap<PeerId, Link>,
     pub(super) sync: BlockSync,
     height: Height,
@@ -75,6 +76,7 @@ impl Protocol {
         Self {
             book: Book::new(options.us, peers, options.wanted, options.seed),
             scores: Scores::default(),
+            allowances: Allowances::default(),
             links: BTreeMap::new(),
             sync: BlockSync::new(height, now_ms),
             height,
@@ -122,7 +124,9 @@ impl Protocol {
             Input::Disconnected { peer } => self.disconnected(&peer, now_ms),
             Input::DialFailed { peer } => self.book.failed(&peer, 0, now_ms),
             Input::Control { peer, control } => self.on_control(peer, control, now_ms),
-            Input::Transactions { peer, transactions } => self.on_transactions(peer, transactions),
+            Input::Transactions { peer, transactions } => {
+                self.on_transactions(peer, transactions, now_ms);
+            }
             Input::Body { peer, body } => self.on_body(peer, body),
             Input::Blocks { id, blocks } => {
                 let steps = self.sync.answered(id >> 1, blocks.map(|blocks| blocks.0), now_ms);
@@ -211,6 +215,10 @@ impl Protocol {
         if self.options.exchanges_addresses && self.links.len() < self.options.wanted {
             self.send(vec![peer], &Control::AskAddresses);
         }
+        if let Some(until) = self.allowances.paused_until(&peer, now_ms) {
+            let for_ms = until.saturating_sub(now_ms);
+            self.out.push(Output::Pause { peer, for_ms });
+        }
         self.out.push(Output::Deliver(Delivery::Connected { peer }));
     }
 
@@ -280,9 +288,20 @@ impl Protocol {
         }
     }
 
-    fn on_transactions(&mut self, peer: PeerId, transactions: Vec<(TxHash, Transaction)>) {
+    fn on_transactions(
+        &mut self,
+        peer: PeerId,
+        transactions: Vec<(TxHash, Transaction)>,
+        now_ms: u64,
+    ) {
         if !self.links.contains_key(&peer) {
             // Read before its connection was ended: it is banned, or gone.
+            return;
+        }
+        if self.allowances.paused_until(&peer, now_ms).is_some() {
+            // Read before. They do not count as seen: others may send them.
+            let labels = [("backend", "quic"), ("reason", "paused")];
+            metrics::counter!("gossip_dropped_total", &labels).increment(transactions.len() as u64);
             return;
         }
         let is_new =
@@ -315,6 +334,16 @@ impl Protocol {
             let reason = format!("banned for {seconds} s: {} ({reason})", fault.name());
             self.out.push(Output::Disconnect { peer, reason });
             self.disconnected(&peer, now_ms);
+        }
+    }
+
+    fn judged(&mut self, peer: PeerId, tally: Tally, now_ms: u64) {
+        if let Some(until) = self.allowances.judged(peer, tally, now_ms) {
+            metrics::counter!("peer_pauses_total").increment(1);
+            let for_ms = until.saturating_sub(now_ms);
+            let peer_id = peer.short();
+            tracing::warn!(peer = %peer_id, for_ms, "too many refused transactions of a peer");
+            self.out.push(Output::Pause { peer, for_ms });
         }
     }
 
@@ -372,10 +401,11 @@ impl Protocol {
             Local::Share { peer, transactions } => {
                 self.send_transactions(&[peer], transactions.iter().map(|one| one.transaction()));
             }
-            Local::NotTaken(hashes) => {
-                for hash in hashes {
+            Local::Judged { peer, tally, not_taken } => {
+                for hash in not_taken {
                     self.transactions.remove(&hash);
                 }
+                self.judged(peer, tally, now_ms);
             }
             Local::AddPeer(address) => {
                 if self.book.add(address, now_ms) {

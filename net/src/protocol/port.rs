@@ -11,7 +11,7 @@ use ait_engine::vote::SignedProposal;
 
 use crate::gossip::TransactionBatch;
 use crate::message::{Blocks, Body, Control, Hello, Request};
-use crate::peer::{Fault, PeerAddress, PeerId};
+use crate::peer::{Fault, PeerAddress, PeerId, Tally};
 
 /// What happened on the transport or in the node.
 #[derive(Debug)]
@@ -159,8 +159,15 @@ pub enum Local {
         /// The transactions.
         transactions: Vec<Arc<VerifiedTransaction>>,
     },
-    /// Transactions that came from a peer were not taken, and may come again.
-    NotTaken(Vec<TxHash>),
+    /// What became of transactions of a peer.
+    Judged {
+        /// Who sent them here.
+        peer: PeerId,
+        /// How many were taken, and not.
+        tally: Tally,
+        /// Those that were not taken, and may come again.
+        not_taken: Vec<TxHash>,
+    },
     /// The operator names a peer.
     AddPeer(PeerAddress),
     /// The operator wants a peer gone.
@@ -254,6 +261,13 @@ pub enum Output {
         /// Why, for both sides' logs.
         reason: String,
     },
+    /// Read no transactions of a peer for a while; a connection that is new reads again.
+    Pause {
+        /// Whose.
+        peer: PeerId,
+        /// For how long, in milliseconds.
+        for_ms: u64,
+    },
     /// Give to the node.
     Deliver(Delivery),
     /// The address book changed.
@@ -283,4 +297,6 @@ pub struct PeerView {
     pub points: u32,
     /// Milliseconds until its ban ends.
     pub banned_ms: Option<u64>,
+    /// Milliseconds until its transactions are looked at again.
+    pub paused_ms: Option<u64>,
 }

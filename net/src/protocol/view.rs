@@ -32,7 +32,7 @@ impl Protocol {
             let host = || self.view(*id, link.host.clone(), false, now_ms);
             views.entry(*id).or_insert_with(host);
         }
-        for id in self.scores.banned(now_ms) {
+        for id in self.scores.banned(now_ms).chain(self.allowances.paused(now_ms)) {
             let view = || self.view(*id, "unknown".to_owned(), false, now_ms);
             views.entry(*id).or_insert_with(view);
         }
@@ -41,6 +41,7 @@ impl Protocol {
 
     fn view(&self, id: PeerId, address: String, is_static: bool, now_ms: u64) -> PeerView {
         let link = self.links.get(&id);
+        let left = |until: Option<u64>| until.map(|at| at.saturating_sub(now_ms));
         PeerView {
             id,
             address,
@@ -51,7 +52,8 @@ impl Protocol {
             agent: link.map(|link| link.agent.clone()).unwrap_or_default(),
             connected_ms: link.map_or(0, |link| now_ms.saturating_sub(link.since_ms)),
             points: self.scores.points(&id),
-            banned_ms: self.scores.banned_until(&id, now_ms).map(|at| at.saturating_sub(now_ms)),
+            banned_ms: left(self.scores.banned_until(&id, now_ms)),
+            paused_ms: left(self.allowances.paused_until(&id, now_ms)),
         }
     }
 }

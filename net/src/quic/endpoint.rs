@@ -217,6 +217,13 @@ impl Transport {
         }
     }
 
+    /// Reads no transactions of a peer for so long.
+    pub fn pause(&self, peer: &PeerId, lasting: Duration) {
+        if let Some(link) = self.links().get(peer) {
+            link.pause(lasting);
+        }
+    }
+
     /// Ends the connection with a peer.
     pub fn disconnect(&self, peer: &PeerId, reason: &str) {
         if let Some(link) = self.links().get(peer) {

@@ -12,7 +12,8 @@ use ait_engine::transaction::Transaction;
 use ait_engine::types::{BlockId, TxHash};
 use metrics::counter;
 use quinn::{Connection, RecvStream, SendStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::frames::{self, FrameError};
 use crate::gossip::{BATCH_BYTES_MAX, TransactionBatch};
@@ -144,6 +145,8 @@ pub(super) struct Link {
     control: mpsc::Sender<Arc<Vec<u8>>>,
     batches: mpsc::Sender<Arc<TransactionBatch>>,
     bodies: Arc<Semaphore>,
+    /// Until when no transactions are read.
+    paused_until: watch::Sender<Instant>,
 }
 
 impl Link {
@@ -161,13 +164,30 @@ impl Link {
         let (control_out, control_in) = streams;
         tokio::spawn(write_control(control_out, to_write));
         tokio::spawn(write_batches(connection.clone(), to_send));
-        let reader = Reader { connection: connection.clone(), peer, sinks: sinks.clone() };
+        let (paused_until, paused) = watch::channel(Instant::now());
+        let reader = Reader { connection: connection.clone(), peer, sinks: sinks.clone(), paused };
         tokio::spawn(reader.clone().read_control(control_in));
         tokio::spawn(reader.clone().accept_streams());
         tokio::spawn(reader.answer_requests());
         let bodies = Arc::new(Semaphore::new(BODIES_OUT_MAX));
         let since = std::time::Instant::now();
-        Self { connection, generation, is_outbound, since, peer, control, batches, bodies }
+        Self {
+            connection,
+            generation,
+            is_outbound,
+            since,
+            peer,
+            control,
+            batches,
+            bodies,
+            paused_until,
+        }
+    }
+
+    /// Reads no transactions for so long: what the peer sends of them then waits at the peer.
+    pub(super) fn pause(&self, lasting: Duration) {
+        let now = Instant::now();
+        self.paused_until.send_replace(now.checked_add(lasting).unwrap_or(now));
     }
 
     pub(super) fn send(&self, frame: &Frame) {
@@ -297,6 +317,7 @@ struct Reader {
     connection: Connection,
     peer: PeerId,
     sinks: Sinks,
+    paused: watch::Receiver<Instant>,
 }
 
 impl Reader {
@@ -352,6 +373,8 @@ impl Reader {
 
     async fn read_batches(self, mut stream: RecvStream) {
         loop {
+            let paused_until = *self.paused.borrow();
+            tokio::time::sleep_until(paused_until).await;
             let bytes = match frames::read(&mut stream, BATCH_BYTES_MAX).await {
                 Ok(bytes) => bytes,
                 Err(FrameError::Ended) => return,

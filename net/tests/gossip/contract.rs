@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ait_net::gossip::{BATCH_COUNT_MAX, Verdict};
+use ait_net::peer::Tally;
 
 use super::{Member, PATIENCE, hashes, transactions};
 
@@ -70,7 +71,8 @@ pub(crate) async fn what_was_not_taken_may_come_again(
     members[2].hear(all.len()).await;
     let not_taken = vec![all[0].hash(), all[2].hash()];
     let source = incoming.source;
-    members[1].gossip.judged(Verdict { source, invalid: None, not_taken: not_taken.clone() });
+    let (tally, again) = (Tally::default(), not_taken.clone());
+    members[1].gossip.judged(Verdict { source, invalid: None, tally, not_taken: again });
     let mut late = late.await;
     late.publish(&all);
     assert_eq!(members[1].hear(not_taken.len()).await, not_taken);

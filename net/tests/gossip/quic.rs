@@ -30,7 +30,9 @@ impl Gossip for QuicGossip {
     }
 
     fn judged(&self, verdict: Verdict) {
-        let _ = self.local.try_send(Local::NotTaken(verdict.not_taken));
+        let Source::Peer(peer) = verdict.source else { return };
+        let (tally, not_taken) = (verdict.tally, verdict.not_taken);
+        let _ = self.local.try_send(Local::Judged { peer, tally, not_taken });
     }
 }
 
@@ -80,6 +82,9 @@ impl Loop {
             Output::Dial(address) => self.transport.dial(address),
             Output::Send { peers, frame } => self.transport.send(&peers, &frame),
             Output::Disconnect { peer, reason } => self.transport.disconnect(&peer, &reason),
+            Output::Pause { peer, for_ms } => {
+                self.transport.pause(&peer, Duration::from_millis(for_ms));
+            }
             Output::Deliver(Delivery::Transactions { from, transactions }) => {
                 let incoming = Incoming { source: Source::Peer(from), transactions };
                 self.heard.try_send(incoming).expect("there was room");

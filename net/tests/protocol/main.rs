@@ -11,10 +11,10 @@ use ait_engine::codec::Canonical;
 use ait_engine::crypto::SecretKey;
 use ait_engine::message::Message;
 use ait_engine::transaction::{Payload, Transaction, VerifiedTransaction};
-use ait_engine::types::{Address, Amount, Hash, Height, Nonce, Round};
+use ait_engine::types::{Address, Amount, BlockId, Hash, Height, Nonce, Round};
 use ait_engine::vote::{ProposalMessage, SignedProposal, SignedVote, Vote, VoteKind};
-use ait_net::message::{Body, Control};
-use ait_net::peer::Fault;
+use ait_net::message::{Body, Control, hello};
+use ait_net::peer::{Fault, Tally};
 use ait_net::protocol::{Input, Local, ProtocolOptions};
 use ait_net::sync::SyncReason;
 use proptest::prelude::*;
@@ -330,6 +330,46 @@ fn a_flood_of_control_messages_ends_in_a_ban() {
         }
     }
     assert!(world.is_connected(0, 2));
+}
+
+#[test]
+fn who_sends_little_but_refused_transactions_is_not_listened_to_for_a_while() {
+    let mut world = world(3, |_, _| true);
+    let judged = |refused| {
+        let tally = Tally { refused, ..Tally::default() };
+        Input::Local(Local::Judged { peer: id(1), tally, not_taken: Vec::new() })
+    };
+    let all = transactions(9, 2);
+    world.known.extend(all.iter().map(|one| (one.hash(), Arc::clone(one))));
+    let sent = |by, at: usize| {
+        let transactions = vec![(all[at].hash(), all[at].transaction().clone())];
+        Input::Transactions { peer: id(by), transactions }
+    };
+    world.feed(0, judged(1_000));
+    assert!(world.nodes[0].pauses.is_empty(), "it may be mistaken now and then");
+    world.feed(0, judged(5_000));
+    assert_eq!(world.nodes[0].pauses, [(id(1), 10_000)]);
+    world.feed(0, sent(1, 0));
+    assert!(world.nodes[0].transactions.is_empty());
+    world.feed(0, sent(2, 0));
+    assert_eq!(world.nodes[0].transactions, [all[0].hash()], "another says the same");
+    // It is told apart, and is no less a peer for all else.
+    let views = world.nodes[0].protocol.peers(world.now_ms);
+    let paused = |n| views.iter().find(|view| view.id == id(n)).unwrap().paused_ms;
+    assert_eq!((paused(1), paused(2)), (Some(10_000), None));
+    world.feed(0, Input::Control { peer: id(1), control: Control::Consensus(vote(1)) });
+    assert_eq!(world.nodes[0].messages, [hash(&vote(1))]);
+    // To come again changes nothing.
+    world.run(4_000);
+    world.feed(0, Input::Disconnected { peer: id(1) });
+    let (hello, host) = (hello(chain(), BlockId([1; 32]), Hash([2; 32])), "host".to_owned());
+    world.feed(0, Input::Connected { peer: id(1), is_outbound: true, host, hello });
+    assert_eq!(world.nodes[0].pauses[1..], [(id(1), 6_000)]);
+    world.feed(0, sent(1, 1));
+    assert_eq!(world.nodes[0].transactions.len(), 1);
+    world.run(6_000);
+    world.feed(0, sent(1, 1));
+    assert_eq!(world.nodes[0].transactions[1..], [all[1].hash()]);
 }
 
 #[test]

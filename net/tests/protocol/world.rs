@@ -65,6 +65,8 @@ pub(crate) struct Node {
     pub(crate) asked: Vec<PeerId>,
     pub(crate) asked_bodies: Vec<PeerId>,
     pub(crate) calls: Vec<u64>,
+    /// Whose transactions it does not read, for how long.
+    pub(crate) pauses: Vec<(PeerId, u64)>,
     /// Requests for blocks that came.
     requests: u64,
     connected: BTreeSet<PeerId>,
@@ -159,6 +161,7 @@ impl World {
             asked: Vec::new(),
             asked_bodies: Vec::new(),
             calls: Vec::new(),
+            pauses: Vec::new(),
             requests: 0,
             connected: BTreeSet::new(),
         });
@@ -265,6 +268,7 @@ impl World {
                 }
             }
             Output::Deliver(delivery) => self.deliver(n, delivery),
+            Output::Pause { peer, for_ms } => self.nodes[n].pauses.push((peer, for_ms)),
             Output::BookChanged => {}
         }
     }

@@ -83,7 +83,8 @@ impl World {
                     self.at(1, Happening::Told { at: to, boot: self.sites[to].boot, input });
                 }
             }
-            Output::Deliver(_) | Output::BookChanged => {}
+            // What comes meanwhile is passed over by the protocol itself.
+            Output::Pause { .. } | Output::Deliver(_) | Output::BookChanged => {}
         }
     }
 
