@@ -12,8 +12,8 @@ use ait_engine::state::{
 use ait_engine::types::{Hash, StateRoot};
 
 use super::resident::{Group, NodePage, Resident};
-use super::tables::{LONG_VALUE_MARK, NODE_ROWS};
-use super::view::{DiskView, NodePlace, ViewError, corrupt, leaf_of};
+use super::tables::NODE_ROWS;
+use super::view::{DiskView, NodePlace, ViewError, corrupt, is_long, leaf_of};
 
 /// Levels of the tree at which a chunk of nodes begins and ends, and its number at the latter.
 const TOP_ROW: u8 = NODE_ROWS - 1;
@@ -69,7 +69,7 @@ impl<'a> Prover<'a> {
         let present = usize::try_from(present).unwrap_or(slots.len());
         let mut hashes = inline_leaf_hashes(slots.get(..present).unwrap_or_default());
         for ((number, slot), hash) in (first..).zip(slots).zip(&mut hashes) {
-            if slot.get(40) == Some(&LONG_VALUE_MARK) {
+            if is_long(slot) {
                 *hash = leaf_of(number, slot, || self.disk.long_value(number))?.hash();
             }
         }

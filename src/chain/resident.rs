@@ -37,6 +37,12 @@ impl Group {
     pub(super) fn slot(&self, number: u64) -> Option<&[u8; 64]> {
         self.0.get(Self::place(number))
     }
+
+    /// The slots of leaves of this group, from number `first` to before `end`.
+    pub(super) fn slots(&self, first: u64, end: u64) -> Option<&[[u8; 64]]> {
+        let count = usize::try_from(end.checked_sub(first)?).ok()?;
+        self.0.get(Self::place(first)..)?.get(..count)
+    }
 }
 
 /// A chunk of nodes.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, RwLockReadGuard};
 
-use ait_engine::state::{GROUP_LEAVES, GROUP_LEVEL, Key, Leaf, StateView, Value};
+use ait_engine::state::{GROUP_LEAVES, GROUP_LEVEL, Key, Leaf, LeafBlocks, StateView, Value};
 use ait_engine::types::Hash;
 use ait_storage::{Direction, KeyRange, Snapshot, StorageError};
 
@@ -74,6 +74,11 @@ pub(super) fn slot(leaf: &Leaf) -> [u8; 64] {
     })
 }
 
+/// Whether the value is too long for the slot.
+pub(super) fn is_long(slot: &[u8; 64]) -> bool {
+    slot[40] == LONG_VALUE_MARK
+}
+
 /// The leaf in a slot; `long` gives the value that is too long for one.
 pub(super) fn leaf_of(
     number: u64,
@@ -83,11 +88,8 @@ pub(super) fn leaf_of(
     let missing = || corrupt(format!("the state has no leaf {number}"));
     let (key, rest) = slot.split_first_chunk::<32>().ok_or_else(missing)?;
     let (next, value) = rest.split_first_chunk::<8>().ok_or_else(missing)?;
-    let value = if value.first() == Some(&LONG_VALUE_MARK) {
-        long()?.ok_or_else(missing)?
-    } else {
-        long_or_inline(number, value)?
-    };
+    let value =
+        if is_long(slot) { long()?.ok_or_else(missing)? } else { long_or_inline(number, value)? };
     Ok(Leaf { key: Key(*key), next: u64::from_le_bytes(*next), value })
 }
 
@@ -315,7 +317,7 @@ impl StateView for StateReader<'_> {
         self.leaf_of(number, slot)
     }
 
-    fn leaves(&self, first: u64, end: u64, out: &mut Vec<Leaf>) -> Result<(), ViewError> {
+    fn leaf_blocks(&self, first: u64, end: u64, out: &mut LeafBlocks) -> Result<(), ViewError> {
         if first >= end {
             return Ok(());
         }
@@ -324,8 +326,13 @@ impl StateView for StateReader<'_> {
             return Err(missing());
         }
         let group = self.group(first / GROUP_LEAVES)?;
-        for number in first..end {
-            out.push(self.leaf_of(number, group.slot(number).ok_or_else(missing)?)?);
+        let slots = group.slots(first, end).ok_or_else(missing)?;
+        let place = out.len();
+        out.extend(slots);
+        for ((number, slot), place) in (first..).zip(slots).zip(place..) {
+            if is_long(slot) {
+                out.set(place, &self.leaf_of(number, slot)?);
+            }
         }
         Ok(())
     }

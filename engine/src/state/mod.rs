@@ -14,12 +14,14 @@
 //! Absent here: how entries are stored. That is the other side of [`StateView`].
 
 mod entry;
+mod leaf_blocks;
 mod memory;
 mod proof;
 mod recorded;
 mod tree;
 
 pub use entry::{Account, Coordinator, EntryKind, Key, Leaf, Provider, Supply, Value};
+pub use leaf_blocks::LeafBlocks;
 pub use memory::{MemoryState, Missing};
 pub use proof::{Claim, LeafPath, ProofError, StateProof};
 pub use recorded::{
@@ -69,9 +71,9 @@ pub trait StateView {
     ///
     /// # Errors
     /// When the state cannot be read or lacks an entry.
-    fn leaves(&self, first: u64, end: u64, out: &mut Vec<Leaf>) -> Result<(), Self::Error> {
+    fn leaf_blocks(&self, first: u64, end: u64, out: &mut LeafBlocks) -> Result<(), Self::Error> {
         for number in first..end {
-            out.push(self.leaf(number)?);
+            out.push(&self.leaf(number)?);
         }
         Ok(())
     }
@@ -102,8 +104,8 @@ impl<V: StateView + ?Sized> StateView for &V {
     fn leaf(&self, number: u64) -> Result<Leaf, Self::Error> {
         (**self).leaf(number)
     }
-    fn leaves(&self, first: u64, end: u64, out: &mut Vec<Leaf>) -> Result<(), Self::Error> {
-        (**self).leaves(first, end, out)
+    fn leaf_blocks(&self, first: u64, end: u64, out: &mut LeafBlocks) -> Result<(), Self::Error> {
+        (**self).leaf_blocks(first, end, out)
     }
     fn node(&self, level: u8, index: u64) -> Result<Hash, Self::Error> {
         (**self).node(level, index)

@@ -2,7 +2,8 @@
 //!
 //! Verified with the root alone, without any storage.
 
-use super::tree::{self, leaf_hashes, parents};
+use super::leaf_blocks::leaf_hashes;
+use super::tree::{self, parents};
 use super::{GROUP_LEAVES, GROUP_LEVEL, Key, Leaf, StateView, Value};
 use crate::codec::{Canonical, DecodeError, Reader, Writer};
 use crate::hash::{BlockHasher, Domain};

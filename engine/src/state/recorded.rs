@@ -148,14 +148,6 @@ impl<V: StateView> StateView for Recording<V> {
         Ok(leaf)
     }
 
-    fn leaves(&self, first: u64, end: u64, out: &mut Vec<Leaf>) -> Result<(), V::Error> {
-        let before = out.len();
-        self.view.leaves(first, end, out)?;
-        let numbered = (first..end).zip(out.iter().skip(before).cloned());
-        self.answers.borrow_mut().leaves.extend(numbered);
-        Ok(())
-    }
-
     fn node(&self, level: u8, index: u64) -> Result<Hash, V::Error> {
         let hash = self.view.node(level, index)?;
         self.answers.borrow_mut().nodes.insert((level, index), hash);

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use super::leaf_blocks::LeafBlocks;
 use super::{Key, Leaf, StateView, Value};
 use crate::hash::{BlockHasher, Domain};
 use crate::types::{Hash, StateRoot};
@@ -69,31 +70,6 @@ fn pair(left: &Hash, right: &Hash) -> [u8; 64] {
     block[..32].copy_from_slice(&left.0);
     block[32..].copy_from_slice(&right.0);
     block
-}
-
-/// Hashes of many leaves; those of one block go through SIMD together.
-pub(super) fn leaf_hashes<'a>(leaves: impl Iterator<Item = Option<&'a Leaf>>) -> Vec<Hash> {
-    let hasher = BlockHasher::new(Domain::StateLeaf);
-    let (mut hashes, mut places, mut blocks) = (Vec::new(), Vec::new(), Vec::new());
-    for (place, leaf) in leaves.enumerate() {
-        hashes.push(match leaf.map(|leaf| (leaf, leaf.inline_block())) {
-            Some((_, Some(block))) => {
-                places.push(place);
-                blocks.push(block);
-                Hash::ZERO
-            }
-            Some((leaf, None)) => leaf.hash(),
-            None => Hash::ZERO,
-        });
-    }
-    let mut hashed = Vec::with_capacity(blocks.len());
-    hasher.hash_into(&blocks, &mut hashed);
-    for (place, hash) in places.into_iter().zip(hashed) {
-        if let Some(empty) = hashes.get_mut(place) {
-            *empty = hash;
-        }
-    }
-    hashes
 }
 
 /// Hashes neighbours together; the number of hashes must be even.
@@ -194,8 +170,7 @@ fn group_nodes<V: StateView>(
     let group_of = |number: u64| number / GROUP_LEAVES;
     let by_group: Vec<_> = leaves.chunk_by(|a, b| group_of(a.0) == group_of(b.0)).collect();
     let mut nodes = Vec::with_capacity(by_group.len());
-    let (mut all, mut old): (Vec<[Option<Leaf>; GROUP_COUNT]>, Vec<Leaf>) =
-        (Vec::new(), Vec::new());
+    let mut all = LeafBlocks::default();
     for batch in by_group.chunks(BATCH_GROUPS) {
         // All groups one after another, so that all are hashed together.
         all.clear();
@@ -205,20 +180,17 @@ fn group_nodes<V: StateView>(
             let group = group_of(*number);
             let first = group << GROUP_LEVEL;
             let end = first.saturating_add(GROUP_LEAVES);
-            view.leaves(first.min(old_count), end.min(old_count), &mut old)?;
-            let mut places = [const { None }; GROUP_COUNT];
-            for (place, leaf) in places.iter_mut().zip(old.drain(..)) {
-                *place = Some(leaf);
+            let place = all.len();
+            view.leaf_blocks(first.min(old_count), end.min(old_count), &mut all)?;
+            while all.len() < place.saturating_add(GROUP_COUNT) {
+                all.push_absent();
             }
             for (number, leaf) in *changed {
-                if let Some(place) = places.get_mut(place_in_group(*number)) {
-                    *place = Some(leaf.clone());
-                }
+                all.set(place.saturating_add(place_in_group(*number)), leaf);
             }
-            all.push(places);
             groups.push(group);
         }
-        let mut hashes = leaf_hashes(all.as_flattened().iter().map(Option::as_ref));
+        let mut hashes = all.hash();
         for _ in 0..GROUP_LEVEL {
             hashes = parents(hasher, &hashes);
         }
