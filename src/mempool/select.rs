@@ -9,7 +9,7 @@ use ait_engine::transaction::VerifiedTransaction;
 use ait_engine::types::{Address, Nonce};
 
 use super::limits::MISFIT_COUNT_MAX;
-use super::pool::Pool;
+use super::pool::{Pool, TOGETHER};
 use super::queue::{Entry, FeeRate, HeadKey, Queue, TailKey};
 use super::{DropReason, MempoolError};
 
@@ -23,7 +23,7 @@ impl Pool {
         let mut chosen = Vec::with_capacity(count_max.min(self.len()));
         let mut heads = self.heads.iter().peekable();
         let mut successors: BTreeMap<HeadKey, (&Queue, &Entry)> = BTreeMap::new();
-        let (mut room, mut misfits) = (bytes_max, 0);
+        let (mut room, mut misfits, mut touched) = (bytes_max, 0, 0_usize);
         while chosen.len() < count_max && misfits < MISFIT_COUNT_MAX {
             let from_index = match (heads.peek(), successors.first_key_value()) {
                 (None, None) => break,
@@ -32,6 +32,11 @@ impl Pool {
                 (None, Some(_)) => false,
             };
             let best = if from_index {
+                if touched == 0 {
+                    touched = TOGETHER;
+                    self.touch(heads.clone().take(TOGETHER).map(|(_, sender)| sender));
+                }
+                touched -= 1;
                 let queue = heads.next().and_then(|(_, sender)| self.queues.get(sender));
                 queue.and_then(|queue| Some((queue, queue.head()?)))
             } else {
