@@ -10,7 +10,7 @@ use ait_engine::types::StateRoot;
 use super::pages::{FrozenPages, Pages};
 use super::proven::{Prover, level_of};
 use super::tables::{GROUPS_PER_CHUNK, NODE_ROWS, NODES_PER_CHUNK};
-use super::view::{DiskView, NodePlace, ViewError, corrupt, slot};
+use super::view::{DiskView, NodePlace, TOGETHER, ViewError, corrupt, slot};
 
 /// Bytes that a page takes with what the allocator and the table add.
 const GROUP_BYTES: usize = 576;
@@ -115,18 +115,26 @@ impl Resident {
     ) -> Result<(), ViewError> {
         self.fetch(writes, disk, root)?;
         let group_of = |number: u64| number / GROUP_LEAVES;
-        for changed in writes.leaves.chunk_by(|a, b| group_of(a.0) == group_of(b.0)) {
-            let Some(group) = changed.first().map(|(number, _)| group_of(*number)) else {
-                continue;
-            };
-            let change = |page: &mut Group| {
-                for (number, leaf) in changed {
-                    if let Some(place) = page.0.get_mut(Group::place(*number)) {
-                        *place = slot(leaf);
+        let by_group: Vec<_> =
+            writes.leaves.chunk_by(|a, b| group_of(a.0) == group_of(b.0)).collect();
+        for part in by_group.chunks(TOGETHER) {
+            let mut groups = Vec::with_capacity(part.len());
+            for (number, _) in part.iter().filter_map(|changed| changed.first()) {
+                groups.push(to_usize(group_of(*number))?);
+            }
+            // Read at once, so that they are not waited for one by one.
+            let pages = groups.iter().filter_map(|number| self.groups.get(*number));
+            std::hint::black_box(pages.fold(0, |seen, page| seen ^ page.0[0][0]));
+            for (changed, group) in part.iter().zip(groups) {
+                let change = |page: &mut Group| {
+                    for (number, leaf) in *changed {
+                        if let Some(place) = page.0.get_mut(Group::place(*number)) {
+                            *place = slot(leaf);
+                        }
                     }
-                }
-            };
-            self.groups.edit::<ViewError>(to_usize(group)?, || Ok(Group::default()), change)?;
+                };
+                self.groups.edit::<ViewError>(group, || Ok(Group::default()), change)?;
+            }
         }
         for (number, leaf) in &writes.leaves {
             if let Value::Long(_) = &leaf.value {

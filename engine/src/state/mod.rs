@@ -84,6 +84,17 @@ pub trait StateView {
     /// When the state cannot be read or lacks the node.
     fn node(&self, level: u8, index: u64) -> Result<Hash, Self::Error>;
 
+    /// Appends the nodes of a level at these ascending indices.
+    ///
+    /// # Errors
+    /// As [`StateView::node`].
+    fn nodes(&self, level: u8, indices: &[u64], out: &mut Vec<Hash>) -> Result<(), Self::Error> {
+        for index in indices {
+            out.push(self.node(level, *index)?);
+        }
+        Ok(())
+    }
+
     /// Says that the entries under these keys will be asked for soon. What is read does not
     /// depend on it: who has them in memory may bring them nearer to the processor, many at once.
     fn expect(&self, _keys: &[Key]) {}
@@ -109,6 +120,9 @@ impl<V: StateView + ?Sized> StateView for &V {
     }
     fn node(&self, level: u8, index: u64) -> Result<Hash, Self::Error> {
         (**self).node(level, index)
+    }
+    fn nodes(&self, level: u8, indices: &[u64], out: &mut Vec<Hash>) -> Result<(), Self::Error> {
+        (**self).nodes(level, indices, out)
     }
     fn expect(&self, keys: &[Key]) {
         (**self).expect(keys);

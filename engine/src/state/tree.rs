@@ -129,13 +129,22 @@ pub fn update<V: StateView>(
     let top = top_level(entry_count);
     for level in GROUP_LEVEL..top {
         nodes.extend(touched.iter().map(|(index, hash)| ((level, *index), *hash)));
+        let pairs = || touched.chunk_by(|(left, _), (right, _)| left ^ 1 == *right);
+        let is_old = |index: &u64| *index < node_count(level, old_count);
+        let alone = pairs().filter_map(|pair| match pair {
+            [(index, _)] => Some(index ^ 1).filter(is_old),
+            _ => None,
+        });
+        let alone: Vec<u64> = alone.collect();
+        let mut unchanged = Vec::with_capacity(alone.len());
+        view.nodes(level, &alone, &mut unchanged)?;
+        let mut unchanged = unchanged.into_iter();
         let (mut indices, mut blocks) = (Vec::new(), Vec::new());
-        for siblings in touched.chunk_by(|(left, _), (right, _)| left ^ 1 == *right) {
+        for siblings in pairs() {
             let [(index, hash), next @ ..] = siblings else { continue };
-            let sibling = index ^ 1;
             let other = match next.first() {
                 Some((_, other)) => *other,
-                None if sibling < node_count(level, old_count) => view.node(level, sibling)?,
+                None if is_old(&(index ^ 1)) => unchanged.next().unwrap_or(Hash::ZERO),
                 None => Hash::ZERO,
             };
             indices.push(index / 2);
