@@ -24,8 +24,6 @@ use crate::import::{ImportBlock, ImportError};
 use crate::sequencer::{self, Effect};
 
 const TICK: Duration = Duration::from_millis(100);
-/// Requests of peers that are answered at once.
-const ANSWERS_MAX: usize = 8;
 /// Pending transactions that a new peer is told of.
 const SHARED_MAX: usize = 20_000;
 /// How often progress is logged while behind, and how far behind that counts.
@@ -80,7 +78,7 @@ impl Service {
             shown,
             commands,
             incoming,
-            answering: Arc::new(Semaphore::new(ANSWERS_MAX)),
+            answering: Arc::new(Semaphore::new(crate::rpc::ranges_at_once())),
             began: now,
             progress_at: now,
             progress_height: head.get(),

@@ -61,8 +61,9 @@ const LARGE_BODY_COUNT_MAX: usize = 2;
 /// Mints a minute that one client may ask a faucet for, and at once.
 const FAUCET_RATE: (u32, u32) = (600, 200);
 
-/// Ranges of blocks that are read at once: half of the processors are left to everything else.
-fn ranges_at_once() -> usize {
+/// Ranges of blocks that are read at once for clients, and for peers: half of the processors are
+/// left to everything else.
+pub(crate) fn ranges_at_once() -> usize {
     std::thread::available_parallelism().map_or(1, |count| (count.get() / 2).max(1))
 }
 
