@@ -33,7 +33,7 @@ pub struct ChainOptions {
 
 impl Default for ChainOptions {
     fn default() -> Self {
-        Self { checkpoints: CheckpointPolicy::default(), state_bytes: 768 << 20, index: true }
+        Self { checkpoints: CheckpointPolicy::default(), state_bytes: 1_024 << 20, index: true }
     }
 }
 
