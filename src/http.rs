@@ -3,6 +3,7 @@
 //!
 //! What is answered is the service's affair; no endpoint is known here.
 
+mod answers;
 mod offenders;
 mod places;
 
@@ -23,10 +24,11 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warp::http::{HeaderMap, Version, header};
 use warp::reply::Response;
 
+use answers::Answers;
 pub use offenders::{Offence, Offenders};
 use places::{Busy, Place, Places, Room};
 pub use places::{Share, Shares};
@@ -34,7 +36,7 @@ pub use places::{Share, Shares};
 /// How long open connections may go on after shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(700);
 /// How long a connection waits for another to end, while no other is accepted.
-const ROOM_WAIT: Duration = Duration::from_millis(200);
+const ROOM_WAIT: Duration = Duration::from_millis(20);
 /// Most bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Clients whose rate is remembered before idle ones are forgotten.
@@ -80,7 +82,7 @@ pub async fn serve<S, F>(
     F: Future<Output = Response> + Send + 'static,
 {
     let connections = Arc::new(Semaphore::new(limits.connections_max));
-    let places = Places::default();
+    let (places, answers) = (Places::default(), Answers::default());
     let graceful = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -122,11 +124,11 @@ pub async fn serve<S, F>(
             tracing::debug!(%error, "a connection has no time-out for writing");
         }
         let (service, watcher) = (service.clone(), graceful.watcher());
-        let (place, offenders) = (Arc::new(place), offenders.clone());
+        let (place, offenders, answers) = (Arc::new(place), offenders.clone(), answers.clone());
         tokio::spawn(async move {
             // Held until the connection ends.
             let _permit = permit;
-            let connection = Connection { stream, peer, limits, place, offenders };
+            let connection = Connection { stream, peer, limits, place, offenders, answers };
             connection.answer(service, watcher).await;
         });
     }
@@ -141,6 +143,7 @@ struct Connection {
     limits: HttpLimits,
     place: Arc<Place>,
     offenders: Offenders,
+    answers: Answers,
 }
 
 impl Connection {
@@ -150,18 +153,18 @@ impl Connection {
         S: Fn(Request<Incoming>, SocketAddr) -> F + Send + 'static,
         F: Future<Output = Response> + Send + 'static,
     {
-        let Self { stream, peer, limits, place, offenders } = self;
+        let Self { stream, peer, limits, place, offenders, answers } = self;
         let (first, mut first_seen) = tokio::sync::watch::channel(false);
         let at_work = Arc::clone(&place);
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             first.send_replace(true);
             let busy = at_work.work(!request.body().is_end_stream());
-            let answer = service(request, peer);
+            let (answer, answers) = (service(request, peer), answers.clone());
             async move {
-                let answer = answer.await;
+                let (answer, room) = answers.admit(answer.await);
                 busy.answers();
                 // At work until the last of the answer is given away.
-                let held = |body| HeldBody { body, _busy: busy };
+                let held = |body| HeldBody { body, _busy: busy, _room: room };
                 Ok::<_, std::convert::Infallible>(answer.map(held))
             }
         });
@@ -196,6 +199,7 @@ impl Connection {
 struct HeldBody<B> {
     body: B,
     _busy: Busy,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl<B: Body + Unpin> Body for HeldBody<B> {

@@ -12,7 +12,7 @@ use quinn::{Connection, Endpoint, EndpointConfig, TransportConfig, VarInt};
 use tokio::sync::mpsc;
 
 use super::hello::{Greeted, greet};
-use super::link::{Event, Link, Sinks};
+use super::link::{Event, Link, Sinks, answers_room};
 use super::tls::PeerKey;
 use crate::message::{Hello, Request};
 use crate::peer::{PeerAddress, PeerId};
@@ -160,7 +160,7 @@ impl Transport {
             hello: Mutex::new(hello),
             links: Mutex::default(),
             generation: AtomicU64::new(0),
-            sinks: Sinks { urgent, bulk },
+            sinks: Sinks { urgent, bulk, answers: answers_room() },
         }));
         tokio::spawn(transport.clone().accept());
         Ok((transport, Events { urgent: urgent_out, bulk: bulk_out }))

@@ -11,7 +11,7 @@ use ait_engine::codec::Canonical;
 use ait_engine::transaction::Transaction;
 use ait_engine::types::{BlockId, TxHash};
 use metrics::counter;
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -37,9 +37,15 @@ const BODIES_OUT_MAX: usize = 4;
 const BODIES_IN_MAX: usize = 2;
 /// Requests of a peer that are answered at once.
 const REQUESTS_MAX: usize = 4;
+/// Mebibytes of answers to all peers that are in memory at once: who does not take its answer
+/// must not fill it. What one is expected to take, until it is known.
+const ANSWERS_MIB: usize = 256;
+const ANSWER_MIB: u32 = 5;
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(14);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer may take to be written: after [`ANSWER_TIMEOUT`] whoever asked has given up.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Where an answer goes; none: there is none.
 pub type Reply = oneshot::Sender<Option<Vec<u8>>>;
@@ -132,6 +138,13 @@ pub enum Event {
 pub(super) struct Sinks {
     pub(super) urgent: mpsc::Sender<Event>,
     pub(super) bulk: mpsc::Sender<Event>,
+    /// Room for answers to all peers, in MiB, from [`answers_room`].
+    pub(super) answers: Arc<Semaphore>,
+}
+
+/// Room for the answers of all connections that are read or written.
+pub(super) fn answers_room() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(ANSWERS_MIB))
 }
 
 /// A connection that can be written to.
@@ -431,30 +444,38 @@ impl Reader {
         let Ok(request) = Request::decode(&bytes) else {
             return self.fault(Fault::Malformed, "a request that is none".to_owned()).await;
         };
-        let (reply, answer) = oneshot::channel();
-        let event = Event::Request { peer: self.peer, request, reply };
-        if self.sinks.bulk.send(event).await.is_err() {
-            return;
-        }
+        let room = Arc::clone(&self.sinks.answers).acquire_many_owned(ANSWER_MIB);
+        let answer = async {
+            let mut room = tokio::time::timeout(WRITE_TIMEOUT, room).await.ok()?.ok()?;
+            let (reply, answer) = oneshot::channel();
+            let event = Event::Request { peer: self.peer, request, reply };
+            self.sinks.bulk.send(event).await.ok()?;
+            let bytes = answer.await.ok()??;
+            let more = u32::try_from(bytes.len() >> 20).ok()?.saturating_sub(ANSWER_MIB);
+            room.merge(Arc::clone(&self.sinks.answers).try_acquire_many_owned(more).ok()?);
+            Some((bytes, room))
+        };
         let answer = tokio::select! {
             answer = answer => answer,
             // Whoever asked has given up: nothing is read from the disk for it.
             _ = out.stopped() => return,
         };
         let write = async {
-            match answer.ok().flatten() {
-                Some(bytes) => {
+            match &answer {
+                Some((bytes, _room)) => {
                     counter!("peer_sent_bytes_total", "kind" => "sync")
                         .increment(bytes.len() as u64);
                     out.write_all(&[1]).await?;
-                    out.write_all(&bytes).await?;
+                    out.write_all(bytes).await?;
                 }
                 None => out.write_all(&[0]).await?,
             }
             Ok::<_, quinn::WriteError>(())
         };
-        if write.await.is_ok() {
-            let _ = out.finish();
-        }
+        // Who does not take it gives up its place: the answer lies in memory meanwhile.
+        let _ = match tokio::time::timeout(WRITE_TIMEOUT, write).await {
+            Ok(Ok(())) => out.finish(),
+            _ => out.reset(VarInt::from_u32(SLOW)),
+        };
     }
 }
