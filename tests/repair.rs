@@ -231,3 +231,30 @@ fn a_follower_with_damaged_blocks_gets_the_rest_from_its_peer() {
     b.kill();
     assert_eq!(ask(&["db", "check"], &at_b).0, 0);
 }
+
+/// Damage before what is whole, which no crash leaves: it is said where, and what is whole is kept.
+#[test]
+fn damaged_logs_are_found_with_their_place_and_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = folder.path().join("good");
+    stopped(&good);
+    // The header of the log of consensus, its first entry, the first record of the journal.
+    for (name, file, at) in [
+        ("header", "consensus.log", 18),
+        ("entry", "consensus.log", 40),
+        ("record", "mempool.journal", 30),
+    ] {
+        let bad = folder.path().join(name);
+        copy(&good, &bad);
+        flip(&bad.join(file), at);
+        let (code, said) = ask(&["db", "check"], &bad);
+        let finding = &said["findings"][0];
+        assert_eq!((code, &finding["file"]), (1, &json!(file)), "{name}: {said}");
+        assert!(finding["what"].as_str().unwrap().contains("byte "), "{name}: {said}");
+        assert_eq!(ask(&["db", "repair", "--yes"], &bad).0, 0, "{name}");
+        let (code, said) = ask(&["db", "check"], &bad);
+        assert_eq!((code, &said["ok"]), (0, &json!(true)), "{name}: {said}");
+        let devnet = Devnet::start(&bad);
+        assert!(devnet.nonce("alice") >= 31, "{name}");
+    }
+}

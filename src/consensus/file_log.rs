@@ -90,9 +90,7 @@ impl FileLog {
             return Err(LogError::Foreign { path: path.to_owned() });
         }
         let (logged, valid) = read(&bytes);
-        if let (Some((_, entries)), Some(head)) = (&logged, bytes.first_chunk::<16>())
-            && follows(bytes.get(valid..).unwrap_or_default(), head, entries.len())
-        {
+        if is_damaged(&bytes, logged.as_ref(), valid) {
             return Err(LogError::Damaged { path: path.to_owned(), offset: valid as u64 });
         }
         file.set_len(valid as u64).map_err(io)?;
@@ -133,17 +131,23 @@ impl FileLog {
         }
         let (logged, whole) = read(&bytes);
         let rest = bytes.get(whole..).unwrap_or_default();
-        let is_damaged = match (&logged, bytes.first_chunk::<16>()) {
-            (Some((_, entries)), Some(head)) => follows(rest, head, entries.len()),
-            // A header is written at once, before any entry; unwritten bytes are zeros.
-            _ => rest.iter().skip(HEADER_BYTES).any(|byte| *byte != 0),
-        };
+        let is_damaged = is_damaged(&bytes, logged.as_ref(), whole);
         Ok(Some(InspectedLog {
             logged: logged.map(|(height, entries)| (height, entries.len())),
             whole_bytes: whole as u64,
             other_bytes: rest.len() as u64,
             is_damaged,
         }))
+    }
+}
+
+/// Whether something that was flushed follows the first `whole` bytes, which are good.
+fn is_damaged(bytes: &[u8], logged: Option<&Logged>, whole: usize) -> bool {
+    let rest = bytes.get(whole..).unwrap_or_default();
+    match (logged, bytes.first_chunk::<16>()) {
+        (Some((_, entries)), Some(head)) => follows(rest, head, entries.len()),
+        // A header is written at once, before any entry; unwritten bytes are zeros.
+        _ => rest.iter().skip(HEADER_BYTES).any(|byte| *byte != 0),
     }
 }
 

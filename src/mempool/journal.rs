@@ -44,6 +44,17 @@ pub struct Recovered {
     pub set_aside: Option<PathBuf>,
 }
 
+/// What [`Journal::inspect`] finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InspectedJournal {
+    /// Bytes up to the end of the last record before any damage.
+    pub whole_bytes: u64,
+    /// Bytes behind them: of a record that was being written at a crash, or damaged.
+    pub other_bytes: u64,
+    /// Whether it is more than a torn end: whole records follow, or it is another kind of file.
+    pub is_damaged: bool,
+}
+
 /// An open journal.
 #[derive(Debug)]
 pub struct Journal {
@@ -117,25 +128,24 @@ impl Journal {
         Ok((journal, Recovered { transactions, discarded_bytes, set_aside: None }))
     }
 
-    /// What is in a journal, without changing it; none if there is no file.
+    /// Looks at a journal without changing it; none if there is no file.
     ///
     /// # Errors
     /// [`JournalError`] when the file cannot be read.
-    pub fn inspect(path: &Path) -> Result<Option<Recovered>, JournalError> {
+    pub fn inspect(path: &Path) -> Result<Option<InspectedJournal>, JournalError> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(error(path, "read", source)),
         };
-        let discarded = |good: usize| bytes.len().saturating_sub(good) as u64;
-        Ok(Some(match bytes.strip_prefix(&HEADER) {
-            Some(records) => {
-                let (transactions, good) = read_records(records);
-                let discarded_bytes = discarded(HEADER.len() + good);
-                Recovered { transactions, discarded_bytes, set_aside: None }
-            }
-            None => Recovered { discarded_bytes: discarded(0), ..Recovered::default() },
-        }))
+        let whole = match bytes.strip_prefix(&HEADER) {
+            Some(records) => HEADER.len() + read_records(records).1,
+            None => 0,
+        };
+        let is_unused = HEADER.starts_with(&bytes);
+        let is_damaged = salvage(&bytes).1 || (whole == 0 && !is_unused);
+        let other_bytes = bytes.len().saturating_sub(whole) as u64;
+        Ok(Some(InspectedJournal { whole_bytes: whole as u64, other_bytes, is_damaged }))
     }
 
     /// Writes a new file beside the old one and puts it in its place.

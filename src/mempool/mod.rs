@@ -25,6 +25,6 @@ pub use admission::Rules;
 pub use dropped::Dropped;
 pub use error::{DropReason, JournalError, MempoolError};
 pub use handle::{Candidate, Inserted, Mempool};
-pub use journal::{Journal, Recovered, SyncHandle};
+pub use journal::{InspectedJournal, Journal, Recovered, SyncHandle};
 pub use limits::{DROPPED_COUNT_MAX, MempoolLimits, REPLACEMENT_BUMP_PERCENT};
 pub use view::{Listed, TxStatus};

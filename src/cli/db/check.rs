@@ -163,9 +163,12 @@ fn check_files(directory: &Directory<'_>, checked: &mut Checked) {
     }
     match Journal::inspect(&directory.root.join(JOURNAL)) {
         Err(error) => checked.find(JOURNAL, error),
-        Ok(Some(read)) if read.discarded_bytes > 0 => checked.notes.push(format!(
+        Ok(Some(read)) if read.is_damaged => {
+            checked.find(JOURNAL, format!("byte {}: no record, and more follows", read.whole_bytes));
+        }
+        Ok(Some(read)) if read.other_bytes > 0 => checked.notes.push(format!(
             "{JOURNAL} has {} bytes at its end that are no record, as after a crash; they are cut at the next start",
-            read.discarded_bytes
+            read.other_bytes
         )),
         Ok(_) => {}
     }

@@ -15,13 +15,14 @@ use ait_storage::{RedbOptions, RedbStorage, Storage, StorageError};
 use clap::Args;
 use serde_json::json;
 
-use super::check::{self, BLOCKS, Checked, GENESIS, INDEX, LOG, RECORD, STATE};
+use super::check::{self, BLOCKS, Checked, GENESIS, INDEX, JOURNAL, LOG, RECORD, STATE};
 use super::{DbArgs, Output, confirm};
 use crate::archive::ArchiveWriter;
 use crate::chain::{BlockStore, ChainError, OpenProgress};
 use crate::cli::offline::Directory;
 use crate::cli::{CliError, progress};
 use crate::consensus::FileLog;
+use crate::mempool::Journal;
 use crate::replay::rebuild;
 
 /// Arguments of `db repair`.
@@ -136,6 +137,17 @@ fn repair(
             done.said
                 .push(format!("{LOG}: begins anew; nothing is signed at the height under way"));
         }
+    }
+    let journal = directory.root.join(JOURNAL);
+    if checked.has(JOURNAL) && journal.exists() {
+        let (_, recovered) = Journal::open(&journal).map_err(|error| {
+            CliError::failed("file_io", error.to_string())
+                .hint("check permissions and the room on the disk")
+        })?;
+        done.aside.extend(recovered.set_aside);
+        let kept = recovered.transactions.len();
+        done.said
+            .push(format!("{JOURNAL}: made again with the {kept} transactions that are whole"));
     }
     if checked.has(BLOCKS) {
         return rebuild_all(directory, output, done);
