@@ -118,13 +118,16 @@ impl SubmitError {
     pub const fn is_knowable(&self) -> bool {
         let Self::Mempool(error) = self else { return false };
         match error {
+            // Who has something may have had more.
+            MempoolError::Refused(Refusal::InsufficientFunds { balance, .. }) => balance.get() == 0,
             MempoolError::Refused(
                 Refusal::NonceUsed { .. }
                 | Refusal::NonceGap { .. }
+                | Refusal::Expired { .. }
                 | Refusal::ReceiptClaimed { .. }
                 | Refusal::JobClaimed { .. },
             ) => false,
-            MempoolError::Refused(_) | MempoolError::NonceTooFar { .. } => true,
+            MempoolError::Refused(_) => true,
             _ => false,
         }
     }

@@ -24,6 +24,8 @@ use crate::import::{ImportBlock, ImportError};
 use crate::sequencer::{self, Effect};
 
 const TICK: Duration = Duration::from_millis(100);
+/// Requests of peers that are answered at once however few processors there are.
+const ANSWERS_MIN: usize = 2;
 /// Pending transactions that a new peer is told of.
 const SHARED_MAX: usize = 20_000;
 /// How often progress is logged while behind, and how far behind that counts.
@@ -78,7 +80,7 @@ impl Service {
             shown,
             commands,
             incoming,
-            answering: Arc::new(Semaphore::new(crate::rpc::ranges_at_once())),
+            answering: Arc::new(Semaphore::new(crate::rpc::ranges_at_once().max(ANSWERS_MIN))),
             began: now,
             progress_at: now,
             progress_height: head.get(),

@@ -20,9 +20,9 @@ use crate::http::Client;
 /// How long a reader waits for an index that is behind.
 const INDEX_WAIT: Duration = Duration::from_secs(2);
 
-/// How long a request waits for its turn to read.
 /// Blocks of a range that count as one more request.
 const RANGE_OF_A_REQUEST: u64 = 50;
+/// How long a request waits for its turn to read.
 const READ_WAIT: Duration = Duration::from_secs(5);
 
 /// What a handler gives.

@@ -144,7 +144,10 @@ pub fn update<V: StateView>(
             let [(index, hash), next @ ..] = siblings else { continue };
             let other = match next.first() {
                 Some((_, other)) => *other,
-                None if is_old(&(index ^ 1)) => unchanged.next().unwrap_or(Hash::ZERO),
+                None if is_old(&(index ^ 1)) => match unchanged.next() {
+                    Some(other) => other,
+                    None => view.node(level, index ^ 1)?,
+                },
                 None => Hash::ZERO,
             };
             indices.push(index / 2);

@@ -28,7 +28,7 @@ const PEERS_MAX: usize = 4_096;
 pub struct Tally {
     /// Taken, and new.
     pub accepted: u32,
-    /// Refused for what whoever passed it on could have known: nobody pays for it, say.
+    /// Refused for what whoever passed it on could have known: its sender has nothing, say.
     pub refused: u32,
     /// Refused for what a block in between explains, or what else is pending here.
     pub late: u32,
