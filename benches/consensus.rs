@@ -32,6 +32,10 @@ impl VoteSigner for Unrecorded {
     fn sign_proposal(&mut self, proposal: &ProposalMessage) -> Result<Signature, String> {
         Ok(self.0.sign(proposal.sign_hash(&chain()).as_bytes()))
     }
+
+    fn flush(&mut self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Forgets what is logged.

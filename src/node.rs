@@ -20,8 +20,8 @@ use crate::chain::{
 };
 use crate::config::NodeConfig;
 use crate::consensus::{
-    Consensus, ConsensusConfig, FileLog, FileSigner, LogWriter, Logged, SignerError, VoteSigner,
-    WriteAheadLog,
+    Consensus, ConsensusConfig, FileLog, FileSigner, LogError, LogWriter, Logged, SignerError,
+    VoteSigner, WriteAheadLog,
 };
 use crate::cross_site::CrossSiteView;
 use crate::disk::{Disk, DiskOptions, Shortage};
@@ -412,11 +412,16 @@ pub(crate) fn open_voter_as<S: VoteSigner, L: WriteAheadLog>(
     wrap: impl FnOnce(FileSigner, LogWriter) -> (S, L),
 ) -> Result<(Voter<S, L>, Option<Logged>), NodeError> {
     let (chain_id, address) = (writer.chain().chain_id(), key.public_key().address());
-    let (log, logged) = FileLog::open(&data_dir.join("consensus.log"))?;
+    let log_path = data_dir.join("consensus.log");
+    let (log, logged) = FileLog::open(&log_path)?;
     let record = data_dir.join("signer.record");
-    let signer = FileSigner::open(&record, chain_id, key)?;
-    if logged.as_ref().is_some_and(|logged| signer.is_behind(logged)) {
-        return Err(SignerError::Damaged { path: record }.into());
+    let mut signer = FileSigner::open(&record, chain_id, key)?;
+    if let Some(logged) = &logged {
+        if signer.is_ahead(logged) {
+            return Err(LogError::Damaged { path: log_path, offset: log.bytes() }.into());
+        }
+        let caught_up = signer.catch_up(logged);
+        caught_up.map_err(|source| SignerError::Io { path: record, source })?;
     }
     let head = writer.height();
     let config = ConsensusConfig::new(chain_id, address);
@@ -425,8 +430,8 @@ pub(crate) fn open_voter_as<S: VoteSigner, L: WriteAheadLog>(
     let is_alone = writer.validators().count() == 1;
     let is_logged = logged.as_ref().is_some_and(|(height, all)| *height == next && !all.is_empty());
     let first = match signer.height() {
-        // Nobody else has the blocks that are missing here.
-        Some(signed) if is_alone && signed > next => {
+        // Nobody else has the blocks that are missing here. What is signed is logged before.
+        Some(signed) if is_alone && (signed > next || signed == next && !is_logged) => {
             return Err(NodeError::SignedAhead { signed, head });
         }
         Some(signed) if !is_alone && !is_logged => signed.next().unwrap_or(signed).max(next),

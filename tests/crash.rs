@@ -136,7 +136,6 @@ fn check(disks: &Disks, acknowledged: Option<u64>, roots: &[StateRoot], what: &s
     let least = acknowledged.unwrap_or(0);
     assert!((least..=least + 1).contains(&height), "{what}: {height} after {least}");
     assert_eq!(writer.parent().state_root, roots[usize::try_from(height).unwrap()], "{what}");
-    writer.restore_proposals().unwrap();
     while writer.height().get() < BLOCKS {
         advance(&mut writer).unwrap_or_else(|error| panic!("{what}: {error}"));
     }

@@ -1,4 +1,5 @@
-//! The store of blocks: bodies before they are voted for, and the certified chain.
+//! The store of blocks: the certified chain. Blocks that are voted for are in the log of
+//! consensus until they are final.
 //!
 //! Writing the [`BlockRecord`] of a height is the commit point: what has one is
 //! final and durable. A height has one record, ever.
@@ -13,7 +14,7 @@ use ait_engine::list;
 use ait_engine::outcome::Outcome;
 use ait_engine::transaction::Payload;
 use ait_engine::types::{BlockId, Height, TxHash};
-use ait_storage::{Batch, Direction, Durability, KeyRange, Snapshot, Storage};
+use ait_storage::{Batch, Durability, KeyRange, Snapshot, Storage};
 
 use super::ChainError;
 use super::tables::{
@@ -128,18 +129,7 @@ impl BlockStore {
         Ok(self.storage.commit(batch, Durability::Immediate)?)
     }
 
-    /// Stores the body of a proposed block durably, before anybody votes for it.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub fn put_body(&self, id: &BlockId, block: &Block) -> Result<(), ChainError> {
-        let mut batch = Batch::new();
-        let body = Stage::Encode.time(|| block.encode());
-        batch.put(BODIES, body_key(block.header.height, id), body);
-        Ok(Stage::Persist.time(|| self.storage.commit(batch, Durability::Immediate))?)
-    }
-
-    /// The stored body of a block, committed or proposed.
+    /// The stored body of a committed block.
     ///
     /// # Errors
     /// When the store fails or the body is not canonical.
@@ -147,18 +137,7 @@ impl BlockStore {
         body(&*self.storage.snapshot()?, height, id)
     }
 
-    /// All stored proposals of a height.
-    ///
-    /// # Errors
-    /// When the store fails or a body is not canonical.
-    pub fn proposals(&self, height: Height) -> Result<Vec<Block>, ChainError> {
-        let snapshot = self.storage.snapshot()?;
-        let range = KeyRange::prefix(height.get().to_be_bytes());
-        let entries = snapshot.range(BODIES, range, Direction::Forward)?;
-        entries.map(|entry| decode(&entry?.1, "a proposed block")).collect()
-    }
-
-    /// Commits a block, with its body unless that was stored before: durable when this returns.
+    /// Commits a block: durable when this returns.
     ///
     /// # Errors
     /// When the store fails; the node must stop then.
@@ -166,7 +145,6 @@ impl BlockStore {
         &self,
         certified: &CertifiedBlock,
         outcomes: &[Outcome],
-        is_body_stored: bool,
     ) -> Result<(), ChainError> {
         let (height, id) = (certified.header().height, certified.id());
         let rewarded = (0_u32..).zip(outcomes).filter(|(_, outcome)| !outcome.rewards.is_empty());
@@ -178,30 +156,9 @@ impl BlockStore {
         };
         let mut batch = Batch::new();
         batch.put(BLOCKS, height.get().to_be_bytes(), to_bytes(&record)?);
-        if !is_body_stored {
-            let body = Stage::Encode.time(|| certified.block().encode());
-            batch.put(BODIES, body_key(height, &id), body);
-        }
-        for stale in self.stale_bodies(height, &id)? {
-            batch.delete(BODIES, stale);
-        }
+        let body = Stage::Encode.time(|| certified.block().encode());
+        batch.put(BODIES, body_key(height, &id), body);
         Ok(Stage::Persist.time(|| self.storage.commit(batch, Durability::Immediate))?)
-    }
-
-    /// Keys of proposals of this height that were not decided.
-    fn stale_bodies(&self, height: Height, decided: &BlockId) -> Result<Vec<Vec<u8>>, ChainError> {
-        let snapshot = self.storage.snapshot()?;
-        let mut stale = Vec::new();
-        let mut from = KeyRange::prefix(height.get().to_be_bytes());
-        // Keys one by one, so that no body is read for longer than its key.
-        while let Some((key, _)) = snapshot.first(BODIES, from)? {
-            let key = key.into_vec();
-            from = KeyRange::between([&key[..], &[0]].concat(), upper(height));
-            if key != body_key(height, decided) {
-                stale.push(key);
-            }
-        }
-        Ok(stale)
     }
 
     /// Height of the newest committed block.
@@ -274,11 +231,6 @@ impl BlockStore {
             read => Ok(read),
         }
     }
-}
-
-fn upper(height: Height) -> Vec<u8> {
-    // Above every id of this height; heights never reach the last one.
-    height.get().saturating_add(1).to_be_bytes().to_vec()
 }
 
 fn body_key(height: Height, id: &BlockId) -> Vec<u8> {

@@ -61,17 +61,17 @@ impl ChainWriter {
             let reason = format!("it is of the validator set {found}, expected {expected}");
             return Err(ImportError::BadCertificate { reason }.into());
         }
-        let (transition, is_stored) = match self.take_proposal(&certified.id()) {
-            Some((_, transition)) => (transition, true),
+        let transition = match self.take_proposal(&certified.id()) {
+            Some((_, transition)) => transition,
             None => match self.execute(header, transactions)? {
-                Ok((_, transition)) => (transition, false),
+                Ok((_, transition)) => transition,
                 Err(BlockFault::Invalid { reason } | BlockFault::Diverged { reason }) => {
                     let block = Box::new(certified.block().clone());
                     return Err(ImportFailure::Diverged { block, reason });
                 }
             },
         };
-        match self.commit_executed(certified, transition, is_stored) {
+        match self.commit_executed(certified, transition) {
             Ok(committed) => Ok(Some(committed)),
             Err(CommitError::Chain(error)) => Err(error.into()),
             Err(other) => Err(ImportError::BadCertificate { reason: other.to_string() }.into()),

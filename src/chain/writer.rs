@@ -126,8 +126,8 @@ impl ChainWriter {
         &self.validators
     }
 
-    /// Builds the next block from candidates in their order, executes it and stores its
-    /// body durably. Candidates beyond the block's room are left alone.
+    /// Builds the next block from candidates in their order and executes it. Candidates
+    /// beyond the block's room are left alone.
     ///
     /// # Errors
     /// When the state or the store of blocks fails.
@@ -152,12 +152,11 @@ impl ChainWriter {
         };
         let (block, transition) = built;
         let block_id = transition.block_id;
-        self.chain.inner.blocks.put_body(&block_id, &block)?;
         self.proposals.insert(block_id, (block, transition));
         Ok(Built { block_id: Some(block_id), refused })
     }
 
-    /// Checks a proposed block of another validator, executes it and stores its body.
+    /// Checks a proposed block of another validator and executes it.
     /// `verify` verifies the signatures of its transactions.
     ///
     /// # Errors
@@ -185,7 +184,6 @@ impl ChainWriter {
             Ok((_, transition)) => transition,
             Err(fault) => return Ok(Err(fault)),
         };
-        self.chain.inner.blocks.put_body(&id, &block)?;
         self.proposals.insert(id, (block, transition));
         Ok(Ok(id))
     }
@@ -225,7 +223,7 @@ impl ChainWriter {
         };
         let set = &self.validators;
         match CertifiedBlock::verify_executed(block, &transition, certificate, set) {
-            Ok(certified) => match self.commit_executed(certified, transition, false) {
+            Ok(certified) => match self.commit_executed(certified, transition) {
                 Ok(_) => Ok(Ok(())),
                 Err(CommitError::Chain(error)) => Err(error),
                 Err(other) => Ok(Err(BlockFault::Invalid { reason: other.to_string() })),
@@ -234,21 +232,18 @@ impl ChainWriter {
         }
     }
 
-    /// Executes the proposals of the next height that were stored before a restart.
+    /// Executes proposals of the next height that were logged before a restart.
     ///
     /// # Errors
-    /// When the state or the store of blocks fails.
-    pub fn restore_proposals(&mut self) -> Result<Vec<BlockId>, ChainError> {
-        let next = self.parent.height.next().ok_or(ChainError::Stopped { what: "the chain" })?;
-        let mut restored = Vec::new();
-        for block in self.chain.inner.blocks.proposals(next)? {
+    /// When the state fails.
+    pub fn restore_proposals(&mut self, blocks: Vec<Block>) -> Result<(), ChainError> {
+        for block in blocks {
             let id = block.header.id();
-            match self.receive(block, &mut |all| verify_transactions(all, None))? {
-                Ok(id) => restored.push(id),
-                Err(fault) => tracing::warn!(%id, %fault, "a stored proposal is not valid"),
+            if let Err(fault) = self.receive(block, &mut |all| verify_transactions(all, None))? {
+                tracing::warn!(%id, %fault, "a logged proposal is not valid");
             }
         }
-        Ok(restored)
+        Ok(())
     }
 
     /// Header of an executed proposal.
@@ -271,17 +266,16 @@ impl ChainWriter {
             self.proposals.remove(&id).ok_or(CommitError::UnknownBlock(id))?;
         let set = &self.validators;
         let certified = CertifiedBlock::verify_executed(block, &transition, certificate, set)?;
-        self.commit_executed(certified, transition, true)
+        self.commit_executed(certified, transition)
     }
 
     pub(super) fn commit_executed(
         &mut self,
         certified: CertifiedBlock,
         transition: Transition,
-        is_body_stored: bool,
     ) -> Result<Arc<CommittedBlock>, CommitError> {
         let (id, inner) = (certified.id(), &self.chain.inner);
-        inner.blocks.commit(&certified, &transition.outcomes, is_body_stored)?;
+        inner.blocks.commit(&certified, &transition.outcomes)?;
         let height = certified.header().height;
         inner.state.apply(height, &transition.writes)?;
         self.proposals.clear();

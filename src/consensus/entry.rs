@@ -1,5 +1,7 @@
-//! Entries of the write-ahead log: the inputs that must survive a crash, encoded.
+//! Entries of the write-ahead log: the inputs that must survive a crash, encoded, and the
+//! blocks that are voted for.
 
+use ait_engine::block::Block;
 use ait_engine::certificate::CommitSignature;
 use ait_engine::codec::{Canonical, DecodeError, Reader, Writer};
 use ait_engine::crypto::Signature;
@@ -14,13 +16,39 @@ use super::context::{
     Ctx, CtxAddress, CtxHeight, CtxSignature, CtxValue, from_lib_round, to_lib_round,
 };
 use super::convert::{polka_from_lib, polka_to_lib, timeout_from_lib, timeout_to_lib};
-use super::port::{Timeout, TimeoutKind};
+use super::port::{ConsensusFailure, Timeout, TimeoutKind};
 
 const VOTE: u8 = 1;
 const PROPOSAL: u8 = 2;
 const TIMEOUT: u8 = 3;
 const VALUE: u8 = 4;
 const POLKA: u8 = 5;
+const BLOCK: u8 = 6;
+
+/// The entry of a block in its canonical bytes.
+pub(super) fn block(bytes: &[u8]) -> Vec<u8> {
+    [&[BLOCK], bytes].concat()
+}
+
+/// The canonical bytes of the block of an entry; none if it is an input.
+pub(super) fn block_of(entry: &[u8]) -> Option<&[u8]> {
+    entry.split_first().filter(|(kind, _)| **kind == BLOCK).map(|(_, bytes)| bytes)
+}
+
+/// The blocks of a log, in the order in which they were kept.
+///
+/// # Errors
+/// [`ConsensusFailure::Entry`] when one is not canonical.
+pub fn logged_blocks(entries: &[Vec<u8>]) -> Result<Vec<Block>, ConsensusFailure> {
+    let blocks = entries.iter().filter_map(|entry| block_of(entry)).map(Block::decode);
+    let blocks: Result<_, DecodeError> = blocks.collect();
+    blocks.map_err(|error| ConsensusFailure::Entry { reason: error.to_string() })
+}
+
+/// The input of an entry; none if it is a block, or none at all.
+pub(super) fn input(entry: &[u8]) -> Option<Input<Ctx>> {
+    decode(entry).ok()
+}
 
 /// Encodes an input; none for those that are never logged.
 pub(super) fn encode(input: &Input<Ctx>) -> Option<Vec<u8>> {

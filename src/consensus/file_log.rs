@@ -1,26 +1,30 @@
 //! The write-ahead log of one height as a local file.
 //!
-//! Header: magic, height, checksum. Then entries: length, checksum, bytes. A crash can
-//! tear the tail only; opening cuts off what does not check out, which was never
-//! flushed and so never acted upon. Where a good entry follows, it was flushed, and the
-//! log is damaged: who went on with a part of it could break a lock. Always a local file:
-//! a database that fails over could forget a vote that was sent.
+//! Header: magic, height, checksum. Then a frame for each flush: length, checksum, and its
+//! entries, each with its length. A crash can tear the last frame only, whatever of it the
+//! disk wrote first; opening cuts off what does not check out, which was never flushed and so
+//! never acted upon. Where a good frame follows, it was flushed, and the log is damaged: who
+//! went on with a part of it could break a lock. Always a local file: a database that fails
+//! over could forget a vote that was sent.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use ait_engine::limits::BLOCK_BODY_BYTES_MAX;
 use ait_engine::types::Height;
 
 use super::port::WriteAheadLog;
 use crate::telemetry::Stage;
 
-const MAGIC: &[u8; 8] = b"AITWAL01";
+const MAGIC: &[u8; 8] = b"AITWAL02";
 const CHECKSUM_BYTES: usize = 8;
 const HEADER_BYTES: usize = 24;
-/// Largest entry; those of the library are far smaller.
-const ENTRY_BYTES_MAX: usize = 1 << 20;
-/// Largest log that is read back.
+const FRAME_HEAD_BYTES: usize = 4 + CHECKSUM_BYTES;
+/// Largest entry: the body of a block and more than its header. Those of the library are far
+/// smaller.
+const ENTRY_BYTES_MAX: usize = BLOCK_BODY_BYTES_MAX as usize + (1 << 20);
+/// Largest log that is written and read back: bodies of many rounds.
 const LOG_BYTES_MAX: u64 = 1 << 30;
 
 /// Why a log cannot be opened.
@@ -35,7 +39,7 @@ pub enum LogError {
         source: std::io::Error,
     },
     /// Something in it was changed after it was flushed.
-    #[error("{path} is damaged at byte {offset}: entries follow what is none")]
+    #[error("{path} is damaged at byte {offset}")]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -54,6 +58,8 @@ pub enum LogError {
 #[derive(Debug)]
 pub struct FileLog {
     file: File,
+    frames: usize,
+    bytes: u64,
 }
 
 fn checksum(parts: &[&[u8]]) -> [u8; CHECKSUM_BYTES] {
@@ -89,26 +95,26 @@ impl FileLog {
         if !may_be_log(&bytes) {
             return Err(LogError::Foreign { path: path.to_owned() });
         }
-        let (logged, valid) = read(&bytes);
-        if is_damaged(&bytes, logged.as_ref(), valid) {
-            return Err(LogError::Damaged { path: path.to_owned(), offset: valid as u64 });
+        let read = read(&bytes);
+        if is_damaged(&bytes, &read) {
+            return Err(LogError::Damaged { path: path.to_owned(), offset: read.whole as u64 });
         }
-        file.set_len(valid as u64).map_err(io)?;
+        file.set_len(read.whole as u64).map_err(io)?;
         file.seek(SeekFrom::End(0)).map_err(io)?;
-        Ok((Self { file }, logged))
+        Ok((Self { file, frames: read.count, bytes: read.whole as u64 }, read.logged))
     }
 }
 
 /// What [`FileLog::inspect`] finds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InspectedLog {
-    /// The height that was under way, and how many entries of it are whole.
-    pub logged: Option<(Height, usize)>,
-    /// Bytes up to the end of the last whole entry.
+    /// The height that was under way, and the entries that are whole.
+    pub logged: Option<Logged>,
+    /// Bytes up to the end of the last whole frame.
     pub whole_bytes: u64,
-    /// Bytes behind them: of an entry that was being written at a crash, or damaged.
+    /// Bytes behind them: of a flush that a crash ended, or damaged.
     pub other_bytes: u64,
-    /// Whether whole entries follow those bytes, so that what is between was damaged later.
+    /// Whether whole frames follow those bytes, so that what is between was damaged later.
     pub is_damaged: bool,
 }
 
@@ -129,33 +135,32 @@ impl FileLog {
         if !may_be_log(&bytes) {
             return Err(LogError::Foreign { path: path.to_owned() });
         }
-        let (logged, whole) = read(&bytes);
-        let rest = bytes.get(whole..).unwrap_or_default();
-        let is_damaged = is_damaged(&bytes, logged.as_ref(), whole);
+        let read = read(&bytes);
+        let is_damaged = is_damaged(&bytes, &read);
         Ok(Some(InspectedLog {
-            logged: logged.map(|(height, entries)| (height, entries.len())),
-            whole_bytes: whole as u64,
-            other_bytes: rest.len() as u64,
+            whole_bytes: read.whole as u64,
+            other_bytes: bytes.len().saturating_sub(read.whole) as u64,
+            logged: read.logged,
             is_damaged,
         }))
     }
 }
 
-/// Whether something that was flushed follows the first `whole` bytes, which are good.
-fn is_damaged(bytes: &[u8], logged: Option<&Logged>, whole: usize) -> bool {
-    let rest = bytes.get(whole..).unwrap_or_default();
-    match (logged, bytes.first_chunk::<16>()) {
-        (Some((_, entries)), Some(head)) => follows(rest, head, entries.len()),
-        // A header is written at once, before any entry; unwritten bytes are zeros.
+/// Whether something that was flushed follows what is whole.
+fn is_damaged(bytes: &[u8], read: &Frames) -> bool {
+    let rest = bytes.get(read.whole..).unwrap_or_default();
+    match (&read.logged, bytes.first_chunk::<16>()) {
+        (Some(_), Some(head)) => follows(rest, head, read.count),
+        // A header is written at once, before any frame; unwritten bytes are zeros.
         _ => rest.iter().skip(HEADER_BYTES).any(|byte| *byte != 0),
     }
 }
 
-/// Whether a whole entry of a later number begins anywhere in these bytes.
-fn follows(rest: &[u8], head: &[u8], entries: usize) -> bool {
+/// Whether a whole frame of a later number begins anywhere in these bytes.
+fn follows(rest: &[u8], head: &[u8], frames: usize) -> bool {
     let begins = |at: &usize| {
         let tail = rest.get(*at..).unwrap_or_default();
-        (entries + 1..entries + 4).any(|index| entry(tail, head, index).is_some())
+        (frames + 1..frames + 4).any(|index| frame(tail, head, index).is_some())
     };
     (1..rest.len()).any(|at| begins(&at))
 }
@@ -167,52 +172,84 @@ fn may_be_log(bytes: &[u8]) -> bool {
     bytes.iter().take(MAGIC.len()).skip(written).all(|byte| *byte == 0)
 }
 
-/// What a log holds, and how many bytes of it are good.
-fn read(bytes: &[u8]) -> (Option<Logged>, usize) {
+/// What the bytes of a log hold.
+#[derive(Default)]
+struct Frames {
+    logged: Option<Logged>,
+    count: usize,
+    /// How many bytes are good.
+    whole: usize,
+}
+
+fn read(bytes: &[u8]) -> Frames {
     let header = bytes.split_first_chunk::<16>().filter(|(_, rest)| rest.len() >= CHECKSUM_BYTES);
-    // Entries are written under the header as it should be: one that differs is none.
+    // Frames are written under the header as it should be: one that differs is none.
     let header = header.filter(|(head, _)| head.starts_with(MAGIC));
-    let Some((head, rest)) = header else { return (None, 0) };
+    let Some((head, rest)) = header else { return Frames::default() };
     let (sum, mut rest) = rest.split_at(CHECKSUM_BYTES);
     if sum != checksum(&[head]) {
-        return (None, 0);
+        return Frames::default();
     }
     let mut height = [0; 8];
     height.copy_from_slice(&head[8..]);
-    let mut entries = Vec::new();
-    let mut valid = HEADER_BYTES;
-    while let Some((entry, tail)) = entry(rest, head, entries.len()) {
-        valid += 4 + CHECKSUM_BYTES + entry.len();
-        entries.push(entry.to_vec());
+    let (mut entries, mut count, mut whole) = (Vec::new(), 0, HEADER_BYTES);
+    while let Some((of_frame, tail)) = frame(rest, head, count) {
+        count += 1;
+        whole += rest.len() - tail.len();
+        entries.extend(of_frame.into_iter().map(<[u8]>::to_vec));
         rest = tail;
     }
-    (Some((Height::saturating(u64::from_le_bytes(height)), entries)), valid)
+    let logged = Some((Height::saturating(u64::from_le_bytes(height)), entries));
+    Frames { logged, count, whole }
 }
 
-fn entry<'a>(rest: &'a [u8], head: &[u8], index: usize) -> Option<(&'a [u8], &'a [u8])> {
+/// The entries of a frame, and what follows it.
+fn frame<'a>(rest: &'a [u8], head: &[u8], index: usize) -> Option<(Vec<&'a [u8]>, &'a [u8])> {
     let (length, rest) = rest.split_first_chunk::<4>()?;
     let (sum, rest) = rest.split_first_chunk::<CHECKSUM_BYTES>()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-    let (entry, tail) = rest.split_at_checked(length).filter(|_| length <= ENTRY_BYTES_MAX)?;
-    // Place and height are part of the sum: an entry of an older log never passes.
-    (*sum == checksum(&[head, &index.to_le_bytes(), entry])).then_some((entry, tail))
+    let (mut of_frame, tail) = rest.split_at_checked(length)?;
+    // Place and height are part of the sum: a frame of an older log never passes.
+    if *sum != checksum(&[head, &index.to_le_bytes(), of_frame]) {
+        return None;
+    }
+    let mut entries = Vec::new();
+    while let Some((length, more)) = of_frame.split_first_chunk::<4>() {
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let (entry, more) = more.split_at_checked(length).filter(|_| length <= ENTRY_BYTES_MAX)?;
+        entries.push(entry);
+        of_frame = more;
+    }
+    of_frame.is_empty().then_some((entries, tail))
 }
 
-/// A log being written: the file, its header and how many entries it has.
+/// A log being written.
 #[derive(Debug)]
 pub struct LogWriter {
     log: FileLog,
     head: [u8; 16],
-    entries: usize,
+    /// The next frame.
+    frame: Vec<u8>,
 }
 
 impl FileLog {
+    /// Bytes of the header and of every whole frame.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Goes on writing behind what [`FileLog::open`] gave.
     #[must_use]
     pub fn into_writer(self, logged: Option<&Logged>) -> LogWriter {
         let head = header(logged.map_or(Height::ZERO, |(height, _)| *height));
-        LogWriter { log: self, head, entries: logged.map_or(0, |(_, entries)| entries.len()) }
+        LogWriter { log: self, head, frame: begun() }
     }
+}
+
+/// A frame without entries: room for its length and checksum.
+fn begun() -> Vec<u8> {
+    vec![0; FRAME_HEAD_BYTES]
 }
 
 fn header(height: Height) -> [u8; 16] {
@@ -220,6 +257,26 @@ fn header(height: Height) -> [u8; 16] {
     head[..8].copy_from_slice(MAGIC);
     head[8..].copy_from_slice(&height.get().to_le_bytes());
     head
+}
+
+impl LogWriter {
+    /// Writes the frame at once: whole, or of no use.
+    fn write(&mut self) -> std::io::Result<()> {
+        let of_frame = self.frame.get(FRAME_HEAD_BYTES..).unwrap_or_default();
+        let length = u32::try_from(of_frame.len()).map_err(std::io::Error::other)?;
+        let end = self.log.bytes.saturating_add(self.frame.len() as u64);
+        if end > LOG_BYTES_MAX {
+            return Err(std::io::Error::other("it would be too long to be read back"));
+        }
+        let sum = checksum(&[&self.head, &self.log.frames.to_le_bytes(), of_frame]);
+        self.frame[..4].copy_from_slice(&length.to_le_bytes());
+        self.frame[4..FRAME_HEAD_BYTES].copy_from_slice(&sum);
+        self.log.file.write_all(&self.frame)?;
+        self.log.file.sync_data()?;
+        (self.log.frames, self.log.bytes) = (self.log.frames + 1, end);
+        self.frame = begun();
+        Ok(())
+    }
 }
 
 impl WriteAheadLog for LogWriter {
@@ -233,21 +290,23 @@ impl WriteAheadLog for LogWriter {
         };
         write().map_err(|error: std::io::Error| error.to_string())?;
         self.head = header(height);
-        self.entries = 0;
+        (self.log.frames, self.log.bytes) = (0, HEADER_BYTES as u64);
+        self.frame = begun();
         Ok(())
     }
 
     fn append(&mut self, entry: &[u8]) -> Result<(), String> {
         let length = u32::try_from(entry.len()).ok().filter(|_| entry.len() <= ENTRY_BYTES_MAX);
         let length = length.ok_or_else(|| format!("an entry of {} bytes", entry.len()))?;
-        let sum = checksum(&[&self.head, &self.entries.to_le_bytes(), entry]);
-        let bytes = [&length.to_le_bytes()[..], &sum, entry].concat();
-        self.log.file.write_all(&bytes).map_err(|error| error.to_string())?;
-        self.entries += 1;
+        self.frame.extend(length.to_le_bytes());
+        self.frame.extend(entry);
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), String> {
-        Stage::Vote.time(|| self.log.file.sync_data()).map_err(|error| error.to_string())
+        if self.frame.len() == FRAME_HEAD_BYTES {
+            return Ok(());
+        }
+        Stage::Vote.time(|| self.write()).map_err(|error| error.to_string())
     }
 }

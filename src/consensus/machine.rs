@@ -1,8 +1,8 @@
 //! The library's state machine, driven to our rules.
 //!
-//! Invariants: the log is flushed before anything is signed, before a round starts,
-//! before a message is published and before a decision is given out; the first failure
-//! of log, signer or library ends everything (the library itself would log it and go on).
+//! Invariants: what an event led to is in the log, and the log flushed, then the signer's
+//! record, before any action of it is given out; the first failure of log, signer or library
+//! ends everything (the library itself would log it and go on).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -161,7 +161,8 @@ impl<S: VoteSigner, L: WriteAheadLog> Consensus<S, L> {
         validators: &ValidatorSet,
         entries: &[Vec<u8>],
     ) -> Result<Vec<Action>, ConsensusFailure> {
-        let inputs: Result<Vec<_>, _> = entries.iter().map(|bytes| entry::decode(bytes)).collect();
+        let inputs = entries.iter().filter(|bytes| entry::block_of(bytes).is_none());
+        let inputs: Result<Vec<_>, _> = inputs.map(|bytes| entry::decode(bytes)).collect();
         let inputs = inputs.map_err(|error| {
             self.poisoned = true;
             ConsensusFailure::Entry { reason: error.to_string() }
@@ -175,7 +176,8 @@ impl<S: VoteSigner, L: WriteAheadLog> Consensus<S, L> {
         }
         self.state.index_wal_entries(inputs.iter());
         self.host.finalized = None;
-        self.host.replayed = entries.iter().cloned().collect();
+        let is_input = |bytes: &&Vec<u8>| entry::block_of(bytes).is_none();
+        self.host.replayed = entries.iter().filter(is_input).cloned().collect();
         self.process(start_height(self.next, validators))?;
         for input in inputs {
             self.process(input)?;
@@ -183,7 +185,20 @@ impl<S: VoteSigner, L: WriteAheadLog> Consensus<S, L> {
         self.state.reset_entries_index();
         self.host.replayed.clear();
         self.answer_known()?;
-        Ok(self.take_actions())
+        self.take_actions()
+    }
+
+    /// Logs a block, in its canonical bytes, that this validator proposes or that was found
+    /// valid. Must come before the event that tells of it, with which it becomes durable.
+    ///
+    /// # Errors
+    /// [`ConsensusFailure`]; the process must end.
+    pub fn keep_block(&mut self, bytes: &[u8]) -> Result<(), ConsensusFailure> {
+        self.host.unflushed = true;
+        self.host.log.append(&entry::block(bytes)).map_err(|reason| {
+            self.poisoned = true;
+            ConsensusFailure::Log { reason }
+        })
     }
 
     /// Takes an event and gives what is to be done, in order.
@@ -234,7 +249,7 @@ impl<S: VoteSigner, L: WriteAheadLog> Consensus<S, L> {
         self.host.is_verified = false;
         processed?;
         self.answer_known()?;
-        Ok(self.take_actions())
+        self.take_actions()
     }
 
     fn begin_log(&mut self, height: Height) -> Result<(), ConsensusFailure> {
@@ -253,8 +268,16 @@ impl<S: VoteSigner, L: WriteAheadLog> Consensus<S, L> {
         Ok(())
     }
 
-    fn take_actions(&mut self) -> Vec<Action> {
-        std::mem::take(&mut self.host.actions)
+    /// What is to be done, once all that it rests on is durable.
+    fn take_actions(&mut self) -> Result<Vec<Action>, ConsensusFailure> {
+        let actions = std::mem::take(&mut self.host.actions);
+        match self.host.flush() {
+            Ok(()) => Ok(actions),
+            Err(failure) => {
+                self.poisoned = true;
+                Err(failure)
+            }
+        }
     }
 
     fn process(&mut self, input: Input<Ctx>) -> Result<(), ConsensusFailure> {
@@ -298,14 +321,13 @@ fn propose(height: Height, round: Round, block_id: BlockId) -> Input<Ctx> {
 }
 
 impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
-    /// Makes the log durable if something was appended since.
-    fn flush(&mut self) {
-        if self.unflushed && self.failure.is_none() {
-            match self.log.flush() {
-                Ok(()) => self.unflushed = false,
-                Err(reason) => self.failure = Some(ConsensusFailure::Log { reason }),
-            }
+    /// Makes the log durable if something was appended since, and then the signer's record. In
+    /// this order: a log that lacks what was signed could not be gone on from.
+    fn flush(&mut self) -> Result<(), ConsensusFailure> {
+        if std::mem::take(&mut self.unflushed) {
+            self.log.flush().map_err(|reason| ConsensusFailure::Log { reason })?;
         }
+        self.signer.flush().map_err(|reason| ConsensusFailure::Signer { reason })
     }
 
     fn act(&mut self, action: Action) {
@@ -334,7 +356,6 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
                 r.resume_with(())
             }
             Effect::StartRound(height, round, proposer, _, r) => {
-                self.flush();
                 let round = from_lib_round(round);
                 self.act(Action::StartRound { height: height.0, round, proposer: proposer.0 });
                 r.resume_with(())
@@ -349,7 +370,6 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
                 r.resume_with(())
             }
             Effect::Decide(certificate, _, r) => {
-                self.flush();
                 self.act(Action::Decide(certificate_from_lib(certificate)));
                 r.resume_with(())
             }
@@ -405,15 +425,11 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
                 self.publish(Message::RoundCertificate(round_from_lib(&round)));
                 r.resume_with(())
             }
-            Effect::SignVote(vote, r) => {
-                self.flush();
-                match self.sign(|signer| signer.sign_vote(&vote.vote)) {
-                    Some(signature) => r.resume_with(SignedMessage::new(vote, signature)),
-                    None => Resume::Continue,
-                }
-            }
+            Effect::SignVote(vote, r) => match self.sign(|signer| signer.sign_vote(&vote.vote)) {
+                Some(signature) => r.resume_with(SignedMessage::new(vote, signature)),
+                None => Resume::Continue,
+            },
             Effect::SignProposal(proposal, r) => {
-                self.flush();
                 match self.sign(|signer| signer.sign_proposal(&proposal.message)) {
                     Some(signature) => r.resume_with(SignedMessage::new(proposal, signature)),
                     None => Resume::Continue,
@@ -458,7 +474,6 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
     }
 
     fn publish(&mut self, message: Message) {
-        self.flush();
         self.act(Action::Publish(message));
     }
 

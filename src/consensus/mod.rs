@@ -5,7 +5,8 @@
 //! publish is what keeps a validator from signing twice. One validator is the same
 //! protocol with a set of one. `specs/consensus.md` has the rules and the traps.
 //!
-//! No clock, no network and no blocks here: values are block ids.
+//! No clock and no network here, and of blocks only the bytes that the log keeps: values are
+//! block ids.
 
 mod certificates;
 mod context;
@@ -20,8 +21,9 @@ mod votes;
 #[cfg(test)]
 mod tests;
 
+pub use entry::logged_blocks;
 pub use file_log::{FileLog, InspectedLog, LogError, LogWriter, Logged};
 pub use machine::{Consensus, ConsensusConfig};
 pub use port::{Action, ConsensusFailure, Event, Timeout, TimeoutKind, VoteSigner, WriteAheadLog};
-pub use signer::{FileSigner, SignerError};
+pub use signer::{FileSigner, InspectedRecord, SignerError};
 pub use votes::RecentVotes;

@@ -112,7 +112,8 @@ pub enum Action {
         /// The block.
         block_id: BlockId,
     },
-    /// Send to all validators. What it rests on is in the log, and flushed.
+    /// Send to all validators. What it rests on is in the log, and flushed; so is the record of
+    /// its signature.
     Publish(Message),
     /// The block is final: commit it before anything else.
     Decide(Certificate),
@@ -123,19 +124,26 @@ pub enum Action {
     },
 }
 
-/// Signs for this validator, never two different things at one (height, round, step).
+/// Signs for this validator, never two different things at one (height, round, step). No
+/// signature leaves before [`VoteSigner::flush`] returned.
 pub trait VoteSigner: Send {
     /// Signs a vote.
     ///
     /// # Errors
-    /// When it would be a second one, or its record cannot be kept.
+    /// When it would be a second one.
     fn sign_vote(&mut self, vote: &Vote) -> Result<Signature, String>;
 
     /// Signs a proposal.
     ///
     /// # Errors
-    /// When it would be a second one, or its record cannot be kept.
+    /// When it would be a second one.
     fn sign_proposal(&mut self, proposal: &ProposalMessage) -> Result<Signature, String>;
+
+    /// Makes the record of everything signed durable.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn flush(&mut self) -> Result<(), String>;
 }
 
 /// Remembers the inputs of the height under way.

@@ -1,7 +1,9 @@
 //! The signer with its record: the last thing that it signed, in a file of its own.
 //!
-//! The record is synced before a signature leaves. It only goes forward in (height,
-//! round, step); at the same place it signs the same again and nothing else. Two
+//! The record is synced before a signature leaves, once for all that were made together
+//! ([`VoteSigner::flush`]), and after the log has them: a crash between the two leaves a record
+//! behind the log, which [`FileSigner::catch_up`] brings level. It only goes forward in
+//! (height, round, step); at the same place it signs the same again and nothing else. Two
 //! slots are written in turn, so that a torn write leaves the one before.
 
 use std::fs::{File, OpenOptions};
@@ -10,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use ait_engine::crypto::{SecretKey, Signature};
-use ait_engine::types::{ChainId, Hash, Height, Round};
+use ait_engine::types::{Address, ChainId, Hash, Height, Round};
 use ait_engine::vote::{ProposalMessage, Vote, VoteKind};
 
 use malachitebft_core_consensus::Input;
@@ -75,6 +77,49 @@ struct Signed {
     hash: Hash,
 }
 
+/// What [`FileSigner::inspect`] finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InspectedRecord {
+    /// The height that was signed last.
+    pub height: Height,
+    /// Whether one of the two places is of no use.
+    pub is_halved: bool,
+    last: Signed,
+}
+
+impl InspectedRecord {
+    /// As [`FileSigner::is_ahead`].
+    #[must_use]
+    pub fn is_ahead(&self, logged: &Logged, chain_id: &ChainId) -> bool {
+        lacks(logged, self.last, chain_id)
+    }
+}
+
+/// Votes and proposals of a log's own height, and whose they are.
+fn signed_by(
+    (height, entries): &Logged,
+    chain_id: &ChainId,
+) -> impl Iterator<Item = (Signed, Address)> {
+    let signed = entries.iter().filter_map(move |bytes| match entry::input(bytes)? {
+        Input::Vote(vote) => {
+            let vote = vote.message.vote;
+            let hash = vote.sign_hash(chain_id);
+            Some((Signed { place: vote_place(&vote), hash }, vote.validator))
+        }
+        Input::Proposal(proposal) => {
+            let message = proposal.message.message;
+            let hash = message.sign_hash(chain_id);
+            Some((Signed { place: proposal_place(&message), hash }, message.proposer))
+        }
+        _ => None,
+    });
+    signed.filter(move |(signed, _)| signed.place.height == *height)
+}
+
+fn lacks(logged: &Logged, last: Signed, chain_id: &ChainId) -> bool {
+    logged.0 == last.place.height && !signed_by(logged, chain_id).any(|(signed, _)| signed == last)
+}
+
 /// Signs votes and proposals of one validator.
 #[derive(Debug)]
 pub struct FileSigner {
@@ -82,6 +127,8 @@ pub struct FileSigner {
     chain_id: ChainId,
     file: File,
     last: Option<Signed>,
+    /// Whether the file has not been written since the last signature.
+    is_dirty: bool,
     next_slot: u64,
 }
 
@@ -112,23 +159,25 @@ impl FileSigner {
         }
         let newest = slots.iter().position(|slot| slot.is_some() && *slot == last);
         let next_slot = newest.map_or(0, |slot| 1 - (slot as u64).min(1));
-        Ok(Self { key, chain_id, file, last, next_slot })
+        Ok(Self { key, chain_id, file, last, is_dirty: false, next_slot })
     }
 
-    /// Looks at a record without changing it: the height that was signed last, and whether one
-    /// of its two places is of no use. None if there is no file or nothing was signed.
+    /// Looks at a record without changing it. None if there is no file or nothing was signed.
     ///
     /// # Errors
     /// [`SignerError`] when the file cannot be read or is damaged.
-    pub fn inspect(path: &Path) -> Result<Option<(Height, bool)>, SignerError> {
+    pub fn inspect(path: &Path) -> Result<Option<InspectedRecord>, SignerError> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(SignerError::Io { path: path.to_owned(), source }),
         };
         let slots = read_slots(&bytes);
-        match slots.iter().flatten().max_by_key(|signed| signed.place) {
-            Some(last) => Ok(Some((last.place.height, slots.contains(&None)))),
+        match slots.iter().flatten().copied().max_by_key(|signed| signed.place) {
+            Some(last) => {
+                let is_halved = slots.contains(&None);
+                Ok(Some(InspectedRecord { height: last.place.height, is_halved, last }))
+            }
             None if bytes.len() < SLOT_BYTES => Ok(None),
             None => Err(SignerError::Damaged { path: path.to_owned() }),
         }
@@ -140,23 +189,27 @@ impl FileSigner {
         self.last.map(|signed| signed.place.height)
     }
 
-    /// Whether what was logged has a later signature of this key than the record: then the
-    /// newer half of the record was damaged, and nobody knows what else was signed.
-    #[must_use]
-    pub fn is_behind(&self, (height, entries): &Logged) -> bool {
+    /// Takes over what this key signed by the log, which is written first: a crash in between,
+    /// or damage to the newer half of the record, leaves the record behind it. The log of the
+    /// height under way has all that was signed there.
+    ///
+    /// # Errors
+    /// When the record cannot be written.
+    pub fn catch_up(&mut self, logged: &Logged) -> std::io::Result<()> {
         let own = self.key.public_key().address();
-        let places = entries.iter().filter_map(|bytes| {
-            let (place, by) = match entry::decode(bytes).ok()? {
-                Input::Vote(vote) => (vote_place(&vote.message.vote), vote.message.vote.validator),
-                Input::Proposal(proposal) => {
-                    let message = &proposal.message.message;
-                    (proposal_place(message), message.proposer)
-                }
-                _ => return None,
-            };
-            (by == own && place.height == *height).then_some(place)
-        });
-        places.max() > self.last.map(|signed| signed.place)
+        let signed = signed_by(logged, &self.chain_id).filter(|(_, by)| *by == own);
+        let newest = signed.map(|(signed, _)| signed).max_by_key(|signed| signed.place);
+        if newest.map(|signed| signed.place) > self.last.map(|signed| signed.place) {
+            (self.last, self.is_dirty) = (newest, true);
+        }
+        self.write()
+    }
+
+    /// Whether the log is of the height of the record and lacks what was signed last, so that
+    /// its end was damaged: what is signed is logged before.
+    #[must_use]
+    pub fn is_ahead(&self, logged: &Logged) -> bool {
+        self.last.is_some_and(|last| lacks(logged, last, &self.chain_id))
     }
 
     fn sign(&mut self, place: Place, hash: Hash) -> Result<Signature, String> {
@@ -174,16 +227,16 @@ impl FileSigner {
             }
             _ => {}
         }
-        self.write(&signed).map_err(|error| format!("the record cannot be written: {error}"))?;
-        self.last = Some(signed);
+        (self.last, self.is_dirty) = (Some(signed), true);
         Ok(self.key.sign(hash.as_bytes()))
     }
 
-    fn write(&mut self, signed: &Signed) -> std::io::Result<()> {
+    fn write(&mut self) -> std::io::Result<()> {
+        let Some(signed) = self.last.filter(|_| self.is_dirty) else { return Ok(()) };
         self.file.seek(SeekFrom::Start(self.next_slot * SLOT_BYTES as u64))?;
-        self.file.write_all(&write_slot(signed))?;
+        self.file.write_all(&write_slot(&signed))?;
         Stage::Vote.time(|| self.file.sync_data())?;
-        self.next_slot = 1 - self.next_slot;
+        (self.next_slot, self.is_dirty) = (1 - self.next_slot, false);
         Ok(())
     }
 }
@@ -235,5 +288,9 @@ impl VoteSigner for FileSigner {
 
     fn sign_proposal(&mut self, proposal: &ProposalMessage) -> Result<Signature, String> {
         self.sign(proposal_place(proposal), proposal.sign_hash(&self.chain_id))
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        self.write().map_err(|error| format!("the signer's record cannot be written: {error}"))
     }
 }

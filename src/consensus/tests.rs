@@ -58,6 +58,8 @@ struct Disk {
     entries: Vec<Vec<u8>>,
     flushed: usize,
     signed: BTreeMap<(Height, Round, u8), Vec<Vec<u8>>>,
+    /// What was signed and is not recorded: gone after a crash, and never given out.
+    unrecorded: Vec<((Height, Round, u8), Vec<u8>)>,
     /// Calls of a port so far, and the one at which it fails for good.
     calls: usize,
     fail_at: Option<usize>,
@@ -87,17 +89,28 @@ impl Ports {
     fn sign(&self, place: (Height, Round, u8), hash: &[u8]) -> Result<Signature, String> {
         let mut disk = self.0.lock().unwrap();
         disk.call("sign")?;
-        // As the real signer does: the record is durable before the signature leaves.
         let newest = disk.signed.last_key_value().map_or(place, |(newest, _)| *newest);
         if place < newest {
             return Err(format!("{place:?} is before {newest:?}, which was signed already"));
         }
-        let signed = disk.signed.entry(place).or_default();
-        if !signed.iter().any(|other| other == hash) {
-            signed.push(hash.to_vec());
-        }
+        disk.unrecorded.push((place, hash.to_vec()));
         drop(disk);
         Ok(self.key().sign(hash))
+    }
+
+    fn record(&self) -> Result<(), String> {
+        let mut disk = self.0.lock().unwrap();
+        if disk.unrecorded.is_empty() {
+            return Ok(());
+        }
+        disk.call("record")?;
+        for (place, hash) in std::mem::take(&mut disk.unrecorded) {
+            let signed = disk.signed.entry(place).or_default();
+            if !signed.contains(&hash) {
+                signed.push(hash);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -108,6 +121,9 @@ impl VoteSigner for Ports {
     }
     fn sign_proposal(&mut self, p: &ProposalMessage) -> Result<Signature, String> {
         self.sign((p.height, p.round, 0), p.sign_hash(&chain_id()).as_bytes())
+    }
+    fn flush(&mut self) -> Result<(), String> {
+        self.record()
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ait_engine::certificate::Certificate;
+use ait_engine::codec::Canonical;
 use ait_engine::message::Message;
 use ait_engine::types::{Address, BlockId, Height, Round, TxHash};
 use ait_engine::vote::SignedProposal;
@@ -18,10 +19,11 @@ use super::port::{Effect, Input, SequencerError, SequencerOptions};
 use crate::chain::{ChainError, ChainWriter, CommitError, CommittedBlock};
 use crate::consensus::{
     Action, Consensus, Event, Logged, RecentVotes, Timeout, TimeoutKind, VoteSigner, WriteAheadLog,
+    logged_blocks,
 };
 use crate::ingress::Clock;
 use crate::mempool::Mempool;
-use crate::telemetry::metrics;
+use crate::telemetry::{Stage, metrics};
 
 /// How long to wait when no pending transaction could be put into a block.
 const NOTHING_BUILT: Duration = Duration::from_millis(20);
@@ -139,7 +141,7 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
         let next = self.writer.height().next();
         let logged = logged.filter(|(h, e)| Some(*h) == next && !e.is_empty());
         if let (Some((_, entries)), Some(voter)) = (logged, &mut self.voter) {
-            self.writer.restore_proposals()?;
+            self.writer.restore_proposals(logged_blocks(&entries)?)?;
             let actions = voter.consensus.recover(self.writer.validators(), &entries)?;
             self.under.is_started = true;
             self.perform(actions, now)?;
@@ -325,6 +327,7 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
         };
         match (built, self.writer.height().next()) {
             (Some(block_id), Some(height)) => {
+                self.keep(&block_id)?;
                 self.feed(Event::Proposed { height, round, block_id }, now)
             }
             _ => {
@@ -333,6 +336,16 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
                 Ok(())
             }
         }
+    }
+
+    /// Logs the body of an executed proposal: it must be there after a crash if it is voted for.
+    pub(super) fn keep(&mut self, id: &BlockId) -> Result<(), SequencerError> {
+        let voter = self.voter.as_mut().filter(|_| self.under.is_started);
+        if let (Some(voter), Some(block)) = (voter, self.writer.proposal(id)) {
+            let bytes = Stage::Encode.time(|| block.encode());
+            voter.consensus.keep_block(&bytes)?;
+        }
+        Ok(())
     }
 
     fn build(&mut self) -> Result<Option<BlockId>, ChainError> {

@@ -163,7 +163,10 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
         let is_valid = received.is_ok();
         let mut diverged = None;
         match received {
-            Ok(_) => self.effects.push(Effect::BodyAccepted { from, proposal: signed, block }),
+            Ok(_) => {
+                self.keep(&id)?;
+                self.effects.push(Effect::BodyAccepted { from, proposal: signed, block });
+            }
             Err(fault) => {
                 tracing::warn!(height = %next, block_id = %id, %fault, "a proposed block is refused");
                 match fault {

@@ -157,9 +157,14 @@ impl Device {
         self.lock().rng.usize(0..bound.max(1))
     }
 
-    fn signs(&self) {
+    /// The record goes on: the log must have what it is of.
+    fn records(&self) {
         let mut state = self.lock();
         state.broken_barrier |= state.is_log_dirty;
+    }
+
+    fn signs(&self) {
+        let mut state = self.lock();
         if state.is_slow {
             state.waited_ms += state.rng.u64(1..SLOW_MS_MAX);
         }
@@ -237,25 +242,24 @@ impl WriteAheadLog for SimLog {
     }
 
     fn append(&mut self, entry: &[u8]) -> Result<(), String> {
-        let strike = self.device.write();
-        let before = fs::metadata(&self.path).map_or(0, |meta| meta.len());
-        self.inner.append(entry)?;
         self.device.lock().is_log_dirty = true;
-        match strike {
-            None => Ok(()),
-            Some(Strike::Torn) => Err(Strike::Torn.text()),
-            Some(strike) => {
-                self.device.shorten(&self.path, before).map_err(|error| error.to_string())?;
-                Err(strike.text())
-            }
-        }
+        self.inner.append(entry)
     }
 
     fn flush(&mut self) -> Result<(), String> {
-        if let Some(strike) = self.device.write() {
-            return Err(strike.text());
+        let before = fs::metadata(&self.path).map_or(0, |meta| meta.len());
+        match self.device.write() {
+            None => self.inner.flush()?,
+            Some(Strike::Full) => return Err(Strike::Full.text()),
+            Some(strike) => {
+                self.inner.flush()?;
+                if strike == Strike::Short {
+                    let shortened = self.device.shorten(&self.path, before);
+                    shortened.map_err(|error| error.to_string())?;
+                }
+                return Err(strike.text());
+            }
         }
-        self.inner.flush()?;
         if !matches!(self.bug, Some(Bug::UnsyncedLog)) {
             let mut state = self.device.lock();
             state.log = fs::read(&self.path).map_err(|error| error.to_string())?;
@@ -272,6 +276,7 @@ pub(super) struct SimSigner {
     path: PathBuf,
     device: Device,
     bug: Option<Bug>,
+    has_signed: bool,
 }
 
 impl SimSigner {
@@ -282,18 +287,15 @@ impl SimSigner {
         device: Device,
         bug: Option<Bug>,
     ) -> Self {
-        Self { inner, key, path, device, bug }
+        Self { inner, key, path, device, bug, has_signed: false }
     }
 
-    fn sign(
-        &mut self,
-        sign: impl FnOnce(&mut FileSigner) -> Result<Signature, String>,
-    ) -> Result<Signature, String> {
-        self.device.signs();
-        let Some(strike) = self.device.write() else { return sign(&mut self.inner) };
+    /// Writes the record, which meets what the device has for it.
+    fn write(&mut self) -> Result<(), String> {
+        let Some(strike) = self.device.write() else { return self.inner.flush() };
         let text = |error: std::io::Error| error.to_string();
         let before = fs::read(&self.path).map_err(text)?;
-        sign(&mut self.inner)?;
+        self.inner.flush()?;
         let after = fs::read(&self.path).map_err(text)?;
         // Torn at any byte of what was written.
         let at = self.device.below(after.len() + 1);
@@ -309,14 +311,26 @@ impl VoteSigner for SimSigner {
         if matches!(self.bug, Some(Bug::NoRecord)) {
             return Ok(self.key.sign(vote.sign_hash(&chain_id()).as_bytes()));
         }
-        self.sign(|signer| signer.sign_vote(vote))
+        self.device.signs();
+        self.has_signed = true;
+        self.inner.sign_vote(vote)
     }
 
     fn sign_proposal(&mut self, proposal: &ProposalMessage) -> Result<Signature, String> {
         if matches!(self.bug, Some(Bug::NoRecord)) {
             return Ok(self.key.sign(proposal.sign_hash(&chain_id()).as_bytes()));
         }
-        self.sign(|signer| signer.sign_proposal(proposal))
+        self.device.signs();
+        self.has_signed = true;
+        self.inner.sign_proposal(proposal)
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        if !std::mem::take(&mut self.has_signed) {
+            return Ok(());
+        }
+        self.device.records();
+        self.write()
     }
 }
 

@@ -24,21 +24,37 @@ fn sum(parts: &[&[u8]]) -> [u8; 8] {
 /// Height and entries of a log.
 type Entries<'a> = (u64, Vec<&'a [u8]>);
 
+/// The entries of the frame of this number that begins at `at`, and where it ends.
+fn frame(bytes: &[u8], at: usize, number: usize) -> Option<(Vec<&[u8]>, usize)> {
+    let length_at = |at: usize| {
+        let length = bytes.get(at..at + 4)?;
+        Some(u32::from_le_bytes(*length.first_chunk().unwrap()) as usize)
+    };
+    let end = at + 12 + length_at(at)?;
+    let of_frame = bytes.get(at + 12..end)?;
+    if bytes[at + 4..at + 12] != sum(&[&bytes[..16], &number.to_le_bytes(), of_frame]) {
+        return None;
+    }
+    let (mut entries, mut at) = (Vec::new(), at + 12);
+    while at < end {
+        let entry = length_at(at)?;
+        entries.push(bytes[..end].get(at + 4..at + 4 + entry)?);
+        at += 4 + entry;
+    }
+    Some((entries, end))
+}
+
 /// Height and entries of a log by `specs/consensus.md`, and the bytes that are good.
 fn logged(bytes: &[u8]) -> (Option<Entries<'_>>, usize) {
     let Some((head, rest)) = bytes.split_first_chunk::<16>() else { return (None, 0) };
-    if !head.starts_with(b"AITWAL01") || !rest.starts_with(&sum(&[head])) {
+    if !head.starts_with(b"AITWAL02") || !rest.starts_with(&sum(&[head])) {
         return (None, 0);
     }
     let (mut at, mut entries) = (24, Vec::new());
-    while let Some(frame) = bytes.get(at..at + 12) {
-        let length = u32::from_le_bytes(*frame.first_chunk().unwrap()) as usize;
-        let Some(entry) = bytes.get(at + 12..at + 12 + length) else { break };
-        if length > 1 << 20 || frame[4..] != sum(&[head, &entries.len().to_le_bytes(), entry]) {
-            break;
-        }
-        entries.push(entry);
-        at += 12 + length;
+    for number in 0.. {
+        let Some((of_frame, end)) = frame(bytes, at, number) else { break };
+        entries.extend(of_frame);
+        at = end;
     }
     (Some((u64::from_le_bytes(*head.last_chunk().unwrap()), entries)), at)
 }
@@ -56,7 +72,7 @@ fn log(path: &Path, bytes: &[u8]) {
                 }
                 _ => {
                     // A power cut leaves the beginning of ours, and zeros.
-                    let mut unlike = bytes.iter().zip(b"AITWAL01").skip_while(|(a, b)| a == b);
+                    let mut unlike = bytes.iter().zip(b"AITWAL02").skip_while(|(a, b)| a == b);
                     assert!(inspected.is_err() && unlike.any(|(byte, _)| *byte != 0));
                 }
             }
@@ -79,6 +95,7 @@ fn log(path: &Path, bytes: &[u8]) {
         writer.begin(height).unwrap();
     }
     writer.append(b"next").unwrap();
+    writer.flush().unwrap();
     drop(writer);
     entries.push(b"next".to_vec());
     let (_, again) = FileLog::open(path).unwrap();
@@ -111,7 +128,7 @@ fn record(path: &Path, bytes: &[u8]) {
         return;
     };
     let height = signer.height();
-    assert_eq!(inspected.unwrap().map(|(height, _)| height), height, "inspection differs");
+    assert_eq!(inspected.unwrap().map(|record| record.height), height, "inspection differs");
     assert_eq!(height.map(Height::get), signed(bytes).map(|place| place.0), "another height");
     // Below what was signed nothing is signed; above it is, and then not twice.
     let vote = |height, byte: u8| Vote {
@@ -126,6 +143,7 @@ fn record(path: &Path, bytes: &[u8]) {
     }
     let Some(next) = height.unwrap_or_default().next() else { return };
     signer.sign_vote(&vote(next, 1)).expect("signs above what was signed");
+    signer.flush().expect("it can be written");
     drop(signer);
     let (chain_id, key) = (WORLD.plan.document.chain_id, plan().validator);
     let mut signer = FileSigner::open(path, chain_id, key).expect("its own record");
@@ -248,6 +266,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     log.begin(Height::saturating(5)).unwrap();
     for message in super::canonical::messages() {
         log.append(&message.encode()).unwrap();
+        log.flush().unwrap();
     }
     drop(log);
     let log = fs::read(&path).unwrap();
@@ -261,6 +280,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         let round = ait_engine::types::Round::ZERO;
         let vote = Vote { kind, height, round, block_id: None, validator: address };
         signer.sign_vote(&vote).unwrap();
+        signer.flush().unwrap();
         records.push(fs::read(&path).unwrap());
     }
     let mut seeds = vec![[&[0][..], &log].concat(), [&[0][..], &log[..24]].concat()];

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ait_engine::genesis::GenesisDocument;
 use ait_engine::state::{Account, Claim, StateProof, StateView};
 use ait_engine::types::{Amount, Height};
 use ait_storage::{MemoryStorage, Storage, StorageError};
@@ -143,23 +144,39 @@ fn open(
 
 /// The files beside the databases.
 fn check_files(directory: &Directory<'_>, checked: &mut Checked) {
-    match FileLog::inspect(&directory.root.join(LOG)) {
-        Err(error) => checked.find(LOG, error),
-        Ok(Some(log)) if log.is_damaged => {
-            checked.find(LOG, format!("byte {}: damaged, entries follow", log.whole_bytes));
+    let (log, record) = (directory.root.join(LOG), directory.root.join(RECORD));
+    let log = FileLog::inspect(&log).unwrap_or_else(|error| {
+        checked.find(LOG, error);
+        None
+    });
+    let record = FileSigner::inspect(&record).unwrap_or_else(|error| {
+        checked.find(RECORD, error);
+        None
+    });
+    if let Some(log) = log {
+        let whole = log.whole_bytes;
+        let document = directory.genesis().ok().and_then(|text| GenesisDocument::parse(&text).ok());
+        let lacks_signed = || {
+            let (document, record, logged) = (document?, record?, log.logged.as_ref()?);
+            Some(record.is_ahead(logged, &document.chain_id))
+        };
+        if log.is_damaged {
+            checked.find(LOG, format!("byte {whole}: damaged, what was flushed later follows"));
+        } else if lacks_signed() == Some(true) {
+            let what = format!("byte {whole}: damaged, what {RECORD} says was signed is not there");
+            checked.find(LOG, what);
+        } else if log.other_bytes > 0 {
+            checked.notes.push(format!(
+                "{LOG} ends in {} bytes of a flush that a crash ended; they are cut at the next start",
+                log.other_bytes
+            ));
         }
-        Ok(Some(log)) if log.other_bytes > 0 => checked.notes.push(format!(
-            "{LOG} ends in {} bytes of an entry that was being written; they are cut at the next start",
-            log.other_bytes
-        )),
-        Ok(_) => {}
     }
-    match FileSigner::inspect(&directory.root.join(RECORD)) {
-        Err(error) => checked.find(RECORD, error),
-        Ok(Some((height, true))) => checked.notes.push(format!(
-            "{RECORD}: one of its two places is of no use, as after a crash while signing; the other is of height {height}"
-        )),
-        Ok(_) => {}
+    if let Some(record) = record.filter(|record| record.is_halved) {
+        checked.notes.push(format!(
+            "{RECORD}: one of its two places is of no use, as after a crash while signing; the other is of height {}",
+            record.height
+        ));
     }
     match Journal::inspect(&directory.root.join(JOURNAL)) {
         Err(error) => checked.find(JOURNAL, error),

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use ait_engine::genesis::GenesisDocument;
 use ait_engine::types::Height;
 use ait_storage::{RedbOptions, RedbStorage, Storage, StorageError};
 use clap::Args;
@@ -21,7 +20,6 @@ use crate::archive::ArchiveWriter;
 use crate::chain::{BlockStore, ChainError, OpenProgress};
 use crate::cli::offline::Directory;
 use crate::cli::{CliError, progress};
-use crate::consensus::FileLog;
 use crate::mempool::Journal;
 use crate::replay::rebuild;
 
@@ -121,22 +119,9 @@ fn repair(
 ) -> Result<(), CliError> {
     let log = directory.root.join(LOG);
     if checked.has(LOG) {
-        // A part of a log may lack what a validator is locked on: with others it sits the height
-        // out. Alone it can break no lock, and must go on with what it has proposed.
-        let is_alone = GenesisDocument::parse(&directory.genesis()?)
-            .is_ok_and(|document| document.authorities.len() == 1);
-        let inspected = FileLog::inspect(&log).ok().flatten().filter(|_| is_alone);
+        // A part of a log may lack what a validator is locked on, or has proposed.
         done.move_aside(&log)?;
-        if let (Some(inspected), Some(aside)) = (inspected, done.aside.last()) {
-            let cut = fs::copy(aside, &log).and_then(|_| {
-                File::options().write(true).open(&log)?.set_len(inspected.whole_bytes)
-            });
-            cut.map_err(|error| file_error(&log, &error))?;
-            done.said.push(format!("{LOG}: cut before the damage"));
-        } else {
-            done.said
-                .push(format!("{LOG}: begins anew; nothing is signed at the height under way"));
-        }
+        done.said.push(format!("{LOG}: begins anew; nothing is signed at the height under way"));
     }
     let journal = directory.root.join(JOURNAL);
     if checked.has(JOURNAL) && journal.exists() {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_log_torn_at_any_byte_keeps_whole_entries() {
+fn a_log_torn_at_any_byte_keeps_what_was_flushed() {
     // Trap 7: a local file.
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("consensus.log");
@@ -12,10 +12,16 @@ fn a_log_torn_at_any_byte_keeps_whole_entries() {
     assert_eq!(found, None);
     let mut writer = log.into_writer(None);
     writer.begin(Height::saturating(9)).unwrap();
-    for entry in &entries {
+    for entry in &entries[..4] {
         writer.append(entry).unwrap();
+        writer.flush().unwrap();
     }
+    // Two of one flush are there together or not at all.
+    writer.append(&entries[4]).unwrap();
+    writer.append(b"with it").unwrap();
     writer.flush().unwrap();
+    writer.append(b"never flushed").unwrap();
+    let entries = [&entries[..], &[b"with it".to_vec()]].concat();
     let whole = std::fs::read(&path).unwrap();
     for length in 0..=whole.len() {
         std::fs::write(&path, &whole[..length]).unwrap();
@@ -26,12 +32,13 @@ fn a_log_torn_at_any_byte_keeps_whole_entries() {
         });
         let found = found.unwrap_or_default();
         assert_eq!(found, entries[..found.len()]);
+        assert_ne!(found.len(), 5, "a part of a flush");
         let mut flipped = whole.clone();
         flipped[length.min(whole.len() - 1)] ^= 1;
         std::fs::write(&path, &flipped).unwrap();
-        // Where entries follow it was flushed: that is no torn tail, and nothing is cut off.
+        // Where frames follow it was flushed: that is no torn tail, and nothing is cut off.
         let at = length.min(whole.len() - 1);
-        let last = whole.len() - entries[4].len() - 12;
+        let last = whole.len() - entries[4].len() - entries[5].len() - 8 - 12;
         match FileLog::open(&path) {
             Err(LogError::Damaged { offset, .. }) => {
                 assert!((8..last).contains(&at) && offset <= at as u64, "{at}");
@@ -50,8 +57,9 @@ fn a_log_torn_at_any_byte_keeps_whole_entries() {
     let (log, found) = FileLog::open(&path).unwrap();
     let mut writer = log.into_writer(found.as_ref());
     writer.append(b"more").unwrap();
+    writer.flush().unwrap();
     let (_, found) = FileLog::open(&path).unwrap();
-    assert_eq!(found.unwrap().1.len(), 6);
+    assert_eq!(found.unwrap().1.len(), 7);
 }
 
 #[test]

@@ -19,8 +19,13 @@ fn the_signers_record_only_goes_forward() {
         validator: keys(1)[0].public_key().address(),
     };
     let mut signer = open().unwrap();
+    // What is not recorded never left, and is forgotten.
+    signer.sign_vote(&vote(5, 0, VoteKind::Prevote, 9)).unwrap();
+    let mut signer = open().unwrap();
     let first = signer.sign_vote(&vote(5, 0, VoteKind::Prevote, 1)).unwrap();
+    signer.flush().unwrap();
     signer.sign_vote(&vote(5, 0, VoteKind::Precommit, 1)).unwrap();
+    signer.flush().unwrap();
     for _ in 0..2 {
         // The same again is the same; anything else or earlier is refused, after a restart too.
         signer.sign_vote(&vote(5, 0, VoteKind::Precommit, 1)).unwrap();
@@ -30,6 +35,7 @@ fn the_signers_record_only_goes_forward() {
         signer = open().unwrap();
     }
     signer.sign_vote(&vote(5, 1, VoteKind::Prevote, 2)).unwrap();
+    signer.flush().unwrap();
     assert_ne!(first.0, [0; 64]);
     let whole = std::fs::read(&path).unwrap();
     // One torn slot: the one before counts. Both damaged: nobody may sign.
@@ -44,40 +50,52 @@ fn the_signers_record_only_goes_forward() {
 }
 
 #[test]
-fn a_record_behind_the_log_is_not_signed_upon() {
+fn a_record_behind_the_log_is_brought_level() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("signer.record");
     let key = SecretKey::from_seed([1; 32]);
     let open = || FileSigner::open(&path, chain_id(), SecretKey::from_seed([1; 32])).unwrap();
-    let vote = |kind, validator| Vote {
+    let vote = |kind, id| Vote {
         kind,
         height: Height::saturating(5),
         round: Round::ZERO,
-        block_id: Some(BlockId([7; 32])),
-        validator,
+        block_id: Some(BlockId([id; 32])),
+        validator: key.public_key().address(),
     };
     let mut signer = open();
-    let own = key.public_key().address();
     let mut entries = Vec::new();
     for kind in [VoteKind::Prevote, VoteKind::Precommit] {
-        let signature = signer.sign_vote(&vote(kind, own)).unwrap();
-        let signed = SignedMessage::new(vote(kind, own).into(), CtxSignature(signature));
+        let signature = signer.sign_vote(&vote(kind, 7)).unwrap();
+        signer.flush().unwrap();
+        let signed = SignedMessage::new(vote(kind, 7).into(), CtxSignature(signature));
         entries.push(entry::encode(&Input::Vote(signed)).unwrap());
     }
     let logged = (Height::saturating(5), entries);
-    assert!(!signer.is_behind(&logged));
-    // The half with the precommit is damaged: the other one knows of the prevote only.
+    assert!(!signer.is_ahead(&logged));
+    // A log that lost its end has not what is recorded; that of another height need not.
+    let lost = |height| (Height::saturating(height), logged.1[..1].to_vec());
+    assert!(signer.is_ahead(&lost(5)) && !signer.is_ahead(&lost(6)));
+    let seen = FileSigner::inspect(&path).unwrap().unwrap();
+    assert!(seen.is_ahead(&lost(5), &chain_id()) && !seen.is_ahead(&logged, &chain_id()));
     let whole = std::fs::read(&path).unwrap();
-    for at in [0, 12, 20, 24, 40, 70, 100, 127] {
-        let mut bad = whole.clone();
-        bad[128 + at] ^= 1;
+    // As a crash between the two syncs leaves it, or damage to the half with the precommit: the
+    // other one knows of the prevote only, or of nothing.
+    for (cut, at) in [(whole.len(), 140), (whole.len(), 200), (128, 127), (0, 0)] {
+        let mut bad = whole[..cut].to_vec();
+        bad.get_mut(at).into_iter().for_each(|byte| *byte ^= 1);
         std::fs::write(&path, &bad).unwrap();
-        // The last 32 bytes are not used.
-        assert_eq!(open().is_behind(&logged), at < 96, "{at}");
+        open().catch_up(&logged).unwrap();
+        let mut signer = open();
+        assert!(signer.sign_vote(&vote(VoteKind::Precommit, 8)).is_err(), "{cut}, {at}");
+        signer.sign_vote(&vote(VoteKind::Precommit, 7)).expect("the same again");
     }
-    // What was logged at another height says nothing.
+    // A log that is behind, or says nothing of its own height, takes nothing back.
     let (_, entries) = logged;
-    assert!(!open().is_behind(&(Height::saturating(6), entries)));
+    for older in [(Height::saturating(5), entries[..1].to_vec()), (Height::saturating(6), entries)]
+    {
+        open().catch_up(&older).unwrap();
+        assert!(open().sign_vote(&vote(VoteKind::Precommit, 8)).is_err());
+    }
 }
 
 #[test]
