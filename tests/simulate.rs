@@ -46,6 +46,12 @@ fn every_kind_of_fault_strikes_and_breaks_nothing() {
 }
 
 #[test]
+fn who_sends_too_much_that_is_refused_is_paused() {
+    let pauses: u64 = (0..8).map(|seed| run(seed, &options("byzantine")).pauses).sum();
+    assert!(pauses > 0);
+}
+
+#[test]
 fn nothing_is_late_when_nothing_goes_wrong() {
     let report = run(0, &options("none"));
     assert_eq!((report.faults.total(), report.extra_rounds), (0, 0));
@@ -78,6 +84,9 @@ fn expected(bug: Bug, violation: &Violation) -> (bool, u64) {
         Bug::Deaf => (matches!(violation, V::Stalled(_) | V::Unfinished { .. }), 10),
         Bug::Busy => (matches!(violation, V::Busy(_)), 1),
         Bug::ReportedTwice => (matches!(violation, V::Order { .. }), 1),
+        Bug::UnsyncedState => (matches!(violation, V::Failed { .. }), 20),
+        // What is missing is noticed by the work on the index itself, or by the check of it.
+        Bug::StaleIndex => (matches!(violation, V::Index { .. } | V::Failed { .. }), 20),
         Bug::TooManyLiars => (matches!(violation, V::Fork { .. }), 60),
     }
 }

@@ -1,7 +1,10 @@
 //! The two threads behind the writer: one indexes committed blocks, one writes
 //! checkpoints. Neither is waited for: the index may fall behind, also over a restart,
 //! and then reads what it missed from the store of blocks. A fault of either stops the
-//! writer.
+//! writer. Their work can be done without them, in steps whose times another decides
+//! ([`steps`]).
+
+mod steps;
 
 use std::io::ErrorKind;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -13,9 +16,13 @@ use ait_engine::types::Height;
 use super::index::Listing;
 use super::index::build::Indexable;
 use super::read::Inner;
+use super::state::Checkpoint;
 use super::{ChainError, ChainOptions, CheckpointPolicy};
 use crate::disk::{Shortage, want_of_room};
 use crate::telemetry::Stage;
+
+pub use steps::Step;
+use steps::Steps;
 
 /// Committed blocks that are kept in memory for the index; it reads others again.
 const QUEUE_BLOCKS: usize = 32;
@@ -72,18 +79,29 @@ impl Board {
         self.changed.notify_all();
     }
 
+    /// Notes why a part of the work has ended.
+    fn fail(&self, error: &ChainError) {
+        let failure = match want_of_room(error) {
+            Some(Shortage::FULL) => Failure::NoRoom(ErrorKind::StorageFull),
+            Some(_) => Failure::NoRoom(ErrorKind::ReadOnlyFilesystem),
+            None => Failure::Other,
+        };
+        self.change(|progress| progress.failed = Some(failure));
+    }
+
     fn wait_while(&self, condition: impl FnMut(&mut Progress) -> bool) -> MutexGuard<'_, Progress> {
         self.changed.wait_while(self.lock(), condition).unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Handles of the two threads.
+/// Handles of the two threads, or their work.
 #[derive(Debug)]
 pub(super) struct Background {
     /// None if nothing is indexed.
     queue: Option<SyncSender<Indexable>>,
     board: Arc<Board>,
     threads: Vec<JoinHandle<()>>,
+    steps: Option<Mutex<Steps>>,
 }
 
 impl Background {
@@ -92,6 +110,11 @@ impl Background {
         let (queue, waiting) = sync_channel(QUEUE_BLOCKS);
         let board = Arc::new(Board::default());
         board.change(|progress| progress.indexed = *inner.indexed.borrow());
+        let queue = options.index.then_some(queue);
+        if options.in_steps {
+            let steps = Steps::new(Arc::clone(inner), options.index.then_some(waiting), policy);
+            return Ok(Self { queue, board, threads: Vec::new(), steps: Some(Mutex::new(steps)) });
+        }
         let spawn = |name: &str, work: Box<dyn FnOnce() -> Result<(), ChainError> + Send>| {
             let board = Arc::clone(&board);
             let name = name.to_owned();
@@ -99,12 +122,7 @@ impl Background {
                 let guard = FailOnPanic(&board, &name);
                 if let Err(error) = work() {
                     tracing::error!(thread = name, %error, "a chain thread failed");
-                    let failure = match want_of_room(&error) {
-                        Some(Shortage::FULL) => Failure::NoRoom(ErrorKind::StorageFull),
-                        Some(_) => Failure::NoRoom(ErrorKind::ReadOnlyFilesystem),
-                        None => Failure::Other,
-                    };
-                    board.change(|p| p.failed = Some(failure));
+                    board.fail(&error);
                 }
                 std::mem::forget(guard);
             })
@@ -121,7 +139,7 @@ impl Background {
         }
         let threads: Result<Vec<_>, _> = threads.into_iter().collect();
         let threads = threads.map_err(|_| ChainError::Stopped { what: "the start of a thread" })?;
-        Ok(Self { queue: options.index.then_some(queue), board, threads })
+        Ok(Self { queue, board, threads, steps: None })
     }
 
     /// Hands a committed block over. If the index is behind it is told no more: it will
@@ -140,28 +158,38 @@ impl Background {
     /// twice what a checkpoint should: `crowded` says so.
     pub(super) fn checkpoint(&self, crowded: bool) -> Result<(), ChainError> {
         self.board.change(|progress| progress.checkpoint_wanted = true);
-        let progress = self.board.wait_while(|p| {
-            p.failed.is_none() && crowded && (p.checkpoint_running || p.checkpoint_wanted)
-        });
+        if crowded {
+            return self.wait_for_checkpoint();
+        }
+        let failed = self.board.lock().failed;
+        failed.map_or(Ok(()), |failure| Err(failure.into()))
+    }
+
+    /// Waits while a checkpoint is being written.
+    pub(super) fn wait_for_checkpoint(&self) -> Result<(), ChainError> {
+        let is_at_work =
+            |p: &mut Progress| p.failed.is_none() && (p.checkpoint_running || p.checkpoint_wanted);
+        while self.steps.is_some() && is_at_work(&mut self.board.lock()) {
+            self.step(Step::Checkpoint);
+        }
+        let progress = self.board.wait_while(is_at_work);
         match progress.failed {
             Some(failure) => Err(failure.into()),
             None => Ok(()),
         }
     }
 
-    /// Waits while a checkpoint is being written.
-    pub(super) fn wait_for_checkpoint(&self) -> Result<(), ChainError> {
-        let progress = self
-            .board
-            .wait_while(|p| p.failed.is_none() && (p.checkpoint_running || p.checkpoint_wanted));
-        match progress.failed {
-            Some(failure) => Err(failure.into()),
-            None => Ok(()),
+    /// Does a step of the work, unless it is that of threads.
+    pub(super) fn step(&self, step: Step) {
+        if let Some(steps) = &self.steps {
+            // Who panicked in a step ended with it.
+            steps.lock().unwrap_or_else(PoisonError::into_inner).step(&self.board, step);
         }
     }
 
     /// Waits until the index has this block, if there is an index.
     pub(super) fn wait_for(&self, height: Height) -> Result<(), ChainError> {
+        self.step(Step::Index);
         let is_indexing = self.queue.is_some();
         let is_behind = |p: &mut Progress| is_indexing && p.failed.is_none() && p.indexed < height;
         let progress = self.board.wait_while(is_behind);
@@ -196,7 +224,7 @@ impl Drop for FailOnPanic<'_> {
 /// Indexes everything up to the newest block, then whatever is committed.
 fn index(inner: &Inner, board: &Board, waiting: &Receiver<Indexable>) -> Result<(), ChainError> {
     let is_stopping = || board.lock().closing;
-    let Some(mut listing) = Listing::open(inner, &is_stopping)? else { return Ok(()) };
+    let Some(mut listing) = Listing::open(inner, &is_stopping, true)? else { return Ok(()) };
     loop {
         catch_up(inner, board, &mut listing)?;
         // All is indexed that was committed before the queue was looked at.
@@ -215,27 +243,38 @@ fn index(inner: &Inner, board: &Board, waiting: &Receiver<Indexable>) -> Result<
             }
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         };
-        let mut next = inner.index.next_height()?;
-        let mut batch = Vec::new();
-        let mut candidate = Some(first);
-        while let Some(indexable) = candidate {
-            let height = indexable.block.height();
-            if height > next {
-                // Blocks between were not handed over: they are read from the store.
-                break;
-            }
-            if height == next {
-                next = height.next().unwrap_or(height);
-                batch.push(indexable);
-            }
-            let is_full = transactions(&batch) >= BATCH_TRANSACTIONS || batch.len() >= BATCH_BLOCKS;
-            candidate = if is_full { None } else { waiting.try_recv().ok() };
-        }
-        write(inner, board, &mut listing, &batch)?;
+        take(inner, board, &mut listing, first, waiting)?;
         if board.lock().closing {
             return Ok(());
         }
     }
+}
+
+/// Indexes what was handed over, as far as it follows what is in the index.
+fn take(
+    inner: &Inner,
+    board: &Board,
+    listing: &mut Listing,
+    first: Indexable,
+    waiting: &Receiver<Indexable>,
+) -> Result<(), ChainError> {
+    let mut next = inner.index.next_height()?;
+    let mut batch = Vec::new();
+    let mut candidate = Some(first);
+    while let Some(indexable) = candidate {
+        let height = indexable.block.height();
+        if height > next {
+            // Blocks between were not handed over: they are read from the store.
+            break;
+        }
+        if height == next {
+            next = height.next().unwrap_or(height);
+            batch.push(indexable);
+        }
+        let is_full = transactions(&batch) >= BATCH_TRANSACTIONS || batch.len() >= BATCH_BLOCKS;
+        candidate = if is_full { None } else { waiting.try_recv().ok() };
+    }
+    write(inner, board, listing, &batch)
 }
 
 /// Indexes what is committed and was not handed over, read from the store of blocks.
@@ -292,10 +331,15 @@ fn checkpoints(inner: &Inner, board: &Board, policy: CheckpointPolicy) -> Result
         progress.checkpoint_running = true;
         drop(progress);
         if let Some(checkpoint) = inner.state.begin_checkpoint(&policy) {
-            let height = checkpoint.height();
-            Stage::Checkpoint.time(|| inner.state.finish_checkpoint(&checkpoint))?;
-            tracing::debug!(%height, "checkpoint written");
+            finish(inner, &checkpoint)?;
         }
         board.change(|progress| progress.checkpoint_running = false);
     }
+}
+
+fn finish(inner: &Inner, checkpoint: &Checkpoint) -> Result<(), ChainError> {
+    let height = checkpoint.height();
+    Stage::Checkpoint.time(|| inner.state.finish_checkpoint(checkpoint))?;
+    tracing::debug!(%height, "checkpoint written");
+    Ok(())
 }

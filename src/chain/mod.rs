@@ -29,6 +29,7 @@ mod tables;
 mod view;
 mod writer;
 
+pub use background::Step;
 pub use blocks::{BlockStore, CommittedBlock, GenesisSource};
 pub use error::ChainError;
 pub use import::ImportFailure;

@@ -29,11 +29,19 @@ pub struct ChainOptions {
     pub state_bytes: usize,
     /// Whether transactions and accounts are indexed.
     pub index: bool,
+    /// Whether index and checkpoints are written in steps, by who calls [`ChainWriter::step`],
+    /// and not by threads.
+    pub in_steps: bool,
 }
 
 impl Default for ChainOptions {
     fn default() -> Self {
-        Self { checkpoints: CheckpointPolicy::default(), state_bytes: 1_024 << 20, index: true }
+        Self {
+            checkpoints: CheckpointPolicy::default(),
+            state_bytes: 1_024 << 20,
+            index: true,
+            in_steps: false,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use ait_engine::transaction::{
 use ait_engine::types::{Address, BlockId, Height, TimestampMs, TxHash};
 use ait_engine::validator::ValidatorSet;
 
-use super::background::Background;
+use super::background::{Background, Step};
 use super::index::build::{Indexable, payout};
 use super::read::{Chain, Head, from_block_error};
 use super::{ChainError, ChainOptions, CheckpointPolicy, CommittedBlock, ViewError};
@@ -304,6 +304,12 @@ impl ChainWriter {
         let crowded = inner.state.unwritten() > self.policy.entries.saturating_mul(2);
         self.background.checkpoint(crowded)?;
         Ok(committed)
+    }
+
+    /// Does a step of the work behind the writer, if that is done in steps. What goes wrong
+    /// shows at the next commit, as a fault of a thread does.
+    pub fn step(&self, step: Step) {
+        self.background.step(step);
     }
 
     /// Writes the newest state to disk. Takes as long as what changed since the last

@@ -19,7 +19,7 @@ const SMALLER_RUNS_MAX: usize = 60;
 #[derive(Debug, Args)]
 #[command(
     after_help = "The nodes are what ships: protocol, consensus with its log and signer, mempool, chain,
-half of them on redb files, half in memory. Simulated are the clock, the links, the
+half of them on redb, half in memory. Simulated are the clock, the links, the
 clients, and what goes wrong. The same seed gives the same run.
 
 After every event: one block a height, equal roots on all, nothing final lost, no vote

@@ -24,13 +24,19 @@ pub enum Bug {
     Busy,
     /// A block is reported twice.
     ReportedTwice,
+    /// The file of the state says that it is synced, and is not: the record of a checkpoint may
+    /// be on the disk before what it is the record of.
+    UnsyncedState,
+    /// The index is not synced, and its height is kept apart: what a power cut took from it is
+    /// never made again.
+    StaleIndex,
     /// More validators break the rules than consensus can bear.
     TooManyLiars,
 }
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::UnsyncedLog,
         Self::NoRecord,
         Self::ShortCertificate,
@@ -41,6 +47,8 @@ impl Bug {
         Self::Deaf,
         Self::Busy,
         Self::ReportedTwice,
+        Self::UnsyncedState,
+        Self::StaleIndex,
         Self::TooManyLiars,
     ];
 }

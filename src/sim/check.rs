@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ait_engine::message::Message;
 use ait_engine::transaction::{Payload, Transaction};
-use ait_engine::types::{Address, BlockId, Hash, Nonce, StateRoot, TxHash};
+use ait_engine::types::{Address, Amount, BlockId, Hash, Nonce, StateRoot, TxHash};
 use ait_engine::validator::ValidatorSet;
 use ait_engine::vote::VoteKind;
 
 use super::Violation;
 use super::node::Process;
 use super::plan::{balances, chain_id};
-use crate::chain::{Chain, ChainError, CommittedBlock};
+use crate::chain::{Chain, ChainError, CommittedBlock, Location};
 use crate::mempool::TxStatus;
 
 /// Rounds that a block may need once nothing is wrong any more, after those begun before.
@@ -43,7 +43,8 @@ pub(super) struct Checks {
     accepted: BTreeMap<TxHash, usize>,
     /// Those of them that are in no block yet.
     open: BTreeSet<TxHash>,
-    included: BTreeSet<TxHash>,
+    /// Those that are in a block, and where.
+    included: BTreeMap<TxHash, Location>,
     balances: BTreeMap<Address, (i128, u64)>,
     kept: BTreeMap<usize, BTreeMap<TxHash, Kept>>,
     /// Newest round that anybody signed something in, by height.
@@ -64,7 +65,7 @@ impl Checks {
             signed: BTreeMap::new(),
             accepted: BTreeMap::new(),
             open: BTreeSet::new(),
-            included: BTreeSet::new(),
+            included: BTreeMap::new(),
             balances: balances().map(|(address, all)| (address, (i128::from(all), 0))).collect(),
             kept: BTreeMap::new(),
             rounds: BTreeMap::new(),
@@ -77,7 +78,7 @@ impl Checks {
 
     pub(super) fn accepted(&mut self, node: usize, hash: TxHash) {
         self.accepted.entry(hash).or_insert(node);
-        if !self.included.contains(&hash) {
+        if !self.included.contains_key(&hash) {
             self.open.insert(hash);
         }
     }
@@ -119,7 +120,9 @@ impl Checks {
             if matches!(status, TxStatus::Pending { .. }) {
                 return true;
             }
-            let is_used = process.account(&kept.sender).is_ok_and(|a| a.nonce > kept.nonce);
+            // A store that failed gives no answer: the next process does.
+            let Ok(account) = process.account(&kept.sender) else { return true };
+            let is_used = account.nonce > kept.nonce;
             let is_lost = lost_after_ms.is_some_and(|after_ms| kept.since_ms >= after_ms);
             match status {
                 _ if is_used || is_lost => {}
@@ -208,22 +211,26 @@ impl Checks {
         }
         self.blocks.insert(height, Known { id, root });
         let proposer = block.block.header.proposer;
-        block.block.transactions.iter().try_for_each(|one| self.apply(height, proposer, one))
+        let transactions = (0_u32..).zip(&block.block.transactions);
+        transactions.into_iter().try_for_each(|(index, one)| {
+            self.apply(Location { height: block.height(), index }, proposer, one)
+        })
     }
 
     /// The model: transfers move tokens, fees go to the proposer, nonces count.
     fn apply(
         &mut self,
-        height: u64,
+        at: Location,
         proposer: Address,
         one: &Transaction,
     ) -> Result<(), Violation> {
+        let height = at.height.get();
         let hash = one.hash();
         let wrong = |what| Err(Violation::Transaction { height, hash, what });
         if !self.accepted.contains_key(&hash) {
             return wrong("was never accepted");
         }
-        if !self.included.insert(hash) {
+        if self.included.insert(hash, at).is_some() {
             return wrong("is in two blocks");
         }
         self.open.remove(&hash);
@@ -300,6 +307,42 @@ impl Checks {
                     expected: format!("{balance} at nonce {nonce}"),
                 });
             }
+        }
+        Ok(())
+    }
+
+    /// Whether the index of a node, which is up to the newest block, says of transactions and
+    /// accounts what the model does.
+    pub(super) fn index(&self, node: usize, chain: &Chain) -> Result<(), Violation> {
+        let failed = |error: ChainError| Violation::Failed { node, reason: error.to_string() };
+        let wrong = |what| Err(Violation::Index { node, what });
+        let (index, count) = (chain.index(), self.included.len() as u64);
+        let found = index.transaction_count().map_err(failed)?;
+        if found != count {
+            return wrong(format!("has {found} transactions, the chain {count}"));
+        }
+        for (hash, at) in &self.included {
+            let found = index.transaction(hash).map_err(failed)?;
+            if found != Some(*at) {
+                return wrong(format!("has {hash} at {found:?}, the chain at {at:?}"));
+            }
+        }
+        let mut listed = Vec::new();
+        for (address, (balance, nonce)) in &self.balances {
+            let account = chain.account(address).map_err(failed)?.unwrap_or_default();
+            let sent = index.account(address, &account).map_err(failed)?.map(|stats| stats.sent);
+            if sent != Some(*nonce) {
+                return wrong(format!("says that {address} sent {sent:?}, expected {nonce}"));
+            }
+            listed.push((std::cmp::Reverse(*balance), *address));
+        }
+        listed.sort_unstable();
+        let richest = index.richest(Amount::ZERO, None, listed.len() + 1).map_err(failed)?;
+        let richest =
+            richest.into_iter().map(|(address, balance)| (i128::from(balance.get()), address));
+        let expected = listed.into_iter().map(|(balance, address)| (balance.0, address));
+        if !richest.eq(expected) {
+            return wrong("lists accounts by other balances".to_owned());
         }
         Ok(())
     }

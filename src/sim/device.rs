@@ -1,6 +1,5 @@
-//! A node's disk and signer as the simulation makes them fail: ports around the log, the
-//! signer's record and the store of blocks that strike at a write, and what a power cut
-//! leaves of a file.
+//! What a node writes and signs as the simulation makes it fail: when a write is struck, ports
+//! around the log and the signer's record, and what a power cut leaves of a file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ait_engine::crypto::{SecretKey, Signature};
 use ait_engine::types::Height;
 use ait_engine::vote::{ProposalMessage, Vote};
-use ait_storage::{Batch, Durability, Place, Snapshot, Storage, StorageError, TableStats};
+use ait_storage::FaultMoment;
 use fastrand::Rng;
 
 use super::Bug;
@@ -18,24 +17,72 @@ use crate::consensus::{FileSigner, LogWriter, VoteSigner, WriteAheadLog};
 
 /// How long a slow signer takes at most, in milliseconds.
 const SLOW_MS_MAX: u64 = 600;
+/// Moments of a commit.
+pub(super) const MOMENTS: [FaultMoment; 3] =
+    [FaultMoment::Before, FaultMoment::Inside, FaultMoment::After];
+
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The log or the signer's record.
+    Log,
+    /// The store of blocks.
+    Blocks,
+    /// The store of state, behind the writer.
+    State,
+    /// The index, behind the writer.
+    Index,
+}
+
+/// Which writes are counted until one is struck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Count {
+    /// Those that voting waits for: of the log, the record and the blocks.
+    Waited,
+    /// Commits of blocks.
+    Blocks,
+    /// Commits of the state.
+    State,
+    /// Commits of the index.
+    Index,
+}
 
 /// What a write meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Strike {
     /// The power is cut while it is written.
     Torn,
+    /// The power is cut at this moment of a commit.
+    Cut(FaultMoment),
     /// Some of it is written, and an error comes back.
     Short,
     /// There is no room.
     Full,
+    /// The process was struck before: nothing is done.
+    Gone,
 }
 
 impl Strike {
-    fn text(self) -> String {
+    /// When in a commit.
+    pub(super) fn moment(self, device: &Device) -> FaultMoment {
         match self {
-            Self::Torn => "the power was cut",
+            Self::Cut(moment) => moment,
+            Self::Torn => MOMENTS[device.below(MOMENTS.len())],
+            Self::Short | Self::Full => FaultMoment::Inside,
+            Self::Gone => FaultMoment::Before,
+        }
+    }
+
+    const fn is_power_cut(self) -> bool {
+        matches!(self, Self::Torn | Self::Cut(_))
+    }
+
+    pub(super) fn text(self) -> String {
+        match self {
+            Self::Torn | Self::Cut(_) => "the power was cut",
             Self::Short => "input/output error",
             Self::Full => "no space left on device",
+            Self::Gone => "the process is gone",
         }
         .to_owned()
     }
@@ -44,12 +91,14 @@ impl Strike {
 #[derive(Debug)]
 struct State {
     rng: Rng,
-    /// Writes until one meets this.
-    next: Option<(u64, Strike)>,
+    /// Writes of each [`Count`] until one meets this.
+    next: [Option<(u64, Strike)>; 4],
     is_full: bool,
     is_slow: bool,
     /// What ended the process: nothing is written after it.
     ended: Option<Strike>,
+    /// What ended the work behind the writer, which ends the process at its next commit.
+    behind: Option<Strike>,
     waited_ms: u64,
     /// The log as far as it was synced.
     log: Vec<u8>,
@@ -60,6 +109,25 @@ struct State {
     broken_barrier: bool,
 }
 
+impl State {
+    /// Counts a write; what it meets.
+    fn count(&mut self, count: Count) -> Option<Strike> {
+        let next = &mut self.next[count as usize];
+        match next {
+            Some((0, strike)) => {
+                let strike = *strike;
+                *next = None;
+                Some(strike)
+            }
+            Some((writes, _)) => {
+                *writes -= 1;
+                None
+            }
+            None => None,
+        }
+    }
+}
+
 /// The disk and the signer of a node; clones are one.
 #[derive(Debug, Clone)]
 pub(super) struct Device(Arc<Mutex<State>>);
@@ -68,10 +136,11 @@ impl Device {
     pub(super) fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             rng: Rng::with_seed(seed),
-            next: None,
+            next: [None; 4],
             is_full: false,
             is_slow: false,
             ended: None,
+            behind: None,
             waited_ms: 0,
             log: Vec::new(),
             journal: 0,
@@ -85,8 +154,8 @@ impl Device {
     }
 
     /// Has a write from now on meet this.
-    pub(super) fn strike_in(&self, writes: u64, strike: Strike) {
-        self.lock().next = Some((writes, strike));
+    pub(super) fn strike_in(&self, count: Count, writes: u64, strike: Strike) {
+        self.lock().next[count as usize] = Some((writes, strike));
     }
 
     pub(super) fn set_full(&self, is_full: bool) {
@@ -104,12 +173,24 @@ impl Device {
     /// All is well again.
     pub(super) fn repair(&self) {
         let mut state = self.lock();
-        (state.next, state.is_full, state.is_slow) = (None, false, false);
+        (state.next, state.is_full, state.is_slow) = ([None; 4], false, false);
     }
 
     /// What ended the process, for which this is the last question.
     pub(super) fn take_end(&self) -> Option<Strike> {
-        self.lock().ended.take()
+        let mut state = self.lock();
+        let behind = state.behind.take();
+        state.ended.take().or(behind)
+    }
+
+    /// Whether the power was cut, which ends the process at once.
+    pub(super) fn is_cut(&self) -> bool {
+        self.lock().ended.is_some_and(Strike::is_power_cut)
+    }
+
+    /// Whether the work behind the writer has ended.
+    pub(super) fn is_behind(&self) -> bool {
+        self.lock().behind.is_some()
     }
 
     /// How long the signer took since the last question.
@@ -133,28 +214,39 @@ impl Device {
         self.lock().journal = fs::metadata(path).map_or(0, |meta| meta.len());
     }
 
-    fn write(&self) -> Option<Strike> {
+    /// What a write meets.
+    pub(super) fn write(&self, part: Part) -> Option<Strike> {
         let mut state = self.lock();
-        if state.ended.is_none() {
-            state.ended = match &mut state.next {
-                Some((0, strike)) => Some(*strike),
-                Some((writes, _)) => {
-                    *writes -= 1;
-                    None
-                }
-                None => None,
-            };
-            if state.ended.is_some() {
-                state.next = None;
-            } else if state.is_full {
-                state.ended = Some(Strike::Full);
-            }
+        if state.ended.is_some() {
+            return Some(Strike::Gone);
         }
-        state.ended
+        let strike = match part {
+            Part::Log => state.count(Count::Waited),
+            Part::Blocks => {
+                let (any, blocks) = (state.count(Count::Waited), state.count(Count::Blocks));
+                any.or(blocks)
+            }
+            Part::State => state.count(Count::State),
+            Part::Index => state.count(Count::Index),
+        };
+        let strike = strike.or(state.is_full.then_some(Strike::Full))?;
+        match part {
+            Part::State | Part::Index if !strike.is_power_cut() => state.behind = Some(strike),
+            _ => state.ended = Some(strike),
+        }
+        Some(strike)
     }
 
-    fn below(&self, bound: usize) -> usize {
+    pub(super) fn below(&self, bound: usize) -> usize {
         self.lock().rng.usize(0..bound.max(1))
+    }
+
+    pub(super) fn up_to(&self, bound: u64) -> u64 {
+        self.lock().rng.u64(0..=bound)
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.lock().rng.u64(..)
     }
 
     /// The record goes on: the log must have what it is of.
@@ -232,8 +324,8 @@ impl SimLog {
 
 impl WriteAheadLog for SimLog {
     fn begin(&mut self, height: Height) -> Result<(), String> {
-        match self.device.write() {
-            Some(Strike::Full) => Err(Strike::Full.text()),
+        match self.device.write(Part::Log) {
+            Some(strike @ (Strike::Full | Strike::Gone)) => Err(strike.text()),
             strike => {
                 self.inner.begin(height)?;
                 strike.map_or(Ok(()), |strike| Err(strike.text()))
@@ -248,9 +340,9 @@ impl WriteAheadLog for SimLog {
 
     fn flush(&mut self) -> Result<(), String> {
         let before = fs::metadata(&self.path).map_or(0, |meta| meta.len());
-        match self.device.write() {
+        match self.device.write(Part::Log) {
             None => self.inner.flush()?,
-            Some(Strike::Full) => return Err(Strike::Full.text()),
+            Some(strike @ (Strike::Full | Strike::Gone)) => return Err(strike.text()),
             Some(strike) => {
                 self.inner.flush()?;
                 if strike == Strike::Short {
@@ -292,7 +384,10 @@ impl SimSigner {
 
     /// Writes the record, which meets what the device has for it.
     fn write(&mut self) -> Result<(), String> {
-        let Some(strike) = self.device.write() else { return self.inner.flush() };
+        let Some(strike) = self.device.write(Part::Log) else { return self.inner.flush() };
+        if strike == Strike::Gone {
+            return Err(strike.text());
+        }
         let text = |error: std::io::Error| error.to_string();
         let before = fs::read(&self.path).map_err(text)?;
         self.inner.flush()?;
@@ -331,58 +426,5 @@ impl VoteSigner for SimSigner {
         }
         self.device.records();
         self.write()
-    }
-}
-
-/// The store of blocks.
-#[derive(Debug)]
-pub(super) struct SimStore<S> {
-    pub(super) inner: S,
-    pub(super) device: Device,
-    pub(super) bug: Option<Bug>,
-}
-
-impl<S: Storage> Storage for SimStore<S> {
-    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StorageError> {
-        self.inner.snapshot()
-    }
-
-    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StorageError> {
-        let durability = match self.bug {
-            Some(Bug::UnsyncedBlocks) => Durability::None,
-            _ => durability,
-        };
-        match self.device.write() {
-            None => self.inner.commit(batch, durability),
-            Some(Strike::Torn) => {
-                match self.device.below(3) {
-                    0 => {}
-                    1 => self.inner.abandon(batch, 1)?,
-                    _ => self.inner.commit(batch, durability)?,
-                }
-                Err(StorageError::Crashed)
-            }
-            Some(strike) => {
-                self.inner.abandon(batch, 1)?;
-                let (place, source) = (Place::Wrapper, std::io::Error::other(strike.text()));
-                Err(StorageError::Full { place, source })
-            }
-        }
-    }
-
-    fn abandon(&self, batch: Batch, staged: usize) -> Result<(), StorageError> {
-        self.inner.abandon(batch, staged)
-    }
-
-    fn stats(&self) -> Result<Vec<TableStats>, StorageError> {
-        self.inner.stats()
-    }
-
-    fn compact(&self) -> Result<bool, StorageError> {
-        self.inner.compact()
-    }
-
-    fn engine(&self) -> &'static str {
-        self.inner.engine()
     }
 }

@@ -20,14 +20,14 @@ pub enum FaultKind {
     Slow,
     /// A process ends between two effects, and is started again.
     Crash,
-    /// A power cut while a block is written: what was not synced is gone.
+    /// A power cut in a commit of blocks, state or index: what was not synced is gone.
     PowerCut,
     /// Every process ends at once.
     CrashAll,
     /// A node's clock jumps, and stays wrong.
     Clock,
-    /// The power is cut at any write of the log, the signer's record or the blocks: they
-    /// and the journal are torn at any byte, or what was not synced is gone.
+    /// The power is cut at any write of the log, the signer's record or a store: they and the
+    /// journal are torn anywhere in what was not synced.
     Torn,
     /// A write fails or is short, and the process ends.
     ShortWrite,

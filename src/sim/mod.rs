@@ -7,11 +7,13 @@
 mod bugs;
 mod check;
 mod device;
+mod disk;
 mod faults;
 mod node;
 mod plan;
 mod replay;
 mod shrink;
+mod store;
 mod violation;
 mod world;
 
@@ -42,6 +44,8 @@ pub struct SimReport {
     pub extra_rounds: u64,
     /// Greatest round of a block made once nothing was wrong any more.
     pub healed_round: u64,
+    /// How often a node took nothing from a peer for a while that sent what is refused.
+    pub pauses: u64,
     /// Hash of everything that happened: the same seed gives the same.
     pub trace: String,
 }

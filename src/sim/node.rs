@@ -1,5 +1,5 @@
 //! A node of the simulation: the parts that ship, without threads of their own for what
-//! the simulation decides, and what survives when its process ends.
+//! the simulation decides.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -14,16 +14,13 @@ use ait_engine::transaction::{Transaction, VerifiedTransaction};
 use ait_engine::types::{Address, Height, TimestampMs, TxHash};
 use ait_net::peer::{Fault, PeerAddress, PeerId};
 use ait_net::protocol::{Delivery, Input, Local, Output, Protocol, ProtocolOptions};
-use ait_storage::{
-    Fault as StorageFault, FaultEffect, FaultMoment, FaultPlan, Faulty, MemoryStorage, Operation,
-    RedbOptions, RedbStorage, Storage,
-};
 use tokio::sync::broadcast;
 
-use super::device::{Device, SimLog, SimSigner, SimStore};
+use super::device::{Device, SimLog, SimSigner};
+use super::disk::Disk;
 use super::plan::key;
 use super::{Bug, replay};
-use crate::chain::{self, Chain, ChainOptions, GenesisSource, Stores};
+use crate::chain::{self, Chain, ChainOptions, GenesisSource, Step, Stores};
 use crate::gossip::{Judged, judge};
 use crate::import::{self, ImportBlock};
 use crate::ingress::{self, Clock, SubmitError, Submitted};
@@ -38,90 +35,8 @@ const SHARED_MAX: usize = 2_000;
 const SHARE_AGAIN_MS: u64 = 30_000;
 /// How often accepted transactions are synced.
 const FLUSH_MS: u64 = 250;
-
-/// What of a node outlives its process.
-pub(super) struct Disk {
-    directory: PathBuf,
-    /// Blocks, state and index of a node that keeps them in memory; else they are files.
-    memory: Option<[Arc<MemoryStorage>; 3]>,
-    pub(super) device: Device,
-}
-
-impl Disk {
-    pub(super) fn new(directory: PathBuf, in_memory: bool, seed: u64) -> std::io::Result<Self> {
-        std::fs::create_dir_all(&directory)?;
-        let memory = in_memory.then(|| std::array::from_fn(|_| Arc::new(MemoryStorage::new())));
-        Ok(Self { directory, memory, device: Device::new(seed) })
-    }
-
-    /// What a power cut leaves: of stores in memory, what was synced; of files too, if they
-    /// are to be torn.
-    pub(super) fn cut_power(&mut self, tears: bool) -> std::io::Result<()> {
-        if let Some(memory) = &mut self.memory {
-            memory.iter_mut().for_each(|storage| *storage = Arc::new(storage.recover()));
-        }
-        if tears { self.device.cut_power(&self.directory) } else { Ok(()) }
-    }
-
-    pub(super) fn journal(&self) -> PathBuf {
-        self.directory.join("mempool.journal")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.directory.join("consensus.log")
-    }
-
-    /// Loses the log, as a bug would.
-    pub(super) fn lose_log(&self) {
-        let _ = std::fs::remove_file(self.log());
-    }
-
-    /// What a write of the journal leaves that failed within: some bytes of a record.
-    pub(super) fn shorten_journal(&self) -> std::io::Result<()> {
-        let path = self.journal();
-        let before = std::fs::metadata(&path)?.len();
-        let mut file = std::fs::OpenOptions::new().append(true).open(&path)?;
-        std::io::Write::write_all(&mut file, &[60, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 1, 9, 9, 9])?;
-        self.device.shorten(&path, before)
-    }
-
-    fn open(&self, at: usize, name: &str) -> Result<Arc<dyn Storage>, String> {
-        match &self.memory {
-            Some(memory) => Ok(Arc::clone(&memory[at]) as Arc<dyn Storage>),
-            None => {
-                let options = RedbOptions { cache_bytes: 8 << 20, ..RedbOptions::default() };
-                let opened = RedbStorage::open(self.directory.join(name), &options);
-                Ok(Arc::new(opened.map_err(|error| error.to_string())?))
-            }
-        }
-    }
-
-    /// The stores; that of the blocks ends the process at this commit, if there is one.
-    fn stores(
-        &self,
-        power_cut: Option<(u64, FaultMoment)>,
-        bug: Option<Bug>,
-    ) -> Result<Stores, String> {
-        let plan = match power_cut {
-            Some((number, moment)) => FaultPlan::none().with(StorageFault {
-                operation: Some(Operation::Commit),
-                number,
-                moment,
-                effect: FaultEffect::Crash,
-            }),
-            None => FaultPlan::none(),
-        };
-        Ok(Stores {
-            blocks: Arc::new(SimStore {
-                inner: Faulty::new(self.open(0, "blocks.redb")?, plan),
-                device: self.device.clone(),
-                bug,
-            }),
-            state: self.open(1, "state.redb")?,
-            index: self.open(2, "index.redb")?,
-        })
-    }
-}
+/// Of so many occasions, one on which a part of the work behind the writer goes on.
+const BEHIND_EVERY: usize = 3;
 
 /// How a node begins.
 pub(super) struct Boot<'a> {
@@ -133,7 +48,6 @@ pub(super) struct Boot<'a> {
     pub(super) now_ms: u64,
     /// Time as the node's own clock shows it.
     pub(super) clock_ms: Arc<AtomicU64>,
-    pub(super) power_cut: Option<(u64, FaultMoment)>,
     pub(super) bug: Option<Bug>,
     /// Until when what the journal holds is synced.
     pub(super) flushed_ms: u64,
@@ -167,6 +81,8 @@ pub(super) enum Work {
     Protocol(Input),
     Sequencer(sequencer::Input),
     Deliver(Delivery),
+    /// A step of what ships as threads behind the writer.
+    Behind(Step),
 }
 
 /// What concerns others.
@@ -182,15 +98,25 @@ pub(super) fn id(n: usize) -> PeerId {
 
 impl Process {
     pub(super) fn boot(boot: Boot<'_>, work: &mut VecDeque<Work>) -> Result<Self, String> {
-        let Boot { n, document, is_validator, peers, disk, now_ms, clock_ms, power_cut, .. } = boot;
+        let disk = boot.disk;
+        let stores = disk.stores(boot.bug).map_err(|error| error.to_string())?;
+        let booted = Self::begin(boot, &stores, work);
+        if booted.is_err() {
+            disk.stop();
+        }
+        booted
+    }
+
+    fn begin(boot: Boot<'_>, stores: &Stores, work: &mut VecDeque<Work>) -> Result<Self, String> {
+        let Boot { n, document, is_validator, peers, disk, now_ms, clock_ms, .. } = boot;
         let (bug, flushed_ms) = (boot.bug, boot.flushed_ms);
         let text = |error: &dyn std::fmt::Display| error.to_string();
-        let stores = disk.stores(power_cut, bug)?;
         let build = || Ok(document.build()?);
         let source = GenesisSource { fingerprint: [7; 32], build: &build };
         let mut options = ChainOptions::default();
         options.checkpoints.blocks = 8;
-        let writer = chain::open(&stores, &source, &options, &mut |_| {}).map_err(|e| text(&e))?;
+        options.in_steps = true;
+        let writer = chain::open(stores, &source, &options, &mut |_| {}).map_err(|e| text(&e))?;
         let chain = writer.chain().clone();
         let clock: Clock =
             Arc::new(move || TimestampMs::saturating(clock_ms.load(Ordering::Relaxed)));
@@ -208,15 +134,15 @@ impl Process {
         let accepted = mempool.subscribe_accepted();
         ingress::restore(&mempool, &chain, pending, clock()).map_err(|e| text(&e))?;
         let (voter, logged) = if is_validator {
-            replay::check(&disk.directory, &writer, n, bug)
+            replay::check(disk.directory(), &writer, n, bug)
                 .map_err(|what| format!("replaying the log twice: {what}"))?;
             let wrap = |signer, log| {
-                let (record, device) = (disk.directory.join("signer.record"), &disk.device);
+                let (record, device) = (disk.directory().join("signer.record"), &disk.device);
                 let signer =
                     SimSigner::new(signer, key("validator", n), record, device.clone(), bug);
                 (signer, SimLog::new(log, disk.log(), device.clone(), bug))
             };
-            let opened = open_voter_as(&disk.directory, &writer, key("validator", n), wrap);
+            let opened = open_voter_as(disk.directory(), &writer, key("validator", n), wrap);
             let (voter, logged) = opened.map_err(|e| text(&e))?;
             (Some(voter), logged)
         } else {
@@ -286,6 +212,21 @@ impl Process {
         }
         work.push_back(Work::Protocol(Input::Tick));
         work.push_back(Work::Sequencer(sequencer::Input::Tick));
+        self.go_on_behind(work);
+    }
+
+    /// The work behind the writer goes on, now or later.
+    fn go_on_behind(&self, work: &mut VecDeque<Work>) {
+        for step in [Step::Index, Step::Checkpoint] {
+            if self.device.below(BEHIND_EVERY) == 0 {
+                work.push_back(Work::Behind(step));
+            }
+        }
+    }
+
+    /// Brings the index up to the newest block.
+    pub(super) fn index_all(&self) -> Result<(), String> {
+        self.core.writer().wait_until_indexed().map_err(|error| error.to_string())
     }
 
     fn waiting(&self) -> Vec<Arc<VerifiedTransaction>> {
@@ -351,6 +292,12 @@ impl Process {
                 self.deliver(delivery, work);
                 Ok(Vec::new())
             }
+            Work::Behind(step) => {
+                self.core.writer().step(step);
+                // A fault is told at the next commit; without power there is none.
+                let is_cut = self.device.is_cut();
+                if is_cut { Err("the power was cut".to_owned()) } else { Ok(Vec::new()) }
+            }
         }
     }
 
@@ -362,6 +309,9 @@ impl Process {
         };
         if let Effect::Diverged { .. } = &effect {
             return vec![Outcome::Effect(effect)];
+        }
+        if let Effect::Committed(_) = &effect {
+            self.go_on_behind(work);
         }
         let said = bridge::said(effect, &mut self.bodies);
         work.extend(said.map(Work::Protocol));

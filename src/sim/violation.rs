@@ -97,6 +97,14 @@ pub enum Violation {
         /// What genesis had.
         expected: u64,
     },
+    /// The index does not say what the chain does.
+    #[error("node {node}: the index {what}")]
+    Index {
+        /// Which node.
+        node: usize,
+        /// What is wrong.
+        what: String,
+    },
     /// A node neither holds an accepted transaction nor says why not.
     #[error("node {node} accepted transaction {hash} and {what}")]
     Forgotten {

@@ -48,6 +48,8 @@ pub(in super::super) struct Listing {
     round: u64,
     /// Whether there is no list yet.
     is_new: bool,
+    /// Whether there are pauses between slices.
+    rests: bool,
     /// When the last slice was done, and how long that took.
     since: Instant,
     took: Duration,
@@ -55,13 +57,14 @@ pub(in super::super) struct Listing {
 
 impl Listing {
     /// What is noted of the blocks that are in the index and not in the list; none if it was
-    /// told to stop meanwhile.
+    /// told to stop meanwhile. `rests` says whether there are pauses between slices.
     ///
     /// # Errors
     /// When a store fails.
     pub(in super::super) fn open(
         inner: &Inner,
         is_stopping: &dyn Fn() -> bool,
+        rests: bool,
     ) -> Result<Option<Self>, ChainError> {
         let meta = inner.index.meta()?;
         // An index of another version is made again, and its list with it.
@@ -71,6 +74,7 @@ impl Listing {
             marks: Marks::default(),
             round: meta.height,
             is_new,
+            rests,
             since: Instant::now(),
             took: Duration::ZERO,
         };
@@ -124,7 +128,7 @@ impl Listing {
 
     /// How long what is noted may wait; none if nothing is.
     pub(in super::super) fn rest(&self) -> Option<Duration> {
-        if self.is_new {
+        if self.is_new || (!self.rests && !self.is_empty()) {
             return Some(Duration::ZERO);
         }
         (!self.is_empty()).then(|| (self.took * REST).saturating_sub(self.since.elapsed()))

@@ -1,6 +1,8 @@
 //! Validators that break the rules: their node is what ships, and what it says is doubled,
 //! forged or withheld with their own key.
 
+use std::sync::LazyLock;
+
 use ait_engine::block::Block;
 use ait_engine::certificate::{Certificate, CommitSignature};
 use ait_engine::message::Message;
@@ -14,6 +16,18 @@ use crate::chain::CommittedBlock;
 const LIE_EVERY: u8 = 3;
 /// The only root that is a lie, so that every other divergence is a fault of a node.
 pub(super) const WRONG_ROOT: StateRoot = StateRoot([0xee; 32]);
+/// Transfers of one who has nothing, as many as spend a peer's allowance at once.
+static REFUSED: LazyLock<Vec<Arc<TransactionBatch>>> = LazyLock::new(|| {
+    let (secret, to) = (key("beggar", 0), key("account", 0).public_key().address());
+    let transfer = |amount| {
+        let payload = Payload::Transfer { to, amount: Amount::saturating(amount) };
+        Transaction::sign(&secret, chain_id(), Nonce::saturating(0), Amount::ZERO, None, payload)
+    };
+    let transfers: Vec<_> = (1..2_200).map(transfer).collect();
+    TransactionBatch::split(&transfers).into_iter().map(Arc::new).collect()
+});
+/// One in so many runs with validators that break the rules has one send all that.
+const FLOOD_EVERY: u8 = 4;
 /// How long one that withholds is silent at most.
 const MUTE_MS_MAX: u64 = 3_000;
 
@@ -37,6 +51,7 @@ impl World {
                 self.byzantine.insert(n);
             }
         }
+        self.floods = !too_many && self.rng.u8(0..FLOOD_EVERY) == 0;
         let chosen = format!("{:?}", self.byzantine);
         self.note(|| format!("nodes {chosen} break the rules"));
     }
@@ -70,6 +85,9 @@ impl World {
             return;
         }
         self.faults.count(FaultKind::Byzantine);
+        if std::mem::take(&mut self.floods) {
+            self.flood(n);
+        }
         match message {
             _ if !self.collude() && self.rng.u8(0..5) == 0 => {
                 self.note(|| format!("node {n} withholds what it has"));
@@ -78,6 +96,15 @@ impl World {
             Message::Vote(signed) => self.vote_twice(n, signed.vote),
             Message::Proposal(signed) => self.propose_twice(n, signed),
             _ => {}
+        }
+    }
+
+    /// Sends one peer what it must refuse, until that takes no more.
+    fn flood(&mut self, n: usize) {
+        let to = self.some(n).first().copied().unwrap_or(0);
+        self.note(|| format!("node {n} sends node {to} what is refused"));
+        for batch in REFUSED.iter() {
+            self.frame(n, to, &Frame::Transactions(Arc::clone(batch)));
         }
     }
 

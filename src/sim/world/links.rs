@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// The stream of transactions.
+const TRANSACTIONS: usize = 1;
+
 impl World {
     pub(super) fn index(&self, peer: &PeerId) -> Option<usize> {
         (0..self.sites.len()).find(|n| id(*n) == *peer)
@@ -83,8 +86,14 @@ impl World {
                     self.at(1, Happening::Told { at: to, boot: self.sites[to].boot, input });
                 }
             }
-            // What comes meanwhile is passed over by the protocol itself.
-            Output::Pause { .. } | Output::Deliver(_) | Output::BookChanged => {}
+            Output::Pause { peer, for_ms } => {
+                let Some(from) = self.index(&peer) else { return };
+                let Some(connection) = self.connection(n, from) else { return };
+                self.note(|| format!("node {n} pauses node {from} for {for_ms} ms"));
+                self.pause_count += 1;
+                self.pauses.insert((n, from), (connection, self.now_ms + for_ms));
+            }
+            Output::Deliver(_) | Output::BookChanged => {}
         }
     }
 
@@ -106,7 +115,7 @@ impl World {
                 Frame::Transactions(batch) => match TransactionBatch::decode(batch.bytes()) {
                     Ok((_, all)) => {
                         let transactions = all.into_iter().map(|one| (one.hash(), one)).collect();
-                        (1, Input::Transactions { peer, transactions })
+                        (TRANSACTIONS, Input::Transactions { peer, transactions })
                     }
                     Err(_) => return,
                 },
@@ -136,7 +145,20 @@ impl World {
             self.at(again, Happening::Arrive { to, from, connection, input, kind });
             return Ok(());
         }
+        if kind == TRANSACTIONS && self.now_ms < self.paused_until(to, from, connection) {
+            // Left in the stream, as the transport does, and what follows behind it.
+            let wait = self.paused_until(to, from, connection) - self.now_ms;
+            self.at(wait, Happening::Arrive { to, from, connection, input, kind });
+            let last = self.streams.entry((from, to, kind)).or_default();
+            *last = (*last).max(self.now_ms + wait);
+            return Ok(());
+        }
         self.feed(to, *input)
+    }
+
+    fn paused_until(&self, to: usize, from: usize, connection: u64) -> u64 {
+        let pause = self.pauses.get(&(to, from)).filter(|(of, _)| *of == connection);
+        pause.map_or(0, |(_, until)| *until)
     }
 
     pub(super) fn called(&mut self, to: usize, from: usize, boot: u64) -> Result<(), Violation> {

@@ -12,13 +12,13 @@ use ait_net::gossip::TransactionBatch;
 use ait_net::message::{Blocks, Body, Control, Hello, Request, hello};
 use ait_net::peer::{PeerAddress, PeerId};
 use ait_net::protocol::{Frame, Input, Output};
-use ait_storage::FaultMoment;
 use fastrand::Rng;
 
 use super::check::Checks;
-use super::device::Strike;
+use super::device::{Count, MOMENTS, Strike};
+use super::disk::Disk;
 use super::faults::{FaultCounts, FaultKind};
-use super::node::{Boot, Disk, Outcome, Process, Work, directory, id};
+use super::node::{Boot, Outcome, Process, Work, directory, id};
 use super::plan::{ACCOUNTS, BEGAN, HOSTILE, SimOptions, chain_id, document, key};
 use super::{Bug, SimFailure, SimReport, Violation};
 use crate::network::serve;
@@ -138,6 +138,9 @@ pub(super) struct World {
     next_connection: u64,
     /// When the last message of a stream arrives: they do not overtake each other.
     streams: BTreeMap<(usize, usize, usize), u64>,
+    /// On which connection a node takes no transactions from a peer, and until when.
+    pauses: BTreeMap<(usize, usize), (u64, u64)>,
+    pause_count: u64,
     troubles: BTreeMap<usize, Trouble>,
     next_trouble: usize,
     nonces: [u64; ACCOUNTS],
@@ -145,6 +148,8 @@ pub(super) struct World {
     sent: BTreeMap<TxHash, Transaction>,
     /// Validators that break the rules.
     byzantine: BTreeSet<usize>,
+    /// Whether one of them is yet to send more than a peer may that is refused.
+    floods: bool,
     checks: Checks,
     faults: FaultCounts,
     is_quiet: bool,
@@ -174,12 +179,15 @@ impl World {
             connections: BTreeMap::new(),
             next_connection: 0,
             streams: BTreeMap::new(),
+            pauses: BTreeMap::new(),
+            pause_count: 0,
             troubles: BTreeMap::new(),
             next_trouble: 0,
             nonces: [0; ACCOUNTS],
             checks: Checks::new(validators),
             sent: BTreeMap::new(),
             byzantine: BTreeSet::new(),
+            floods: false,
             faults: FaultCounts::default(),
             is_quiet: false,
             trace: VecDeque::new(),
@@ -201,6 +209,7 @@ impl World {
                 faults: self.faults,
                 extra_rounds: self.checks.extra_rounds,
                 healed_round: self.checks.healed_round,
+                pauses: self.pause_count,
                 trace: self.hash.finalize().to_hex()[..16].to_owned(),
             }),
             Err(violation) => Err(Box::new(SimFailure {
@@ -217,7 +226,8 @@ impl World {
         self.choose_byzantine();
         for n in 0..self.options.nodes() {
             let root = self.folder.path();
-            let disk = Disk::new(directory(root, n), n % 2 == 0, self.rng.u64(..));
+            let (seed, bug) = (self.rng.u64(..), self.options.bug);
+            let disk = Disk::new(directory(root, n), n % 2 == 0, seed, bug);
             let failed =
                 |error: std::io::Error| Violation::Failed { node: n, reason: error.to_string() };
             self.sites.push(Site {
@@ -392,10 +402,17 @@ impl World {
 
     /// What a node holds at the end, and what the model says.
     fn compare(&mut self, n: usize) -> Result<(), Violation> {
+        if self.sites[n].disk.device.is_behind() {
+            // It would end at its next block.
+            self.crashed(n, "the work behind it has ended")?;
+            self.start(n)?;
+        }
         let Some(process) = &self.sites[n].process else {
             return Err(Violation::Failed { node: n, reason: "it does not run".to_owned() });
         };
         self.checks.state(n, &process.chain)?;
-        self.checks.holds(n, process, None)
+        self.checks.holds(n, process, None)?;
+        process.index_all().map_err(|reason| Violation::Failed { node: n, reason })?;
+        self.checks.index(n, &process.chain)
     }
 }

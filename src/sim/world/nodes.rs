@@ -14,7 +14,8 @@ impl World {
         if self.sites[n].process.is_some() {
             return Ok(());
         }
-        let power_cut = self.power_cut();
+        self.plan_power_cut(n);
+        self.sites[n].disk.restart();
         let count = self.sites.len().max(self.options.nodes());
         let address = |to| PeerAddress { id: id(to), host: format!("node-{to}"), port: 7_000 };
         let is_validator = n < self.options.weights.len();
@@ -28,7 +29,6 @@ impl World {
             disk: &site.disk,
             now_ms,
             clock_ms: Arc::clone(&site.clock_ms),
-            power_cut,
             bug: self.options.bug,
             flushed_ms: site.flushed_ms,
         };
@@ -55,22 +55,27 @@ impl World {
                 }
                 self.work(n)
             }
-            Err(reason) => self.ended(n, reason, power_cut.is_some()),
+            Err(reason) => self.ended(n, reason),
         }
     }
 
-    /// Whether the next power cut of a process is planned, and at which commit.
-    pub(super) fn power_cut(&mut self) -> Option<(u64, FaultMoment)> {
+    /// Plans, at times, a power cut in a commit of the next process.
+    fn plan_power_cut(&mut self, n: usize) {
         let is_wanted = !self.is_quiet && self.options.faults.has(FaultKind::PowerCut);
         if !is_wanted || self.rng.u8(0..4) > 0 {
-            return None;
+            return;
         }
-        let moments = [FaultMoment::Before, FaultMoment::Inside, FaultMoment::After];
-        Some((self.rng.u64(3..60), moments[self.rng.usize(0..3)]))
+        let (count, commits) = match self.rng.u8(0..4) {
+            0 => (Count::State, self.rng.u64(0..4)),
+            1 => (Count::Index, self.rng.u64(0..30)),
+            _ => (Count::Blocks, self.rng.u64(2..60)),
+        };
+        let moment = MOMENTS[self.rng.usize(0..MOMENTS.len())];
+        self.sites[n].disk.device.strike_in(count, commits, Strike::Cut(moment));
     }
 
     /// A process ended by itself: by what was done to it, or by a fault of its own.
-    fn ended(&mut self, n: usize, reason: String, is_cut: bool) -> Result<(), Violation> {
+    fn ended(&mut self, n: usize, reason: String) -> Result<(), Violation> {
         let strike = self.sites[n].disk.device.take_end();
         match strike {
             Some(Strike::Short) => {
@@ -85,8 +90,7 @@ impl World {
                 self.faults.count(FaultKind::Torn);
                 self.power_fails(n, "a power cut in a write")
             }
-            // The wrapper around the storage ended it.
-            None if is_cut || reason.contains("crash") => {
+            Some(Strike::Cut(_)) => {
                 self.faults.count(FaultKind::PowerCut);
                 self.power_fails(n, "a power cut in a commit")
             }
@@ -97,7 +101,7 @@ impl World {
                 self.sites[n].disk.lose_log();
                 self.crashed(n, "its log holds what it said twice")
             }
-            None => Err(Violation::Failed { node: n, reason }),
+            None | Some(Strike::Gone) => Err(Violation::Failed { node: n, reason }),
         }
     }
 
@@ -109,7 +113,11 @@ impl World {
             let site = &mut self.sites[n];
             site.lost_after_ms = site.lost_after_ms.or(Some(site.flushed_ms));
         }
-        self.sites[n].disk.cut_power(tears).map_err(|error| failed(n, &error))
+        let bug = self.options.bug;
+        let unsynced =
+            self.sites[n].disk.cut_power(tears, bug).map_err(|error| failed(n, &error))?;
+        self.note(|| format!("{unsynced} writes of its stores were not synced"));
+        Ok(())
     }
 
     /// The signer may have taken its time, or signed too early.
@@ -134,6 +142,7 @@ impl World {
         if let Some(process) = site.process.take() {
             self.checks.holds(n, &process, None)?;
             site.flushed_ms = process.flushed_ms();
+            site.disk.stop();
         }
         site.disk.device.take_end();
         if matches!(self.options.bug, Some(Bug::NoRecord)) {
@@ -180,7 +189,7 @@ impl World {
                         self.outcome(n, outcome)?;
                     }
                 }
-                Err(reason) => return self.ended(n, reason, false),
+                Err(reason) => return self.ended(n, reason),
             }
             self.look_at_device(n)?;
         }

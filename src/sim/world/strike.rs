@@ -61,7 +61,12 @@ impl World {
             FaultKind::Torn | FaultKind::ShortWrite => {
                 let is_torn = kind == FaultKind::Torn;
                 let strike = if is_torn { Strike::Torn } else { Strike::Short };
-                self.sites[n].disk.device.strike_in(self.rng.u64(0..60), strike);
+                let (count, writes) = match self.rng.u8(0..5) {
+                    0 => (Count::State, self.rng.u64(0..2)),
+                    1 => (Count::Index, self.rng.u64(0..10)),
+                    _ => (Count::Waited, self.rng.u64(0..60)),
+                };
+                self.sites[n].disk.device.strike_in(count, writes, strike);
                 return Ok(());
             }
             FaultKind::DiskFull => {

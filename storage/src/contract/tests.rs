@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::{Subject, run};
-use crate::{FaultPlan, Faulty, MemoryStorage, RedbOptions, RedbStorage, Storage};
+use crate::{FaultPlan, Faulty, MemoryStorage, RedbOptions, RedbStorage, SimulatedDisk, Storage};
 
 struct InMemory(Arc<MemoryStorage>);
 
@@ -43,6 +43,20 @@ impl Subject for OnDisk {
     }
 }
 
+/// Of which each opening follows a power cut.
+struct Cut(SimulatedDisk);
+
+impl Subject for Cut {
+    fn renew(&mut self) {
+        self.0 = SimulatedDisk::new();
+    }
+
+    fn open(&mut self) -> Box<dyn Storage> {
+        self.0 = self.0.as_synced();
+        Box::new(RedbStorage::on_disk(&self.0, &RedbOptions::default()).unwrap())
+    }
+}
+
 struct Wrapped<S>(S);
 
 impl<S: Subject> Subject for Wrapped<S> {
@@ -73,6 +87,11 @@ fn redb_without_quick_repair_and_almost_without_cache_keeps_every_promise() {
         quick_repair: false,
         ..RedbOptions::default()
     }));
+}
+
+#[test]
+fn redb_keeps_every_promise_over_power_cuts() {
+    run(&mut Cut(SimulatedDisk::new()));
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 mod commit;
 mod contain;
+mod disk;
 mod failure;
 mod open;
 mod snapshot;
@@ -32,6 +33,7 @@ use crate::{
 };
 
 pub use contain::{PanicIn, note_panic};
+pub use disk::{DiskFault, SimulatedDisk};
 
 /// Name of this engine in configuration and messages.
 const ENGINE: &str = "redb";
@@ -119,6 +121,17 @@ impl RedbStorage {
         let place = Place::Path(path.to_owned());
         let database = contain(&place, || open::open_read_only(path, options))?;
         Ok(Self::new(Handle::ReadOnly(database), place, options))
+    }
+
+    /// Opens the file of a simulated disk, or makes it if the disk is empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedbStorage::open`].
+    pub fn on_disk(disk: &SimulatedDisk, options: &RedbOptions) -> Result<Self, StorageError> {
+        let place = Place::Path("simulated.redb".into());
+        let database = contain(&place, || open::open_on(disk.clone(), &place, options))?;
+        Ok(Self::new(Handle::Writable(database), place, options))
     }
 
     /// Closes the file, making every commit durable, and releases its lock. Dropping does the

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use redb::{Builder, Database, ReadOnlyDatabase, backends::FileBackend};
+use redb::{Builder, Database, ReadOnlyDatabase, StorageBackend, backends::FileBackend};
 
 use crate::{
     Place, StorageError,
@@ -44,10 +44,16 @@ fn open_existing(
     options: &RedbOptions,
 ) -> Result<Database, StorageError> {
     check_plausible(&file, place)?;
-    // redb's "create" takes an open file; this one has content, which it only ever opens.
-    builder(options)
-        .create_with_backend(backend(file, place)?)
-        .map_err(|error| failure::database(place, error))
+    open_on(backend(file, place)?, place, options)
+}
+
+/// Opens what a backend holds. redb's "create" opens one that has content, and never replaces it.
+pub(super) fn open_on(
+    backend: impl StorageBackend,
+    place: &Place,
+    options: &RedbOptions,
+) -> Result<Database, StorageError> {
+    builder(options).create_with_backend(backend).map_err(|error| failure::database(place, error))
 }
 
 /// Refuses what redb would fill with a new database (an empty file) or wait for (a pipe).
@@ -73,9 +79,7 @@ fn create(path: &Path, options: &RedbOptions) -> Result<Database, StorageError> 
         Err(error) => return Err(failure::io(&place, error)),
     }
     let file = private_file(&unfinished).map_err(|error| failure::io(&place, error))?;
-    let database = builder(options)
-        .create_with_backend(backend(file, &place)?)
-        .map_err(|error| failure::database(&place, error))?;
+    let database = open_on(backend(file, &place)?, &place, options)?;
     publish(&unfinished, path, &place)?;
     Ok(database)
 }

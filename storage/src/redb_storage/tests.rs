@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod damage;
-mod disk;
 mod power;
 
 use std::{

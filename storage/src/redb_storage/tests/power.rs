@@ -1,22 +1,13 @@
-//! Power cuts and full disks, on a disk that loses what was not synced.
+//! Power cuts, failing and full disks, on a disk that loses what was not synced.
 
-use std::path::PathBuf;
-
-use redb::Builder;
-
-use super::{COMMITS, batch, disk::Disk, newest_whole_commit, options};
+use super::{COMMITS, batch, newest_whole_commit, options};
 use crate::{
-    Batch, Durability, Place, RedbOptions, Storage, StorageError, StorageErrorKind, Table,
-    redb_storage::{Handle, RedbStorage, failure},
+    Batch, DiskFault, Durability, RedbOptions, RedbStorage, SimulatedDisk, Storage, StorageError,
+    StorageErrorKind, Table,
 };
 
-fn open(disk: &Disk, options: &RedbOptions) -> Result<RedbStorage, StorageError> {
-    let place = Place::Path(PathBuf::from("simulated.redb"));
-    let database = Builder::new()
-        .set_cache_size(options.cache_bytes)
-        .create_with_backend(disk.clone())
-        .map_err(|error| failure::database(&place, error))?;
-    Ok(RedbStorage::new(Handle::Writable(database), place, options))
+fn open(disk: &SimulatedDisk, options: &RedbOptions) -> Result<RedbStorage, StorageError> {
+    RedbStorage::on_disk(disk, options)
 }
 
 #[test]
@@ -24,13 +15,13 @@ fn power_cut_after_a_durable_commit_keeps_it_and_loses_later_ones_whole() {
     for quick_repair in [true, false] {
         // A cache this small writes pages of a transaction before it commits.
         let options = RedbOptions { quick_repair, cache_bytes: 16 * 1024, ..options() };
-        let disk = Disk::default();
+        let disk = SimulatedDisk::new();
         let storage = open(&disk, &options).unwrap();
         let mut unsynced = 0;
         for number in 1..=COMMITS {
             storage.commit(batch(number), Durability::Immediate).unwrap();
             storage.abandon(batch(number + 1), 150).unwrap();
-            unsynced += disk.unsynced_sectors();
+            unsynced += disk.unsynced();
             for seed in 0..16 {
                 let found = open(&disk.after_power_cut(seed), &options).unwrap();
                 assert_eq!(newest_whole_commit(&found).unwrap(), number, "seed {seed}");
@@ -46,7 +37,7 @@ fn power_cut_after_a_durable_commit_keeps_it_and_loses_later_ones_whole() {
 fn power_cut_inside_a_commit_keeps_or_loses_it_whole() {
     for quick_repair in [true, false] {
         let options = RedbOptions { quick_repair, cache_bytes: 16 * 1024, ..options() };
-        let disk = Disk::default();
+        let disk = SimulatedDisk::new();
         let storage = open(&disk, &options).unwrap();
         let mut outcomes = [0, 0];
         for number in 1..=COMMITS {
@@ -68,7 +59,7 @@ fn power_cut_inside_a_commit_keeps_or_loses_it_whole() {
 fn power_cut_after_commits_without_durability_returns_to_one_of_them() {
     for quick_repair in [true, false] {
         let options = RedbOptions { quick_repair, cache_bytes: 16 * 1024, ..options() };
-        let disk = Disk::default();
+        let disk = SimulatedDisk::new();
         let storage = open(&disk, &options).unwrap();
         for number in 1..=COMMITS {
             let durability = match number % 4 {
@@ -92,7 +83,7 @@ fn power_cut_after_commits_without_durability_returns_to_one_of_them() {
 fn full_disk_at_any_moment_is_told_poisons_and_leaves_whole_commits() {
     let mut full = 0;
     for room in (0..12_000_000).step_by(700_001) {
-        let disk = Disk::default();
+        let disk = SimulatedDisk::new();
         let storage = open(&disk, &options()).unwrap();
         storage.commit(batch(1), Durability::Immediate).unwrap();
         disk.leave_room(room);
@@ -113,4 +104,49 @@ fn full_disk_at_any_moment_is_told_poisons_and_leaves_whole_commits() {
         }
     }
     assert!(full > 3, "the disk was full only {full} times");
+}
+
+#[test]
+fn disk_that_fails_at_any_operation_of_a_commit_keeps_or_loses_it_whole() {
+    let options = RedbOptions { cache_bytes: 16 * 1024, ..options() };
+    let fresh = SimulatedDisk::new();
+    let storage = open(&fresh, &options).unwrap();
+    let before = fresh.operations();
+    storage.commit(batch(1), Durability::Immediate).unwrap();
+    let count = fresh.operations() - before;
+    assert!(count > 4, "{count} operations");
+    drop(storage);
+    let mut found = [0, 0];
+    for fault in [DiskFault::Broken, DiskFault::Full, DiskFault::Gone] {
+        for after in 0..count {
+            let disk = SimulatedDisk::new();
+            let storage = open(&disk, &options).unwrap();
+            disk.fail_after(after, fault);
+            let error = storage.commit(batch(1), Durability::Immediate).unwrap_err();
+            assert_eq!(error.kind() == StorageErrorKind::Full, fault == DiskFault::Full);
+            let refused = storage.commit(Batch::new(), Durability::Immediate).unwrap_err();
+            assert_eq!(refused.kind(), StorageErrorKind::Poisoned);
+            let mut left = vec![disk.as_synced()];
+            left.extend((0..8).map(|seed| disk.after_power_cut(seed)));
+            // Nothing that the handle does from now on reaches the disk.
+            left.push(disk.after_kill());
+            drop(storage);
+            for disk in left {
+                let newest = newest_whole_commit(&open(&disk, &options).unwrap()).unwrap();
+                found[newest as usize] += 1;
+            }
+        }
+    }
+    assert!(found.iter().all(|count| *count > 0), "{found:?}");
+}
+
+#[test]
+fn disk_that_ignores_syncs_loses_what_was_durable() {
+    let disk = SimulatedDisk::new();
+    let storage = open(&disk, &options()).unwrap();
+    storage.commit(batch(1), Durability::Immediate).unwrap();
+    disk.ignore_syncs();
+    storage.commit(batch(2), Durability::Immediate).unwrap();
+    let found = open(&disk.as_synced(), &options()).unwrap();
+    assert_eq!(newest_whole_commit(&found).unwrap(), 1);
 }
