@@ -47,9 +47,11 @@ impl Upkeep {
             let height = self.chain.state_height();
             let looked = Looked { height, has_work, shortage, failure };
             self.health.observe(Instant::now(), looked);
+            metrics::state_memory(self.chain.state_memory_bytes());
             metrics::upkeep();
         }
     }
+
     /// Whether there is room on the disk, told to those who ask less often.
     fn look_at_disk(&self) -> Option<Shortage> {
         let before = self.disk.shortage();
