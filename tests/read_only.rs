@@ -7,6 +7,8 @@ mod common;
 #[path = "common/small_disk.rs"]
 mod small_disk;
 
+use std::time::Duration;
+
 use common::{Devnet, until};
 use serde_json::{Value, json};
 use small_disk::{MOUNT, SmallDisk, block_ids};
@@ -95,6 +97,8 @@ fn a_node_on_a_file_system_that_an_error_stopped_reads_and_a_start_after_its_che
     let node = disk.node(&[]);
     let nonce = sent(&node, 5);
     let known = block_ids(&node);
+    // At rest: what was accepted is synced by then, and nothing is being written.
+    std::thread::sleep(Duration::from_secs(1));
     disk.run(&stop);
     reads_and_takes_nothing(&node, nonce, &known);
     node.terminate();
@@ -114,6 +118,8 @@ fn a_node_on_a_file_system_that_an_error_stopped_reads_and_a_start_after_its_che
         sender.join().unwrap();
         final_now
     });
+    // Long enough for it to see why the write failed, or to end for it.
+    std::thread::sleep(Duration::from_secs(1));
     node.terminate();
     let ended = node.ended();
     let said = String::from_utf8_lossy(&ended.stderr);
