@@ -9,12 +9,12 @@
 
 use std::error::Error;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ait_storage::{StorageError, StorageErrorKind};
-use rustix::fs::{FallocateFlags, StatVfsMountFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, Mode, OFlags, StatVfsMountFlags, fallocate, statvfs};
 
 /// Name of the reserve in the data directory.
 const RESERVE: &str = "reserve";
@@ -41,7 +41,7 @@ pub enum Shortage {
         /// From which on the node goes on.
         needed_bytes: u64,
     },
-    /// The file system is mounted read-only, as after an error of the disk.
+    /// Nothing can be written to the file system, as after an error of the disk.
     #[error("the file system of the data directory is read-only")]
     ReadOnly,
 }
@@ -69,7 +69,7 @@ impl Shortage {
                 "free or add room on the disk of the data directory; the node goes on by itself"
             }
             Self::ReadOnly => {
-                "look in the system's log for errors of the disk, and mount it writable again; the node goes on by itself"
+                "look in the system's log for errors of the disk; the node goes on by itself once it is mounted writable again, which after an error means to stop the node, check the file system, mount it and start the node"
             }
         }
     }
@@ -82,12 +82,34 @@ struct Room {
     is_read_only: bool,
 }
 
+/// A file without a name, or why there is none: not every file system has such files.
+#[derive(Debug)]
+struct Probe(io::Result<File>);
+
+impl Probe {
+    fn new(directory: &Path) -> Self {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR);
+        Self(opened.map(File::from).map_err(io::Error::from))
+    }
+
+    /// Whether nothing can be written. A file system that an error of the disk stopped need not
+    /// say so of itself, as ext4 of newer kernels does not, but refuses even to write nothing.
+    fn is_refused(&self) -> bool {
+        let is_read_only = |error: &io::Error| error.kind() == io::ErrorKind::ReadOnlyFilesystem;
+        match &self.0 {
+            Ok(file) => (&*file).write(&[]).is_err_and(|error| is_read_only(&error)),
+            Err(error) => is_read_only(error),
+        }
+    }
+}
+
 impl Room {
-    fn of(directory: &Path) -> io::Result<Self> {
+    fn of(directory: &Path, probe: &Probe) -> io::Result<Self> {
         let seen = statvfs(directory)?;
         Ok(Self {
             free_bytes: seen.f_bavail.saturating_mul(seen.f_frsize),
-            is_read_only: seen.f_flag.contains(StatVfsMountFlags::RDONLY),
+            is_read_only: seen.f_flag.contains(StatVfsMountFlags::RDONLY) || probe.is_refused(),
         })
     }
 
@@ -121,6 +143,7 @@ struct State {
 pub struct Disk {
     directory: PathBuf,
     options: DiskOptions,
+    probe: Probe,
     state: Mutex<State>,
 }
 
@@ -131,8 +154,9 @@ impl Disk {
     /// # Errors
     /// When the system does not tell about the disk.
     pub fn open(directory: &Path, options: DiskOptions) -> io::Result<Self> {
-        let disk = Self { directory: directory.to_owned(), options, state: Mutex::default() };
-        let room = Room::of(directory)?;
+        let (directory, probe) = (directory.to_owned(), Probe::new(directory));
+        let disk = Self { directory, options, probe, state: Mutex::default() };
+        let room = Room::of(&disk.directory, &disk.probe)?;
         let shortage = room.shortage(&options, 0, false);
         if let Some(Shortage::Full { .. }) = shortage {
             disk.give_up_reserve();
@@ -153,7 +177,7 @@ impl Disk {
     /// When the system does not tell about the disk.
     pub fn look(&self) -> io::Result<Option<Shortage>> {
         // The disk is not waited for under the lock: others only ask how it was.
-        let room = Room::of(&self.directory)?;
+        let room = Room::of(&self.directory, &self.probe)?;
         let missing_bytes = self.reserve_missing();
         let (before, has_failed) = {
             let state = self.lock();
@@ -183,9 +207,11 @@ impl Disk {
         self.lock().free_bytes
     }
 
-    /// The code of the shortage for which a write failed, or would have, if any.
+    /// The code of the shortage for which a write failed, or would have, if any. Looks again: who
+    /// writes may be told of an error a moment before its file system stops for it.
     #[must_use]
     pub fn failed(&self) -> Option<&'static str> {
+        let _ = self.look();
         let state = self.lock();
         state.failed.or(state.shortage.as_ref().map(Shortage::code))
     }

@@ -345,7 +345,8 @@ impl Node {
     /// Stops: nothing accepted is lost.
     ///
     /// # Errors
-    /// The fault that had ended a part, or one while stopping.
+    /// The fault that had ended a part, or one while stopping. Every part is stopped all the
+    /// same, and what was accepted is on the disk unless the error is that it cannot be written.
     pub fn stop(mut self) -> Result<(), NodeError> {
         self.end()
     }
@@ -356,18 +357,27 @@ impl Node {
         }
         self.stop.store(true, Ordering::Relaxed);
         self.importer.close();
+        // First, because a checkpoint may take long and the rest may fail. What cannot be written
+        // was not written since the last time.
+        let is_read_only = self.disk.shortage() == Some(Shortage::ReadOnly);
+        let flushed = if is_read_only { Ok(()) } else { self.mempool.flush() };
         let panicked = |name| NodeError::Thread { name, what: "panicked".to_owned() };
-        let sequenced = match self.sequencer.take() {
-            Some(thread) => thread.join().map_err(|_| panicked("sequencer"))?,
+        let mut result = match self.sequencer.take().map(JoinHandle::join) {
+            Some(Err(_)) => Err(panicked("sequencer")),
+            Some(Ok(ended)) => ended.map_err(NodeError::from),
             None => Ok(()),
         };
         for (name, thread) in self.workers.drain(..) {
             thread.thread().unpark();
-            thread.join().map_err(|_| panicked(name))?;
+            result = result.and(thread.join().map_err(|_| panicked(name)));
         }
-        self.mempool.compact()?;
-        self.mempool.flush()?;
-        Ok(sequenced?)
+        // Makes the next start shorter, and nothing depends on it.
+        if self.disk.shortage().is_none()
+            && let Err(error) = self.mempool.compact()
+        {
+            tracing::warn!(%error, "the journal of pending transactions is not made shorter");
+        }
+        result.and(flushed.map_err(NodeError::from))
     }
 }
 

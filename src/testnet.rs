@@ -182,7 +182,10 @@ fn create(path: &Path) -> Result<(), TestnetError> {
 }
 
 fn write(path: &Path, text: &str, is_secret: bool) -> Result<(), TestnetError> {
-    let written =
-        if is_secret { keystore::write_private(path, text) } else { std::fs::write(path, text) };
+    let written = if is_secret {
+        keystore::write_private(path, text)
+    } else {
+        keystore::write_public(path, text)
+    };
     written.map_err(|source| TestnetError::Io { path: path.to_owned(), source })
 }

@@ -1,114 +1,16 @@
 //! A node whose disk fills up: the real program on a small file system.
-//!
-//! The file system is a tmpfs in a mount namespace that a sleeping process holds; nodes are
-//! started inside of it, and the test reaches its files through that process.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
+#[path = "common/small_disk.rs"]
+mod small_disk;
 
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::fs;
 
-use common::{Devnet, height, init, make_block, run, until, validator_key};
-use serde_json::{Value, json};
-
-/// Where the small disk is mounted, in its namespace alone.
-const MOUNT: &str = "/mnt";
-
-/// A file system of a few MiB.
-struct SmallDisk {
-    holder: Child,
-    is_root: bool,
-}
-
-impl SmallDisk {
-    fn new(mebibytes: u32) -> Self {
-        let is_root = Command::new("unshare").args(["--mount", "true"]).output().unwrap();
-        let is_root = is_root.status.success();
-        let mut command = Command::new("unshare");
-        if !is_root {
-            command.args(["--user", "--map-root-user"]);
-        }
-        let script = format!(
-            "mount -t tmpfs -o size={mebibytes}m tmpfs {MOUNT} && echo mounted && exec sleep 600"
-        );
-        command.args(["--mount", "sh", "-c", &script]);
-        let mut holder = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line.trim(), "mounted", "needs root or unprivileged user namespaces");
-        Self { holder, is_root }
-    }
-
-    fn inside(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &self.holder.id().to_string(), "--mount"]);
-        if !self.is_root {
-            command.args(["--user", "--preserve-credentials"]);
-        }
-        command.arg(program);
-        command
-    }
-
-    /// A path of the disk, as this process reaches it.
-    fn path(&self, name: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/root{MOUNT}/{name}", self.holder.id()))
-    }
-
-    /// A node that follows the chain of a peer.
-    fn follower(&self, peer: &str, free_bytes_min: u64) -> Devnet {
-        let mut command = self.inside(env!("CARGO_BIN_EXE_ait-node"));
-        command.args(["run", "--follow", "--json", "--data-dir", MOUNT, "--peer", peer]);
-        command.args(["--rpc", "127.0.0.1:0", "--p2p", "[::1]:0"]);
-        command.env("AIT_STORAGE_FREE_BYTES_MIN", free_bytes_min.to_string());
-        command.env("AIT_STORAGE_RESERVE_BYTES", "0");
-        Devnet::announced_by(command)
-    }
-
-    fn node(&self, variables: &[(&str, &str)]) -> Devnet {
-        let mut command = self.inside(env!("CARGO_BIN_EXE_ait-node"));
-        command.args(["dev", "--json", "--data-dir", MOUNT, "--block-interval", "20ms"]);
-        command.args(["--rpc", "127.0.0.1:0", "--coordinator", "127.0.0.1:0"]);
-        command.envs(variables.iter().copied());
-        Devnet::announced_by(command)
-    }
-
-    /// Takes room until `left_bytes` are free.
-    fn fill(&self, left_bytes: u64) {
-        let mut ballast =
-            File::options().create(true).append(true).open(self.path("ballast")).unwrap();
-        while self.free_bytes() > left_bytes {
-            let chunk = (self.free_bytes() - left_bytes).min(1 << 16);
-            if ballast.write_all(&vec![7; usize::try_from(chunk).unwrap()]).is_err() {
-                break;
-            }
-        }
-    }
-
-    fn free_bytes(&self) -> u64 {
-        let seen = rustix::fs::statvfs(self.path("")).unwrap();
-        seen.f_bavail * seen.f_frsize
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.path("ballast")).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
-    }
-}
-
-fn block_ids(node: &Devnet) -> Vec<Value> {
-    let id = |at| node.get(&format!("/rpc/blocks/{at}")).1["hash"].clone();
-    (0..=height(node)).map(id).collect()
-}
+use common::{height, init, make_block, run, until, validator_key};
+use serde_json::json;
+use small_disk::{SmallDisk, block_ids};
 
 #[test]
 fn a_node_without_room_reads_and_goes_on_once_there_is_room() {
@@ -196,9 +98,7 @@ fn a_write_that_fails_ends_the_node_with_a_code_of_its_own_and_loses_nothing() {
     assert_eq!(fs::metadata(disk.path("reserve")).unwrap().len(), 4 << 20);
     assert_eq!(block_ids(&node)[..known.len()], known);
     node.kill();
-    let checked = disk.inside(env!("CARGO_BIN_EXE_ait-node"));
-    let mut checked = checked;
-    let checked = checked.args(["db", "check", "--data-dir", MOUNT, "--json"]).output().unwrap();
+    let checked = disk.ask(&["db", "check"]);
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
@@ -229,15 +129,26 @@ fn a_follower_without_room_leaves_its_peers_and_catches_up_once_there_is_room() 
     assert_eq!(block_ids(&follower), block_ids(&leader));
 }
 
+/// A stop of a node that could not write its last checkpoint is no failure.
 #[test]
-fn a_read_only_disk_starts_no_node_and_says_so() {
+fn a_stop_without_room_is_clean_and_the_next_start_has_everything() {
     let disk = SmallDisk::new(48);
-    disk.node(&[]).kill();
-    let remount = disk.inside("mount").args(["-o", "remount,ro", MOUNT]).status().unwrap();
-    assert!(remount.success());
-    let mut command = disk.inside(env!("CARGO_BIN_EXE_ait-node"));
-    let ended = command.args(["dev", "--json", "--data-dir", MOUNT]).output().unwrap();
+    let blind = [("AIT_STORAGE_FREE_BYTES_MIN", "0"), ("AIT_STORAGE_RESERVE_BYTES", "0")];
+    let node = disk.node(&blind);
+    let first = node.nonce("alice");
+    for amount in 1..=20 {
+        assert_eq!(node.send(&format!("name-{amount}"), amount).unwrap().0, 200);
+    }
+    node.wait_for_nonce("alice", first + 20);
+    let known = block_ids(&node);
+    disk.fill(0);
+    node.terminate();
+    let ended = node.ended();
     let said = String::from_utf8_lossy(&ended.stderr);
-    assert_eq!(ended.status.code(), Some(3), "{said}");
-    assert!(said.contains("disk_read_only"), "{said}");
+    assert_eq!(ended.status.code(), Some(0), "{said}");
+    assert!(said.contains("no last checkpoint"), "{said}");
+    disk.make_room();
+    let node = disk.node(&blind);
+    assert_eq!(node.nonce("alice"), first + 20);
+    assert_eq!(block_ids(&node), known);
 }

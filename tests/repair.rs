@@ -9,7 +9,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use ait_storage::{Batch, Durability, KeyRange, RedbOptions, RedbStorage, Storage as _, Table};
+use ait_storage::{
+    Batch, Direction, Durability, KeyRange, RedbOptions, RedbStorage, Storage as _, Table,
+};
 use common::{Devnet, height, init, make_block, run, until, validator_key};
 use serde_json::{Value, json};
 
@@ -116,6 +118,70 @@ fn a_flipped_bit_of_any_file_is_found_or_changes_nothing() {
         assert!(found >= least, "{table:?}");
     }
     println!("{}", table.join("\n"));
+}
+
+/// What stands together in a page of each table: a long value, two keys, or a key and its value.
+fn parts_of_tables(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let store = RedbStorage::open(path, &RedbOptions::default()).unwrap();
+    let snapshot = store.snapshot().unwrap();
+    let names = store.stats().unwrap().into_iter().map(|stats| stats.name);
+    let part_of = |name: String| {
+        let table = Table::new(name.clone().leak());
+        let mut rows = snapshot.range(table, KeyRange::all(), Direction::Forward).unwrap();
+        let (key, value) = rows.next()?.unwrap();
+        if value.len() >= 64 {
+            return Some((name, value.to_vec()));
+        }
+        let next = rows.next().map_or(value.to_vec(), |next| next.unwrap().0.to_vec());
+        Some((name, [key.to_vec(), next].concat()))
+    };
+    names.filter_map(part_of).collect()
+}
+
+/// Where these bytes stand in the others. Older copies of a page have them, too.
+fn positions(bytes: &[u8], part: &[u8]) -> Vec<usize> {
+    let windows = bytes.windows(part.len()).enumerate();
+    windows.filter(|(_, window)| *window == part).map(|(at, _)| at).collect()
+}
+
+#[test]
+fn a_flipped_bit_of_each_table_is_found_and_the_table_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (good, bad) = (folder.path().join("good"), folder.path().join("bad"));
+    stopped(&good);
+    assert_eq!(ask(&["db", "compact"], &good).0, 0);
+    let mut tables = Vec::new();
+    let mut places = Vec::new();
+    for file in ["chain/blocks.redb", "chain/state.redb", "chain/index.redb"] {
+        let bytes = fs::read(good.join(file)).unwrap();
+        for (table, part) in parts_of_tables(&good.join(file)) {
+            let named = positions(&bytes, &part).into_iter().rev().take(8).find(|at| {
+                let _ = fs::remove_dir_all(&bad);
+                copy(&good, &bad);
+                flip(&bad.join(file), at + part.len() / 2);
+                let (_, said) = ask(&["db", "check"], &bad);
+                let finding = &said["findings"][0];
+                finding["file"] == file
+                    && finding["what"]
+                        .as_str()
+                        .unwrap()
+                        .ends_with(&format!("bad pages in: {table}"))
+            });
+            let at = named.unwrap_or_else(|| panic!("no flipped bit is told of {file}, {table}"));
+            places.push((file, table.clone(), at + part.len() / 2));
+            tables.push(table);
+        }
+    }
+    assert!(tables.len() >= 15, "{tables:?}");
+    // Several of one file, the whole file read once more for each.
+    let _ = fs::remove_dir_all(&bad);
+    copy(&good, &bad);
+    let all = ["block_heights", "receipts", "richest"];
+    for (file, _, at) in places.iter().filter(|(_, table, _)| all.contains(&table.as_str())) {
+        flip(&bad.join(file), *at);
+    }
+    let said = ask(&["db", "check"], &bad).1.to_string();
+    assert!(said.contains(&format!("bad pages in: {}\"", all.join(", "))), "{said}");
 }
 
 /// What no checksum of a page shows: a row that is gone, in order.

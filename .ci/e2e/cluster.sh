@@ -10,4 +10,6 @@ fi
 if [ ! -e /dev/net/tun ] || ! unshare --net true; then
     export AIT_CLUSTER_MAY_SKIP=1
 fi
-cargo test --locked --quiet --test cluster
+AIT_CLUSTER_PROGRAM=$(bash .ci/optimised)
+export AIT_CLUSTER_PROGRAM
+cargo test --workspace --locked --quiet --test cluster

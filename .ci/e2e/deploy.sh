@@ -11,8 +11,7 @@ if [ -n "$missing" ]; then
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends $missing >/dev/null
 fi
-cargo build --locked --quiet
-program=$PWD/target/debug/ait-node
+program=$(bash .ci/optimised)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

@@ -6,9 +6,9 @@ if ! command -v chromium >/dev/null; then
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends chromium >/dev/null
 fi
-cargo build --locked --quiet
+program=$(bash .ci/optimised)
 data=$(mktemp -d)
-target/debug/ait-node dev --json --data-dir "$data" --rpc 127.0.0.1:0 --coordinator 127.0.0.1:0 >"$data/said" &
+"$program" dev --json --data-dir "$data" --rpc 127.0.0.1:0 --coordinator 127.0.0.1:0 >"$data/said" &
 node=$!
 trap 'kill $node; wait $node || true; rm -rf "$data"' EXIT
 for _ in $(seq 100); do [ -s "$data/said" ] && break; sleep 0.1; done

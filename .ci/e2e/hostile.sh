@@ -11,4 +11,6 @@ fi
 if ! unshare --net true; then
     export AIT_HOSTILE_MAY_SKIP=1
 fi
+AIT_HOSTILE_PROGRAM=$(bash .ci/optimised)
+export AIT_HOSTILE_PROGRAM
 cargo test --workspace --locked --quiet --test hostile -- --seconds 2

@@ -9,10 +9,10 @@ python3 -m venv "$tools/venv" 2>/dev/null || {
     python3 -m venv "$tools/venv"
 }
 "$tools/venv/bin/pip" install --quiet --disable-pip-version-check "schemathesis==4.*"
-cargo build --locked --quiet
+program=$(bash .ci/optimised)
 data=$tools/data
 mkdir "$data"
-target/debug/ait-node dev --json --data-dir "$data" --rpc 127.0.0.1:0 --coordinator 127.0.0.1:0 \
+"$program" dev --json --data-dir "$data" --rpc 127.0.0.1:0 --coordinator 127.0.0.1:0 \
     --block-interval 20ms >"$data/said" &
 node=$!
 trap 'kill $node; wait $node || true; rm -rf "$tools"' EXIT

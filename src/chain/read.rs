@@ -213,6 +213,12 @@ impl Chain {
         (self.inner.state.checkpoint_height(), self.inner.state.unwritten())
     }
 
+    /// About how many bytes of the state are in memory.
+    #[must_use]
+    pub fn state_memory_bytes(&self) -> usize {
+        self.inner.state.memory_bytes()
+    }
+
     /// An account; none if it was never used.
     ///
     /// # Errors

@@ -187,7 +187,7 @@ impl StateStore {
 
     /// About how many bytes of the state are in memory.
     #[must_use]
-    pub fn resident_bytes(&self) -> usize {
+    pub fn memory_bytes(&self) -> usize {
         self.read().resident.bytes()
     }
 
@@ -389,7 +389,7 @@ mod tests {
             }
         }
         // Of 2,500 groups, those that may be over the bound.
-        let kept = state.resident_bytes() / 576;
+        let kept = state.memory_bytes() / 576;
         assert!((1..1_200).contains(&kept), "{kept} groups");
     }
     /// Every row of every table, one byte of it altered: the entry is right or an error.

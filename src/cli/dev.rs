@@ -164,9 +164,7 @@ fn plan(config: &NodeConfig, now: u64) -> Result<(DevnetPlan, PathBuf), CliError
             document.params.insert("coordinator_ratio_bps".to_owned(), ratio);
             let text = serde_json::to_string_pretty(&plan.document)
                 .map_err(|error| CliError::new(&error, ""))?;
-            let staged = directory.join("genesis.json.new");
-            fs::write(&staged, &text)
-                .and_then(|()| fs::rename(&staged, &genesis_path))
+            keystore::write_public(&genesis_path, &text)
                 .map_err(|error| failed(&genesis_path, &error))?;
         }
         Err(error) => return Err(failed(&genesis_path, &error)),

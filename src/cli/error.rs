@@ -5,7 +5,7 @@ use ait_net::light::LightError;
 use ait_net::rest::RestError;
 
 use crate::config::ConfigError;
-use crate::disk::want_of_room;
+use crate::disk::{Shortage, want_of_room};
 use crate::keystore::KeystoreError;
 use crate::rpc::AdminTokenError;
 
@@ -57,8 +57,13 @@ impl CliError {
     /// The disk is full or read-only.
     #[must_use]
     pub(super) fn no_room(code: &str, message: impl Into<String>) -> Self {
-        let hint = "free or add room on the disk of the data directory, or mount it writable, \
-                    then start the node again: nothing that was final is lost";
+        let hint = if code == Shortage::READ_ONLY {
+            "look in the system's log for errors of the disk and check its file system if there \
+             are some; mount it writable and start the node again: nothing that was final is lost"
+        } else {
+            "free or add room on the disk of the data directory, then start the node again: \
+             nothing that was final is lost"
+        };
         Self { exit: EXIT_NO_ROOM, ..Self::failed(code, message).hint(hint) }
     }
 

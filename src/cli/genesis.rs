@@ -13,6 +13,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{CliError, Output};
+use crate::keystore;
 
 /// Largest genesis document, in bytes.
 const DOCUMENT_BYTES_MAX: u64 = 1 << 30;
@@ -144,7 +145,7 @@ pub(super) fn write(document: &GenesisDocument, path: &Path, force: bool) -> Res
     }
     let text = serde_json::to_string_pretty(document)
         .map_err(|error| CliError::failed("genesis_invalid", error.to_string()))?;
-    std::fs::write(path, text + "\n")
+    keystore::write_public(path, text + "\n")
         .map_err(|error| CliError::failed("file_io", format!("{}: {error}", path.display())))
 }
 

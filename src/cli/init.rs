@@ -79,7 +79,7 @@ pub fn run(args: &InitArgs, output: &Output) -> Result<(), CliError> {
         // Who joins a chain has no vote in it, unless its genesis names the key.
         text = text.replace("# enabled = true\n# Shortest", "enabled = false\n# Shortest");
     }
-    std::fs::write(&config, text).map_err(io)?;
+    keystore::write_public(&config, text).map_err(io)?;
     let mut lines: Vec<_> =
         written.iter().map(|path| format!("wrote {}", path.display())).collect();
     lines.push(format!("next: ait-node run --data-dir {}", args.data_dir.display()));

@@ -150,7 +150,11 @@ impl Served<'_> {
             result
         });
         runtime.shutdown_background();
-        let stopped = node.stop().map_err(CliError::from);
+        let disk = Arc::clone(node.disk());
+        let stopped = node.stop().map_err(|error| match disk.failed() {
+            Some(code) => CliError::no_room(code, error.to_string()),
+            None => error.into(),
+        });
         served.and(stopped)
     }
 }
@@ -247,6 +251,8 @@ async fn wait(node: &Node, mut look: impl FnMut()) -> Result<(), CliError> {
             () = tokio::time::sleep(LOOK) => {
                 look();
                 if let Some(message) = node.failure() {
+                    // Who writes is told of an error of the disk before its file system stops.
+                    tokio::time::sleep(LOOK).await;
                     if let Some(code) = node.disk().failed() {
                         return Err(CliError::no_room(code, message));
                     }

@@ -22,7 +22,9 @@ use zeroize::{Zeroize, Zeroizing};
 
 pub use error::KeystoreError;
 pub use passphrase::{PASSPHRASE_VARIABLE, Passphrase};
-pub use private::{TO_OTHERS, TO_STRANGERS, allows, read_private, sync_directory, write_private};
+pub use private::{
+    TO_OTHERS, TO_STRANGERS, allows, read_private, sync_directory, write_private, write_public,
+};
 
 /// The only version of key files.
 pub const KEY_FILE_VERSION: u32 = 1;

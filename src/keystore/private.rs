@@ -75,6 +75,19 @@ pub fn read_private(path: &Path, bytes_max: usize) -> Result<Zeroizing<String>, 
 /// # Errors
 /// What the file system says.
 pub fn write_private(path: &Path, text: impl AsRef<[u8]>) -> io::Result<()> {
+    write(path, text.as_ref(), 0o600)
+}
+
+/// The same for what others may read, too: a genesis or a configuration that a power cut took
+/// would leave a data directory of no use.
+///
+/// # Errors
+/// What the file system says.
+pub fn write_public(path: &Path, text: impl AsRef<[u8]>) -> io::Result<()> {
+    write(path, text.as_ref(), 0o666)
+}
+
+fn write(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent)?;
     }
@@ -82,8 +95,8 @@ pub fn write_private(path: &Path, text: impl AsRef<[u8]>) -> io::Result<()> {
     name.push(format!(".{}.new", std::process::id()));
     let new = path.with_file_name(name);
     let mut options = OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(&new)?;
-    let written = file.write_all(text.as_ref()).and_then(|()| file.sync_all());
+    let mut file = options.write(true).create_new(true).mode(mode).open(&new)?;
+    let written = file.write_all(text).and_then(|()| file.sync_all());
     let placed = written.and_then(|()| fs::rename(&new, path));
     if placed.is_err() {
         // The first error is the one to report.

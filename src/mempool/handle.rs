@@ -3,6 +3,7 @@
 //! One lock, held for memory work and one write per batch; the disk is waited for
 //! outside of it, but for the rare compaction of the journal. What is decided is decided in `pool`.
 
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ait_engine::execute::Refusal;
@@ -230,11 +231,16 @@ impl Mempool {
     /// be called every second or so, and at shutdown.
     ///
     /// # Errors
-    /// [`JournalError`] when the disk fails; nothing is accepted after that.
+    /// [`JournalError`] when the disk fails; nothing is accepted after that, unless the file
+    /// system became read-only: once it is writable, [`Mempool::compact`] writes all again.
     pub fn flush(&self) -> Result<(), JournalError> {
-        let handle = self.lock().journal.as_ref().map(Journal::sync_handle);
+        let handle = self.lock().journal.as_mut().and_then(Journal::unsynced);
         let Some(handle) = handle else { return Ok(()) };
-        handle.sync().inspect_err(|error| self.lock().failure = Some(error.to_string()))
+        handle.sync().inspect_err(|error| {
+            if error.source.kind() != ErrorKind::ReadOnlyFilesystem {
+                self.lock().failure = Some(error.to_string());
+            }
+        })
     }
 
     /// Accepts nothing while there is a shortage; what is pending stays.

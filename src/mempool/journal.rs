@@ -62,6 +62,8 @@ pub struct Journal {
     file: Arc<File>,
     bytes: u64,
     buffer: Vec<u8>,
+    /// Whether something was written since the last [`Journal::unsynced`].
+    is_dirty: bool,
 }
 
 /// Makes what was written so far survive a power cut, without holding anything up.
@@ -122,8 +124,13 @@ impl Journal {
             .map_err(|source| error(path, "open for writing", source))?;
         file.set_len(length).map_err(|source| error(path, "cut", source))?;
         file.seek(SeekFrom::End(0)).map_err(|source| error(path, "seek in", source))?;
-        let journal =
-            Self { path: path.to_owned(), file: Arc::new(file), bytes: length, buffer: Vec::new() };
+        let journal = Self {
+            path: path.to_owned(),
+            file: Arc::new(file),
+            bytes: length,
+            buffer: Vec::new(),
+            is_dirty: true,
+        };
         let discarded_bytes = bytes.len() as u64 - length;
         Ok((journal, Recovered { transactions, discarded_bytes, set_aside: None }))
     }
@@ -159,7 +166,13 @@ impl Journal {
         std::fs::rename(&fresh, path).map_err(|source| error(path, "replace", source))?;
         sync_directory(path).map_err(|source| error(path, "sync the directory of", source))?;
         let bytes = (HEADER.len() + records.len()) as u64;
-        Ok(Self { path: path.to_owned(), file: Arc::new(file), bytes, buffer: Vec::new() })
+        Ok(Self {
+            path: path.to_owned(),
+            file: Arc::new(file),
+            bytes,
+            buffer: Vec::new(),
+            is_dirty: false,
+        })
     }
 
     /// Notes an accepted transaction; [`Journal::write`] writes it.
@@ -181,6 +194,7 @@ impl Journal {
         if self.buffer.is_empty() {
             return Ok(());
         }
+        self.is_dirty = true;
         (&*self.file)
             .write_all(&self.buffer)
             .map_err(|source| error(&self.path, "write", source))?;
@@ -207,8 +221,10 @@ impl Journal {
         Ok(())
     }
 
-    pub(super) fn sync_handle(&self) -> SyncHandle {
-        SyncHandle { path: self.path.clone(), file: Arc::clone(&self.file) }
+    /// What syncs the records that were written since the last call; none if there are none.
+    pub(super) fn unsynced(&mut self) -> Option<SyncHandle> {
+        let is_dirty = std::mem::take(&mut self.is_dirty);
+        is_dirty.then(|| SyncHandle { path: self.path.clone(), file: Arc::clone(&self.file) })
     }
 
     /// The same journal writing into another file, for disks that fail.

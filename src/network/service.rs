@@ -21,6 +21,7 @@ use super::serve::{self, Bodies};
 use super::view::{NetworkView, PeerLine};
 use super::{Command, NetworkOptions, Parts};
 use crate::import::{ImportBlock, ImportError};
+use crate::keystore;
 use crate::sequencer::{self, Effect};
 
 const TICK: Duration = Duration::from_millis(100);
@@ -346,9 +347,7 @@ fn read_book(path: &Path) -> Vec<PeerAddress> {
 
 fn write_book(path: &Path, peers: &[PeerAddress]) {
     let text: String = peers.iter().map(|address| format!("{address}\n")).collect();
-    let temporary = path.with_extension("new");
-    let written = std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path));
-    if let Err(error) = written {
+    if let Err(error) = keystore::write_public(path, text) {
         tracing::warn!(path = %path.display(), %error, "added peers cannot be remembered");
     }
 }

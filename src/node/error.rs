@@ -7,7 +7,7 @@ use ait_engine::types::{Address, Height};
 use crate::chain::ChainError;
 use crate::consensus::{LogError, SignerError};
 use crate::ingress::SubmitError;
-use crate::mempool::{JournalError, MempoolError};
+use crate::mempool::JournalError;
 use crate::sequencer::SequencerError;
 
 /// Why a node does not start, or stopped.
@@ -36,9 +36,6 @@ pub enum NodeError {
     /// Pending transactions cannot be taken up.
     #[error("pending transactions cannot be taken up: {0}")]
     Restore(SubmitError),
-    /// The mempool failed.
-    #[error(transparent)]
-    Mempool(#[from] MempoolError),
     /// The sequencer failed.
     #[error(transparent)]
     Sequencer(#[from] SequencerError),
@@ -76,7 +73,6 @@ impl NodeError {
             Self::Signer(_) => "signer_failed",
             Self::Journal(_) => "journal_failed",
             Self::Restore(error) => error.code(),
-            Self::Mempool(error) => error.code(),
             Self::Sequencer(_) => "sequencer_failed",
             Self::Thread { .. } => "thread_failed",
             Self::NotValidator(_) => "not_validator",
@@ -102,7 +98,7 @@ impl NodeError {
             Self::Log(_) | Self::Signer(_) => {
                 "never delete consensus.log or signer.record to get going: that could sign twice"
             }
-            Self::Journal(_) | Self::Restore(_) | Self::Mempool(_) => {
+            Self::Journal(_) | Self::Restore(_) => {
                 "free or repair the disk of the data directory; the message names the file"
             }
             Self::Sequencer(_) | Self::Thread { .. } => "the log says more",

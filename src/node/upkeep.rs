@@ -30,16 +30,25 @@ impl Upkeep {
     pub(super) fn run(&self) {
         while !self.stop.load(Ordering::Relaxed) {
             std::thread::park_timeout(UPKEEP);
-            let shortage = self.look_at_disk();
+            let before = self.disk.shortage();
+            let shortage = self.look_at_disk(before);
             if shortage.is_none() {
                 self.mempool.sweep((self.clock)());
             }
-            // What cannot be written was not written since the last time.
-            let is_read_only = shortage == Some(Shortage::ReadOnly);
-            let flushed = if is_read_only { Ok(()) } else { self.mempool.flush() };
-            if let Err(error) = &flushed {
-                // Latched by the mempool, which refuses from now on.
-                tracing::error!(%error, "pending transactions cannot be synced");
+            // Latched by the mempool, which refuses from now on.
+            match (before, shortage) {
+                (_, Some(Shortage::ReadOnly)) => {}
+                // Of what was written last it is not known whether it is there.
+                (Some(Shortage::ReadOnly), _) => {
+                    if let Err(error) = self.mempool.compact() {
+                        tracing::error!(%error, "pending transactions cannot be written again");
+                    }
+                }
+                _ => {
+                    if let Err(error) = self.mempool.flush() {
+                        tracing::error!(%error, "pending transactions cannot be synced");
+                    }
+                }
             }
             let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let failure = failure.or_else(|| self.mempool.failure());
@@ -47,12 +56,13 @@ impl Upkeep {
             let height = self.chain.state_height();
             let looked = Looked { height, has_work, shortage, failure };
             self.health.observe(Instant::now(), looked);
+            metrics::state_memory(self.chain.state_memory_bytes());
             metrics::upkeep();
         }
     }
+
     /// Whether there is room on the disk, told to those who ask less often.
-    fn look_at_disk(&self) -> Option<Shortage> {
-        let before = self.disk.shortage();
+    fn look_at_disk(&self, before: Option<Shortage>) -> Option<Shortage> {
         let shortage = self.disk.look().unwrap_or_else(|error| {
             tracing::warn!(%error, "the disk of the data directory cannot be looked at");
             before

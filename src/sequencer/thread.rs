@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Effect, Inbox, Input, SequencerCore, SequencerError};
 use crate::consensus::{VoteSigner, WriteAheadLog};
-use crate::disk::Disk;
+use crate::disk::{Disk, want_of_room};
 use crate::import::ImportError;
 
 /// How long the thread sleeps at most before it looks whether it should stop.
@@ -14,9 +14,9 @@ const TICK: Duration = Duration::from_millis(50);
 /// Where effects go.
 pub type Outlet = Box<dyn FnMut(Effect) + Send>;
 
-/// Feeds the core until told to stop; then the state is written to disk. While there is no
-/// room on it nothing is fed: what comes is let go, for the network leaves its peers, and
-/// these say it again when they are back.
+/// Feeds the core until told to stop; then the state is written to disk if there is room: a chain
+/// without is as whole. While there is no room nothing is fed: what comes is let go, for the
+/// network leaves its peers, and these say it again when they are back.
 ///
 /// # Errors
 /// [`SequencerError`]; the node must end.
@@ -46,7 +46,13 @@ pub fn run<S: VoteSigner, L: WriteAheadLog>(
         return Ok(());
     }
     // So that the next start has nothing to execute again.
-    Ok(core.writer().write_checkpoint()?)
+    match core.writer().write_checkpoint() {
+        Err(error) if want_of_room(&error).is_some() => {
+            tracing::warn!(%error, "no last checkpoint: the next start executes the blocks again");
+            Ok(())
+        }
+        written => Ok(written?),
+    }
 }
 
 /// Waits while there is no room.

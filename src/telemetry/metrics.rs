@@ -73,6 +73,7 @@ fn describe() {
     describe_histogram!("block_interval_seconds", "Time between two blocks.");
     describe_gauge!("disk_free_bytes", "Bytes free on the disk of the data directory.");
     describe_gauge!("disk_paused", "1 while the node only reads, for want of room on its disk.");
+    describe_gauge!("state_memory_bytes", "Bytes of the state that are in memory, about.");
     describe_gauge!("mempool_size", "Pending transactions.");
     describe_gauge!("mempool_bytes", "Bytes of pending transactions.");
     describe_counter!(
@@ -100,6 +101,11 @@ const fn float(value: u64) -> f64 {
 pub fn disk(free_bytes: u64, is_paused: bool) {
     gauge!("disk_free_bytes").set(float(free_bytes));
     gauge!("disk_paused").set(f64::from(u8::from(is_paused)));
+}
+
+/// About so many bytes of the state are in memory.
+pub fn state_memory(bytes: usize) {
+    gauge!("state_memory_bytes").set(float(bytes as u64));
 }
 
 /// Keeps histograms small; to be called now and then.

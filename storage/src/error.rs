@@ -23,12 +23,12 @@ pub enum StorageError {
         source: io::Error,
     },
     /// The storage may be read and not written.
-    #[error("{place} is read-only or its permissions refuse this access: {detail}")]
+    #[error("{place} is read-only or its permissions refuse this access: {source}")]
     ReadOnly {
         /// What was opened.
         place: Place,
-        /// Why.
-        detail: String,
+        /// The system's answer.
+        source: io::Error,
     },
     /// The bytes found are not a storage this engine wrote, or not all of it.
     #[error("{place} is damaged or is not a storage file: {detail}")]

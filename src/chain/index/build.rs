@@ -35,7 +35,22 @@ impl Indexable {
             Some(block) => block,
             None => Arc::new(inner.blocks.block(height)?.ok_or_else(missing)?),
         };
-        let payout = payout(&block, &validators(&inner.state.reader())?);
+        Self::with_validators(block, &validators(&inner.state.reader())?)
+    }
+
+    /// A block and these validators, which are those of the newest state: they must be the
+    /// block's, too, for the fees of a block go to whom its own validators say.
+    fn with_validators(
+        block: Arc<CommittedBlock>,
+        validators: &ValidatorSet,
+    ) -> Result<Self, ChainError> {
+        if block.block.header.validators_hash != validators.hash() {
+            return Err(ChainError::corrupt(format!(
+                "block {} has other validators than the state: who got its fees is not known",
+                block.height()
+            )));
+        }
+        let payout = payout(&block, validators);
         Ok(Self { block, payout })
     }
 
@@ -180,5 +195,55 @@ impl Update {
         self.batch.put(RECEIPTS, receipt.receipt_id.into_bytes(), location.to_bytes());
         self.meta.receipt_count += 1;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use ait_engine::block::{Block, Header};
+    use ait_engine::crypto::SecretKey;
+    use ait_engine::outcome::Outcome;
+    use ait_engine::types::*;
+    use ait_engine::validator::Validator;
+
+    use super::*;
+
+    fn set(payout: u8) -> ValidatorSet {
+        let public_key = SecretKey::from_seed([1; 32]).public_key();
+        let power = VotingPower::new(1).unwrap();
+        let payout = Address([payout; 32]);
+        ValidatorSet::new(vec![Validator { public_key, power, payout }]).unwrap()
+    }
+
+    #[test]
+    fn who_got_the_fees_is_not_taken_from_validators_of_another_time() {
+        let header = Header {
+            version: 1,
+            chain_id: ChainId::from_bytes(b"index").unwrap(),
+            height: Height::saturating(5),
+            parent: BlockId([0; 32]),
+            time: TimestampMs::saturating(1),
+            proposer: SecretKey::from_seed([1; 32]).public_key().address(),
+            transactions_root: Hash([0; 32]),
+            outcomes_root: Hash([0; 32]),
+            state_root: StateRoot([0; 32]),
+            validators_hash: set(7).hash(),
+            next_validators_hash: set(8).hash(),
+            transaction_count: 1,
+            body_bytes: 0,
+        };
+        let fee = Amount::saturating(3);
+        let block = Arc::new(CommittedBlock {
+            id: header.id(),
+            block: Block { header, transactions: Vec::new() },
+            certificate: None,
+            outcomes: vec![Outcome { tx_hash: TxHash([0; 32]), fee, rewards: Vec::new() }],
+            tx_hashes: vec![TxHash([0; 32])],
+        });
+        let read = |payout| Indexable::with_validators(Arc::clone(&block), &set(payout));
+        assert_eq!(read(7).unwrap().payout, Some(Address([7; 32])));
+        // The same key, paid out elsewhere since.
+        assert!(matches!(read(8), Err(ChainError::Corrupt { .. })));
     }
 }

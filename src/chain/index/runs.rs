@@ -21,7 +21,8 @@ use super::super::tables::RunRecord;
 const CHUNK_BYTES: usize = 32_000;
 /// Neighbours of one size that are merged.
 const FAN_IN: usize = 8;
-/// Records of a merged run at most, which bounds what a merge holds in memory.
+/// Records of a merged run at most, which bounds what a merge holds in memory. A chain has one
+/// run for each two million records at most, and some sixty smaller ones.
 const MERGED_RECORDS_MAX: u64 = 4_000_000;
 /// Number of the row of a run that holds the first record of each of its chunks.
 const FENCES: u32 = u32::MAX;
@@ -40,6 +41,25 @@ const fn per_chunk<const N: usize>() -> usize {
 /// Size of a run, in powers of [`FAN_IN`].
 fn size(run: &RunRecord) -> u32 {
     run.records.max(1).ilog2() / FAN_IN.ilog2()
+}
+
+/// How many of the newest runs are to be merged into one; none if fewer than two.
+///
+/// Those that are no larger than the newest by their size, as many as fit, are merged once they
+/// are [`FAN_IN`], or once another would not fit: the run that they make is then half full at
+/// least, and is left alone.
+fn due(runs: &[RunRecord]) -> Option<usize> {
+    let newest = runs.last()?;
+    let (mut count, mut sum) = (0, 0);
+    for run in runs.iter().rev().take_while(|run| size(run) <= size(newest)) {
+        if sum + run.records > MERGED_RECORDS_MAX {
+            break;
+        }
+        sum += run.records;
+        count += 1;
+    }
+    let is_due = count >= FAN_IN || sum + newest.records > MERGED_RECORDS_MAX;
+    (is_due && count >= 2).then_some(count)
 }
 
 fn corrupt(table: Table, run: u64) -> ChainError {
@@ -183,14 +203,8 @@ pub(super) fn append<const N: usize>(
     let mut id = *next_id;
     *next_id += 1;
     runs.push(RunRecord { id, records: records.len() as u64 });
-    loop {
-        let newest = runs.last().map_or(0, size);
-        let like = runs.iter().rev().take_while(|run| size(run) <= newest).count();
-        let from = runs.len() - like;
-        let sum: u64 = runs[from..].iter().map(|run| run.records).sum();
-        if like < FAN_IN || sum > MERGED_RECORDS_MAX {
-            break;
-        }
+    while let Some(count) = due(runs) {
+        let from = runs.len() - count;
         runs.pop();
         let older = Runs::<N> { table, snapshot, runs: &[] };
         for run in &runs[from..] {
@@ -230,6 +244,36 @@ mod tests {
         record[0] = (n.wrapping_mul(2_654_435_761) >> 24) as u8 % 5 + 251;
         record[1..5].copy_from_slice(&n.to_be_bytes());
         record
+    }
+
+    /// Of whatever sizes runs come, and however many there are.
+    #[test]
+    fn many_records_stand_in_few_runs_and_no_merge_is_larger_than_its_bound() {
+        let sizes: [fn(u64) -> u64; 6] = [
+            |_| 200_000,
+            |_| 130_000,
+            |n| [1_900_000, 300_000][n as usize % 2],
+            |n| 1 + n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 250_000,
+            |n| 1_000_000 + n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 1_000_000,
+            |n| 1 << (n % 21),
+        ];
+        for (pattern, size_of) in sizes.into_iter().enumerate() {
+            // As an index that was written when nothing that large was merged.
+            let mut runs = vec![RunRecord { id: 0, records: 1_600_000 }; 20];
+            let mut total = 32_000_000_u64;
+            for n in 0..20_000 {
+                total += size_of(n);
+                runs.push(RunRecord { id: 0, records: size_of(n) });
+                while let Some(count) = due(&runs) {
+                    let from = runs.len() - count;
+                    let records = runs.drain(from..).map(|run| run.records).sum();
+                    assert!(records <= MERGED_RECORDS_MAX, "{records}");
+                    runs.push(RunRecord { id: 0, records });
+                }
+                let most = total / 2_000_000 + 60;
+                assert!((runs.len() as u64) < most, "{pattern}: {} runs of {total}", runs.len());
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use redb::{
     CommitError, CompactionError, DatabaseError, SetDurabilityError, TableError, TransactionError,
 };
 
-use crate::{LimitKind, Place, StorageError, limits::VALUE_BYTES_MAX, redb_storage::ENGINE};
+use crate::{LimitKind, Place, StorageError, Table, limits::VALUE_BYTES_MAX, redb_storage::ENGINE};
 
 /// The one file format that redb 3 and 4 write.
 const FORMAT: u8 = 3;
@@ -20,7 +20,7 @@ pub(super) fn io(place: &Place, source: io::Error) -> StorageError {
             StorageError::Full { place, source }
         }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            StorageError::ReadOnly { place, detail: source.to_string() }
+            StorageError::ReadOnly { place, source }
         }
         ErrorKind::NotFound => StorageError::Missing { place },
         ErrorKind::InvalidData | ErrorKind::UnexpectedEof => {
@@ -110,6 +110,16 @@ pub(super) fn integrity(place: &Place, error: DatabaseError) -> StorageError {
 
 pub(super) fn corrupt(place: &Place, detail: impl Into<String>) -> StorageError {
     StorageError::Corrupt { place: place.clone(), detail: detail.into() }
+}
+
+/// Says in which table the damage was met.
+pub(super) fn in_table(table: Table, error: StorageError) -> StorageError {
+    match error {
+        StorageError::Corrupt { place, detail } => {
+            StorageError::Corrupt { place, detail: format!("table {}: {detail}", table.name()) }
+        }
+        other => other,
+    }
 }
 
 fn busy(place: &Place, operation: &'static str) -> StorageError {

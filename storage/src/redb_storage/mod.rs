@@ -8,6 +8,7 @@
 
 mod commit;
 mod contain;
+mod damage;
 mod disk;
 mod failure;
 mod open;
@@ -15,6 +16,7 @@ mod snapshot;
 
 use std::{
     fmt,
+    io::{self, ErrorKind},
     path::Path,
     sync::{
         PoisonError, RwLock,
@@ -103,8 +105,15 @@ impl RedbStorage {
     pub fn open(path: impl AsRef<Path>, options: &RedbOptions) -> Result<Self, StorageError> {
         let path = path.as_ref();
         let place = Place::Path(path.to_owned());
-        let database = contain(&place, || open::open(path, options))?;
-        Ok(Self::new(Handle::Writable(database), place, options))
+        match contain(&place, || open::open(path, options)) {
+            Ok(database) => Ok(Self::new(Handle::Writable(database), place, options)),
+            Err(StorageError::Corrupt { place, detail }) if options.verify => {
+                let found = damage::find(path, options);
+                let where_to = found.map_or_else(|_| String::new(), |found| format!("; {found}"));
+                Err(failure::corrupt(&place, detail + &where_to))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens an existing file for reading only, beside any number of other readers.
@@ -172,8 +181,8 @@ impl RedbStorage {
     }
 
     fn only_readable(&self) -> StorageError {
-        let detail = "opened for reading only".to_owned();
-        StorageError::ReadOnly { place: self.place.clone(), detail }
+        let source = io::Error::new(ErrorKind::PermissionDenied, "opened for reading only");
+        StorageError::ReadOnly { place: self.place.clone(), source }
     }
 
     fn write(

@@ -38,6 +38,12 @@ pub(super) fn open_read_only(
         .map_err(|error| failure::database(&place, error))
 }
 
+/// An existing file, to read from, and locked against every other.
+pub(super) fn existing(path: &Path, place: &Place) -> Result<FileBackend, StorageError> {
+    let file = File::open(path).map_err(|error| failure::io(place, error))?;
+    backend(file, place)
+}
+
 fn open_existing(
     file: File,
     place: &Place,
@@ -132,7 +138,7 @@ fn backend(file: File, place: &Place) -> Result<FileBackend, StorageError> {
     FileBackend::new(file).map_err(|error| failure::database(place, error))
 }
 
-fn builder(options: &RedbOptions) -> Builder {
+pub(super) fn builder(options: &RedbOptions) -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(options.cache_bytes).set_check_integrity_on_open(options.verify);
     builder

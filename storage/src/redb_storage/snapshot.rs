@@ -48,32 +48,34 @@ impl RedbSnapshot {
 }
 
 impl Snapshot for RedbSnapshot {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Value>, StorageError> {
+    fn get(&self, name: Table, key: &[u8]) -> Result<Option<Value>, StorageError> {
         contain(&self.place, || {
-            let Some(table) = self.table(table)? else {
+            let Some(table) = self.table(name)? else {
                 return Ok(None);
             };
             let value =
                 table.get_owned(key).map_err(|error| failure::storage(&self.place, error))?;
             Ok(value.map(Value::redb))
         })
+        .map_err(|error| failure::in_table(name, error))
     }
 
     fn range(
         &self,
-        table: Table,
+        name: Table,
         range: KeyRange,
         direction: Direction,
     ) -> Result<EntryIterator<'_>, StorageError> {
         let rest = contain(&self.place, || {
-            let Some(table) = self.table(table)?.filter(|_| !range.is_empty()) else {
+            let Some(table) = self.table(name)?.filter(|_| !range.is_empty()) else {
                 return Ok(None);
             };
             let bounds: (Bound<&[u8]>, Bound<&[u8]>) = (range.start(), range.end());
             let found = table.range_owned::<&[u8]>(bounds);
             found.map(Some).map_err(|error| failure::storage(&self.place, error))
-        })?;
-        Ok(Box::new(Scan { rest, direction, place: &self.place }))
+        })
+        .map_err(|error| failure::in_table(name, error))?;
+        Ok(Box::new(Scan { rest, direction, name, place: &self.place }))
     }
 }
 
@@ -81,6 +83,7 @@ impl Snapshot for RedbSnapshot {
 struct Scan<'a> {
     rest: Option<OwnedRange<&'static [u8], &'static [u8]>>,
     direction: Direction,
+    name: Table,
     place: &'a Place,
 }
 
@@ -97,7 +100,8 @@ impl Iterator for Scan<'_> {
             let Some(found) = found else { return Ok(None) };
             let (key, value) = found.map_err(|error| failure::storage(self.place, error))?;
             Ok(Some((Value::redb(key), Value::redb(value))))
-        });
+        })
+        .map_err(|error| failure::in_table(self.name, error));
         if !matches!(found, Ok(Some(_))) {
             self.rest = None;
         }

@@ -22,19 +22,27 @@ const ENDED: i32 = 86;
 fn exercise(storage: &RedbStorage) -> Vec<StorageError> {
     let mut errors = Vec::new();
     errors.extend(storage.stats().err());
+    let in_table = |error: StorageError| {
+        assert!(error.kind() != StorageErrorKind::Corrupt || error.to_string().contains("table "));
+        error
+    };
     match storage.snapshot() {
         Err(error) => errors.push(error),
         Ok(snapshot) => {
             for number in 0..=COMMITS {
                 let key = [number.to_be_bytes(), [0; 4]].concat();
                 let value = snapshot.get(TABLE, &key);
-                errors.extend(value.map(|value| value.map(|bytes| bytes.to_vec())).err());
+                errors.extend(
+                    value.map(|value| value.map(|bytes| bytes.to_vec())).map_err(in_table).err(),
+                );
             }
             for direction in [Direction::Forward, Direction::Reverse] {
                 match snapshot.range(TABLE, KeyRange::all(), direction) {
-                    Err(error) => errors.push(error),
+                    Err(error) => errors.push(in_table(error)),
                     // A damaged tree may lead in circles.
-                    Ok(rows) => errors.extend(rows.take(10_000).filter_map(Result::err)),
+                    Ok(rows) => {
+                        errors.extend(rows.take(10_000).filter_map(Result::err).map(in_table))
+                    }
                 }
             }
         }
@@ -142,4 +150,71 @@ fn no_altered_page_makes_a_call_panic() {
     let counts = format!("{refused} refused, {contained} contained, {ended} ended by two panics");
     assert!(refused > contained && contained > 20, "{counts}");
     assert!(ended < FILES / 20, "{counts}");
+}
+
+/// A file of three tables, each some pages deep, with its own byte in all of its values.
+fn three_tables(directory: &std::path::Path) -> std::path::PathBuf {
+    let path = directory.join("tables.redb");
+    let storage = RedbStorage::open(&path, &options()).unwrap();
+    let mut batch = crate::Batch::new();
+    for row in 0..3_000_u32 {
+        for (table, byte) in ["a", "b", "c"].into_iter().zip(*b"XYZ") {
+            batch.put(crate::Table::new(table), row.to_be_bytes(), vec![byte; 100]);
+        }
+    }
+    storage.commit(batch, Durability::Immediate).unwrap();
+    storage.close().unwrap();
+    path
+}
+
+/// What opening with a look at every page says of these bytes, which it must leave as they are.
+fn refusal(path: &std::path::Path, bytes: &[u8]) -> Option<String> {
+    fs::write(path, bytes).unwrap();
+    let verify = crate::RedbOptions { verify: true, ..options() };
+    let error = RedbStorage::open(path, &verify).err()?;
+    assert_eq!(error.kind(), StorageErrorKind::Corrupt, "{error}");
+    assert!(fs::read(path).unwrap() == bytes, "it wrote to the damaged file");
+    Some(error.to_string())
+}
+
+#[test]
+fn a_bad_page_is_told_with_its_table() {
+    let directory = TempDir::new().unwrap();
+    let path = three_tables(directory.path());
+    let whole = fs::read(&path).unwrap();
+    for wanted in [&["a"][..], &["b"], &["c"], &["a", "c"], &["a", "b", "c"]] {
+        let mut bytes = whole.clone();
+        for table in wanted {
+            let value = [b'X' + table.as_bytes()[0] - b'a'; 100];
+            let at: Vec<usize> =
+                (0..bytes.len() - 100).filter(|at| bytes[*at..].starts_with(&value)).collect();
+            bytes[at[at.len() / 2] + 50] ^= 1;
+        }
+        let said = refusal(&path, &bytes).unwrap();
+        assert!(said.ends_with(&format!("; bad pages in: {}", wanted.join(", "))), "{said}");
+    }
+}
+
+/// Wherever the damage is: also in pages that lead to others, in redb's own lists, in the header.
+#[test]
+fn every_refusal_says_where_and_leaves_the_file_as_it_is() {
+    let directory = TempDir::new().unwrap();
+    let path = three_tables(directory.path());
+    let whole = fs::read(&path).unwrap();
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if note_panic() == PanicIn::Program {
+            tell(panic);
+        }
+    }));
+    let (mut in_tables, mut elsewhere) = (0, 0);
+    for number in 0..150 {
+        let mut bytes = whole.clone();
+        damage(&mut bytes, number);
+        if let Some(said) = refusal(&path, &bytes) {
+            assert!(said.contains("bad pages in"), "{number}: {said}");
+            *if said.contains("in no table") { &mut elsewhere } else { &mut in_tables } += 1;
+        }
+    }
+    assert!(in_tables > 20 && elsewhere > 0, "{in_tables} {elsewhere}");
 }
