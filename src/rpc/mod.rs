@@ -44,7 +44,7 @@ use crate::chain::{Chain, StorageEngine};
 use crate::config::RpcConfig;
 use crate::cross_site::CrossSiteView;
 use crate::health::Watchdog;
-use crate::http::{ClientRate, HttpLimits, Offenders, Shares};
+use crate::http::{ClientRate, HttpLimits, Offenders, Shares, Takers};
 use crate::import::Importer;
 use crate::ingress::{Clock, Ingress};
 use crate::mempool::Mempool;
@@ -120,6 +120,8 @@ struct Api {
     subscriptions: Shares,
     /// Whom this interface limited.
     offenders: Offenders,
+    /// Who takes most of what it answers.
+    takers: Takers,
     /// Reads of storage at once.
     reads: Arc<Semaphore>,
     /// Ranges of blocks at once.
@@ -195,6 +197,9 @@ pub async fn serve(
         connections_max: options.connections_max,
         header_timeout: options.header_timeout,
         idle_timeout: options.idle_timeout,
+        // Who may make a request may open a connection for it.
+        new_per_minute: options.rate_limit_per_minute,
+        new_burst: options.rate_limit_burst,
     };
     let trusted = options.trusted_proxies.clone();
     let (close, closing) = watch::channel(false);
@@ -207,6 +212,7 @@ pub async fn serve(
         subscribers: Arc::new(Semaphore::new(options.websocket_subscribers_max)),
         subscriptions: Shares::default(),
         offenders: offenders.clone(),
+        takers: Takers::default(),
         reads: Arc::new(Semaphore::new(READ_COUNT_MAX)),
         ranges: Arc::new(Semaphore::new(ranges_at_once())),
         large_bodies: Arc::new(Semaphore::new(LARGE_BODY_COUNT_MAX)),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::OwnedSemaphorePermit;
@@ -182,6 +182,7 @@ async fn handle<B: Buf>(
         Ok(response) => response,
         Err(error) => error.into_response(&id),
     };
+    shared.takers.note(client.ip, Body::size_hint(response.body()).lower());
     let name = route.map_or("unknown", |route| route.name);
     metrics::request(name, response.status(), began.elapsed());
     let status = response.status().as_u16();

@@ -145,7 +145,7 @@ impl Place {
         let all = api.options.websocket_subscribers_max;
         let is_exempt = is_exempt(client, &api.options.trusted_proxies);
         let max = if is_exempt { usize::MAX } else { share_of(all) };
-        let share = api.subscriptions.enter(client, max).ok_or_else(|| {
+        let share = api.subscriptions.enter(client, 1, max).ok_or_else(|| {
             let detail = "this client has as many subscriptions as one may have";
             ApiError::new(StatusCode::TOO_MANY_REQUESTS, "subscriptions_too_many", detail, hint)
         })?;
