@@ -186,7 +186,8 @@ async fn handle<B: Buf>(
     let name = route.map_or("unknown", |route| route.name);
     metrics::request(name, response.status(), began.elapsed());
     let status = response.status().as_u16();
-    if status >= 500 {
+    // Whoever asks for too much does not write the log: that is counted.
+    if status >= 500 && code != "busy" {
         tracing::warn!(request_id = id, route = name, status, code, "request failed");
     } else {
         tracing::debug!(request_id = id, route = name, status, code, "request");

@@ -38,16 +38,22 @@ impl Cores {
 
     /// A program on the node's processors.
     pub fn node(&self, program: &str) -> Command {
-        on(&self.node, program)
+        if self.node.is_empty() {
+            return Command::new(program);
+        }
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", &self.node, program]);
+        command
     }
 }
 
-/// A program on these processors.
-pub fn on(cores: &str, program: &str) -> Command {
-    if cores.is_empty() {
-        return Command::new(program);
-    }
-    let mut command = Command::new("taskset");
-    command.args(["--cpu-list", cores, program]);
+/// What starts a program on these processors; on those of the node, with what time others leave.
+pub fn of_attackers(cores: &str) -> Command {
+    let (program, words) = match cores {
+        "" => ("nice", ["-n", "19"]),
+        cores => ("taskset", ["--cpu-list", cores]),
+    };
+    let mut command = Command::new(program);
+    command.args(words);
     command
 }

@@ -103,11 +103,11 @@ pub fn deaf_subscribers(plan: &Plan, lasting: Duration) {
     hold(plan, lasting, 100, begin.as_bytes(), b"");
 }
 
-/// Connections that are ended at once, and opened anew.
+/// Connections from two addresses that are ended at once, and opened anew.
 pub fn new_connections(plan: &Plan, lasting: Duration) {
     from_everywhere(lasting, |at, goes_on| {
         while goes_on() {
-            if let Ok(stream) = connect(attacker(at), plan.rpc) {
+            if let Ok(stream) = connect(attacker(at % 2), plan.rpc) {
                 // So that addresses of its own are not used up.
                 let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
             }

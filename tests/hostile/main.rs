@@ -46,8 +46,9 @@ const MEMORY_BYTES_MAX: u64 = 512 << 20;
 pub enum Named {
     /// A client, for one of these offences.
     Client(&'static [&'static str]),
-    /// The client that takes most of what is answered: it may be within its rate.
-    Taker,
+    /// The client that takes most of what is answered, which may be within every bound, and for
+    /// these offences if it is not.
+    Taker(&'static [&'static str]),
     /// A peer, by one of these numbers that was not there before, or is no longer nothing.
     Peer(&'static [&'static str]),
     /// The address of peers that call too often.
@@ -78,11 +79,11 @@ const ATTACKS: &[Attack] = &[
     attack("idle-connections", http::idle_connections, HELD),
     attack("new-connections", http::new_connections, Named::Client(&["new_connections"])),
     attack("deaf-subscribers", http::deaf_subscribers, Named::Client(&["subscriptions"])),
-    attack("untaken-answers", http::untaken_answers, Named::Client(&["untaken_answers"])),
+    attack("untaken-answers", http::untaken_answers, Named::Taker(&["untaken_answers", "rate"])),
     attack("unfunded", http::unfunded, Named::Client(&["rate"])),
     attack("nonce-gaps", http::nonce_gaps, Named::Client(&["rate"])),
     attack("final-again", http::final_again, Named::Client(&["rate"])),
-    attack("whole-chain", http::whole_chain, Named::Taker),
+    attack("whole-chain", http::whole_chain, Named::Taker(&["rate"])),
     attack("udp-garbage", peer::udp_garbage, Named::Nobody),
     attack("calling-peers", peer::calling, Named::Caller),
     attack("garbage-peers", peer::garbage, BANNED),

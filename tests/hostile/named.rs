@@ -40,21 +40,22 @@ pub fn named(expected: Named, before: &str, after: &str) -> Option<String> {
     let is_attacker = |label: &str, labels: &str| {
         labels.strip_prefix(label).is_some_and(|rest| rest.starts_with(ATTACKER))
     };
+    let limited = grown.of("rpc_client_limited_total");
+    let by_offence = |offences: &'static [&'static str]| -> Vec<&str> {
+        let by_attackers = |offence: &&&str| {
+            let of = format!("offence=\"{offence}\"");
+            limited.iter().any(|(l, _)| is_attacker("client=\"", l) && l.contains(&of))
+        };
+        offences.iter().filter(by_attackers).copied().collect()
+    };
     let found: Vec<&str> = match expected {
         Named::Nobody => return Some("-".to_owned()),
-        Named::Client(offences) => {
-            let limited = grown.of("rpc_client_limited_total");
-            let by_attackers = |offence: &&&str| {
-                let of = format!("offence=\"{offence}\"");
-                limited.iter().any(|(l, _)| is_attacker("client=\"", l) && l.contains(&of))
-            };
-            offences.iter().filter(by_attackers).copied().collect()
-        }
-        Named::Taker => {
-            let taken = grown.of("rpc_client_answer_bytes_total");
-            let most = taken.into_iter().max_by(|(_, a), (_, b)| a.total_cmp(b));
+        Named::Client(offences) => by_offence(offences),
+        Named::Taker(offences) => {
+            const TAKEN: &str = "rpc_client_answer_bytes_total";
+            let most = grown.of(TAKEN).into_iter().max_by(|(_, a), (_, b)| a.total_cmp(b));
             let is_named = most.is_some_and(|(labels, _)| is_attacker("client=\"", labels));
-            is_named.then_some("rpc_client_answer_bytes_total").into_iter().collect()
+            is_named.then_some(TAKEN).into_iter().chain(by_offence(offences)).collect()
         }
         Named::Peer(metrics) => {
             metrics.iter().filter(|metric| !grown.of(metric).is_empty()).copied().collect()

@@ -111,6 +111,8 @@ impl Target {
             .env_remove(crate::INSIDE)
             .env_remove(crate::MAY_SKIP)
             .env_remove(PROGRAM)
+            // So that a slow machine passes it, too.
+            .env("AIT_RPC_RATE_LIMIT_BURST", "200")
             .env("AIT_STORAGE_STATE_BYTES", (64 << 20).to_string())
             .env("AIT_STORAGE_CACHE_BYTES", (16 << 20).to_string())
             .env("AIT_MEMPOOL_BYTES_MAX", (16 << 20).to_string())
@@ -138,9 +140,8 @@ impl Target {
     /// Another process that attacks. Where it has the node's processors, it has what time the
     /// others leave: its own machine would not take the node's.
     pub fn attack(&self, name: &str, lasting: Duration) -> Child {
-        let mut command = cores::on(&self.attackers, "nice");
+        let mut command = cores::of_attackers(&self.attackers);
         command
-            .args(["-n", "19"])
             .arg(std::env::current_exe().unwrap())
             .args([ATTACK, name])
             .arg(&self.folder)
