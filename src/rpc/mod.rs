@@ -15,6 +15,7 @@ mod call;
 mod chain;
 mod dev;
 mod error;
+mod hub;
 mod import;
 mod node;
 mod openapi;
@@ -54,7 +55,8 @@ pub use admin::{AdminToken, AdminTokenError};
 pub use dev::DevEdge;
 pub use error::ApiError;
 
-/// Reads of storage at once; each may hold a block of the largest size.
+/// Reads of storage at once. One holds what its answer is made of: a block, or 8 MiB of a range
+/// and one block more.
 const READ_COUNT_MAX: usize = 32;
 /// Bodies over `rpc.body_bytes_max` at once, on the routes that take them.
 const LARGE_BODY_COUNT_MAX: usize = 2;
@@ -122,6 +124,8 @@ struct Api {
     offenders: Offenders,
     /// Who takes most of what it answers.
     takers: Takers,
+    /// What subscribers are told.
+    hub: hub::Hub,
     /// Reads of storage at once.
     reads: Arc<Semaphore>,
     /// Ranges of blocks at once.
@@ -213,6 +217,7 @@ pub async fn serve(
         subscriptions: Shares::default(),
         offenders: offenders.clone(),
         takers: Takers::default(),
+        hub: hub::Hub::default(),
         reads: Arc::new(Semaphore::new(READ_COUNT_MAX)),
         ranges: Arc::new(Semaphore::new(ranges_at_once())),
         large_bodies: Arc::new(Semaphore::new(LARGE_BODY_COUNT_MAX)),
