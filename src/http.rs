@@ -26,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warp::http::{HeaderMap, Version, header};
 use warp::reply::Response;
 
+pub use answers::ANSWER_BYTES_MAX;
 use answers::Answers;
 use connection::Connection;
 pub use offenders::{Offence, Offenders};

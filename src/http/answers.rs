@@ -16,10 +16,9 @@ use warp::reply::Response;
 use super::places::Place;
 use super::{Offence, Offenders, Share, Shares, share_of};
 
-/// Kibibytes of large answers at once. A larger one may be given alone.
-const ANSWERS_KIB: u32 = ANSWER_BYTES_MAX as u32 >> 10;
-/// Bytes of large answers at once, of all clients.
-pub(crate) const ANSWER_BYTES_MAX: usize = 128 << 20;
+/// Bytes of large answers at once, of all clients. A larger one may be given alone.
+pub const ANSWER_BYTES_MAX: usize = 128 << 20;
+const ANSWERS_KIB: u32 = (ANSWER_BYTES_MAX >> 10) as u32;
 /// Bytes from which on an answer counts as large: less has every connection anyway.
 const LARGE_BYTES: u64 = 64 << 10;
 /// What a large answer may take before it must have been taken at this pace at least: who takes

@@ -10,6 +10,7 @@ mod client;
 mod cores;
 mod honest;
 mod http;
+mod memory;
 mod named;
 mod peer;
 mod target;
@@ -36,11 +37,6 @@ const SECONDS: u64 = 5;
 const LOOK: Duration = Duration::from_millis(300);
 /// How often an attack is made until who should be is named.
 const TURNS_MAX: usize = 5;
-/// Resident memory that the node may have at any time. Its parts as configured: 64 MiB of state,
-/// 16 of page caches, 16 of pending transactions, twice 8 of large bodies, 128 of blocks' bodies
-/// from peers; the rest is the program, its threads, connections and what an allocator keeps.
-const MEMORY_BYTES_MAX: u64 = 512 << 20;
-
 /// Who is to be named by the node's metrics after an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
@@ -62,6 +58,12 @@ struct Attack {
     name: &'static str,
     run: fn(&target::Plan, Duration),
     named: Named,
+}
+
+impl Attack {
+    const fn is_by_peers(&self) -> bool {
+        matches!(self.named, Named::Peer(_) | Named::Caller | Named::Nobody)
+    }
 }
 
 const fn attack(name: &'static str, run: fn(&target::Plan, Duration), named: Named) -> Attack {
@@ -205,7 +207,7 @@ fn run(attacks: &[&Attack], attackers: &str, lasting: Duration) -> ExitCode {
         for failure in seen.failures.iter().take(5) {
             println!("  {}: an honest request failed: {failure}", attack.name);
         }
-        let is_small = memory <= MEMORY_BYTES_MAX;
+        let is_small = memory <= memory::bytes_max(attack.is_by_peers());
         is_good &= seen.failures.is_empty() && is_small && named.is_some();
     }
     if !is_good {

@@ -14,7 +14,7 @@ use ait_node::devnet::DevAccounts;
 use ait_node::testnet::{SEED_FILE, TestnetOptions, prepare};
 
 use crate::client::Kept;
-use crate::{ATTACK, cores};
+use crate::{ATTACK, cores, memory};
 
 /// Says which program is attacked; else it is the one that was built with this test.
 const PROGRAM: &str = "AIT_HOSTILE_PROGRAM";
@@ -113,9 +113,10 @@ impl Target {
             .env_remove(PROGRAM)
             // So that a slow machine passes it, too.
             .env("AIT_RPC_RATE_LIMIT_BURST", "200")
-            .env("AIT_STORAGE_STATE_BYTES", (64 << 20).to_string())
-            .env("AIT_STORAGE_CACHE_BYTES", (16 << 20).to_string())
-            .env("AIT_MEMPOOL_BYTES_MAX", (16 << 20).to_string())
+            .env("AIT_STORAGE_STATE_BYTES", memory::STATE_BYTES.to_string())
+            .env("AIT_STORAGE_CACHE_BYTES", memory::CACHE_BYTES.to_string())
+            .env("AIT_MEMPOOL_BYTES_MAX", memory::MEMPOOL_BYTES.to_string())
+            .env("AIT_RPC_CONNECTIONS_MAX", memory::CONNECTIONS_MAX.to_string())
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()
