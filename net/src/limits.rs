@@ -1,4 +1,5 @@
-//! Every bound of the network, named once and with its unit.
+//! Bounds of what peers may send and of what is kept for them. What belongs to one part alone,
+//! queues and rates say, is named at the top of its file.
 
 use ait_engine::limits::{BLOCK_BODY_BYTES_MAX, VALIDATOR_COUNT_MAX};
 
@@ -18,6 +19,11 @@ pub const ANSWER_BLOCKS_MAX: u32 = 256;
 pub const ANSWER_BYTES: u32 = 4 * 1024 * 1024;
 /// Largest answer, in bytes.
 pub const ANSWER_BYTES_MAX: usize = ANSWER_BYTES as usize + BODY_FRAME_BYTES_MAX + 1024 * 1024;
+/// Mebibytes of answers to all peers that are in memory at once, and to the peers of one host:
+/// who does not take its answers must not fill it.
+pub const ANSWERS_MIB_MAX: usize = 256;
+/// See [`ANSWERS_MIB_MAX`].
+pub const HOST_ANSWERS_MIB_MAX: usize = ANSWERS_MIB_MAX / 4;
 /// Addresses of one message at most.
 pub const ADDRESSES_MAX: usize = 64;
 /// Neighbours of one message at most.
@@ -27,3 +33,4 @@ pub const AGENT_BYTES_MAX: usize = 64;
 
 const _: () = assert!(VALIDATOR_COUNT_MAX * 96 * 2 < CONTROL_FRAME_BYTES_MAX);
 const _: () = assert!(NEIGHBOURS_MAX * 32 < CONTROL_FRAME_BYTES_MAX);
+const _: () = assert!(ANSWER_BYTES_MAX >> 20 < HOST_ANSWERS_MIB_MAX);

@@ -93,6 +93,8 @@ async fn run(listener: TcpListener, coordinator: Coordinator, shutdown: impl Fut
         connections_max: CONNECTION_COUNT_MAX,
         header_timeout: HEADER_TIMEOUT,
         idle_timeout: IDLE_TIMEOUT,
+        new_per_minute: RATE_PER_MINUTE,
+        new_burst: RATE_BURST,
     };
     let simulate = async {
         let mut simulation = tokio::time::interval(SIMULATION_INTERVAL);

@@ -1,44 +1,98 @@
 //! Room for answers that are being given away.
 //!
-//! An answer lies in memory until its client has taken the last of it, which a client may put
-//! off for as long as a connection may be idle.
+//! An answer lies in memory until its client has taken the last of it. One client has a quarter
+//! of the room at most, and a large answer must be taken at some pace.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
 use warp::Reply;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
-/// Kibibytes of large answers at once. A larger one may be given alone.
-const ANSWERS_KIB: u32 = 128 << 10;
+use super::places::Place;
+use super::{Offence, Offenders, Share, Shares, share_of};
+
+/// Bytes of large answers at once, of all clients. A larger one may be given alone.
+pub const ANSWER_BYTES_MAX: usize = 128 << 20;
+const ANSWERS_KIB: u32 = (ANSWER_BYTES_MAX >> 10) as u32;
 /// Bytes from which on an answer counts as large: less has every connection anyway.
 const LARGE_BYTES: u64 = 64 << 10;
+/// What a large answer may take before it must have been taken at this pace at least: who takes
+/// a byte now and then is never idle.
+const PACE_GRACE: Duration = Duration::from_secs(10);
+const PACE_BYTES_PER_SECOND: u64 = 64 * 1024;
 
 /// Room for the large answers of all connections.
 #[derive(Debug, Clone)]
-pub(super) struct Answers(Arc<Semaphore>);
+pub(super) struct Answers {
+    all: Arc<Semaphore>,
+    shares: Shares,
+    grace: Duration,
+}
+
+/// The room of an answer until it is dropped, and the end of the client's time to take it.
+#[derive(Debug)]
+pub(super) struct AnswerRoom {
+    _all: OwnedSemaphorePermit,
+    _share: Share,
+    late: AbortHandle,
+}
+
+impl Drop for AnswerRoom {
+    fn drop(&mut self) {
+        self.late.abort();
+    }
+}
 
 impl Default for Answers {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(ANSWERS_KIB as usize)))
+        let all = Arc::new(Semaphore::new(ANSWERS_KIB as usize));
+        Self { all, shares: Shares::default(), grace: PACE_GRACE }
     }
 }
 
 impl Answers {
     /// The answer with its room, to be kept until it was given away. Where there is none, the
-    /// answer is that the node is busy.
-    pub(super) fn admit(&self, answer: Response) -> (Response, Option<OwnedSemaphorePermit>) {
+    /// answer is that the node is busy, and whoever takes most is named.
+    pub(super) fn admit(
+        &self,
+        answer: Response,
+        place: &Place,
+        offenders: &Offenders,
+    ) -> (Response, Option<AnswerRoom>) {
         let bytes = Body::size_hint(answer.body()).lower();
         if bytes < LARGE_BYTES {
             return (answer, None);
         }
         let kib = u32::try_from(bytes >> 10).unwrap_or(ANSWERS_KIB).min(ANSWERS_KIB);
-        match Arc::clone(&self.0).try_acquire_many_owned(kib) {
-            Ok(room) => (answer, Some(room)),
-            Err(_) => (busy(), None),
-        }
+        let max = share_of(ANSWERS_KIB as usize);
+        let client = place.client();
+        // One that is larger than a share may be given alone.
+        let (count, max) = match place.is_exempt() {
+            true => (kib as usize, usize::MAX),
+            false => ((kib as usize).min(max), max),
+        };
+        let Some(share) = self.shares.enter(client, count, max) else {
+            offenders.note(client, Offence::UntakenAnswers);
+            return (busy(), None);
+        };
+        let Ok(all) = Arc::clone(&self.all).try_acquire_many_owned(kib) else {
+            drop(share);
+            self.shares.most().inspect(|most| offenders.note(*most, Offence::UntakenAnswers));
+            return (busy(), None);
+        };
+        let (closer, offenders) = (place.closer(), offenders.clone());
+        let patience = self.grace + Duration::from_secs(bytes / PACE_BYTES_PER_SECOND);
+        let late = tokio::spawn(async move {
+            tokio::time::sleep(patience).await;
+            closer.close();
+            offenders.note(client, Offence::UntakenAnswers);
+        });
+        (answer, Some(AnswerRoom { _all: all, _share: share, late: late.abort_handle() }))
     }
 }
 
@@ -58,22 +112,70 @@ fn busy() -> Response {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::http::places::Places;
 
     fn answer(bytes: usize) -> Response {
         Response::new(vec![b'x'; bytes].into())
     }
 
-    #[test]
-    fn large_answers_are_bounded_together_and_small_ones_always_given() {
-        let answers = Answers::default();
-        let (whole, room) = answers.admit(answer(300 << 20));
+    fn place(places: &Places, client: u8, is_exempt: bool) -> Place {
+        places.enter([192, 0, 2, client].into(), is_exempt, 9).unwrap()
+    }
+
+    fn named(offenders: &Offenders, client: u8) -> bool {
+        let of = format!("{{client=\"192.0.2.{client}\",offence=\"untaken_answers\"}}");
+        offenders.metrics().contains(&of)
+    }
+
+    #[tokio::test]
+    async fn large_answers_are_bounded_together_and_small_ones_always_given() {
+        let (answers, places, offenders) =
+            (Answers::default(), Places::default(), Offenders::default());
+        let (proxy, other) = (place(&places, 1, true), place(&places, 2, false));
+        let admit = |bytes, place| answers.admit(answer(bytes), place, &offenders);
+        let (whole, room) = admit(300 << 20, &proxy);
         assert_eq!((whole.status(), room.is_some()), (StatusCode::OK, true));
-        let (refused, none) = answers.admit(answer(1 << 20));
+        let (refused, none) = admit(1 << 20, &other);
         assert_eq!((refused.status(), none.is_none()), (StatusCode::SERVICE_UNAVAILABLE, true));
         assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
-        assert_eq!(answers.admit(answer(1_000)).0.status(), StatusCode::OK);
+        assert!(named(&offenders, 1) && !named(&offenders, 2), "{}", offenders.metrics());
+        assert_eq!(admit(1_000, &other).0.status(), StatusCode::OK);
         drop(room);
-        let held: Vec<_> = (0..200).map(|_| answers.admit(answer(1 << 20)).1).collect();
+        let held: Vec<_> = (0..200).map(|_| admit(1 << 20, &proxy).1).collect();
         assert_eq!(held.iter().flatten().count(), 128);
+    }
+
+    #[tokio::test]
+    async fn one_client_has_a_quarter_of_the_room_and_is_named_for_more() {
+        let (answers, places, offenders) =
+            (Answers::default(), Places::default(), Offenders::default());
+        let greedy = [place(&places, 1, false), place(&places, 1, false)];
+        let modest = place(&places, 2, false);
+        let admit = |bytes, place| answers.admit(answer(bytes), place, &offenders).1;
+        let held: Vec<_> = (0..50).map(|n| admit(1 << 20, &greedy[n % 2])).collect();
+        assert_eq!(held.iter().flatten().count(), 32);
+        assert!(named(&offenders, 1));
+        let whole = admit(90 << 20, &modest);
+        assert!(whole.is_some(), "one that is larger than a share is given alone");
+        assert!(admit(1 << 20, &modest).is_none());
+        drop((held, whole));
+        assert!(admit(1 << 20, &greedy[0]).is_some());
+    }
+
+    #[tokio::test]
+    async fn who_takes_an_answer_too_slowly_is_cut_and_named() {
+        let answers = Answers { grace: Duration::ZERO, ..Answers::default() };
+        let (places, offenders) = (Places::default(), Offenders::default());
+        let (quick, slow) = (place(&places, 1, false), place(&places, 2, false));
+        let bytes = PACE_BYTES_PER_SECOND as usize;
+        drop(answers.admit(answer(bytes), &quick, &offenders).1.unwrap());
+        let _untaken = answers.admit(answer(bytes), &slow, &offenders).1.unwrap();
+        tokio::time::timeout(Duration::from_secs(30), slow.closed()).await.unwrap();
+        while !named(&offenders, 2) {
+            tokio::task::yield_now().await;
+        }
+        // Its time was over before, had it not taken all.
+        assert!(!named(&offenders, 1));
+        assert!(tokio::time::timeout(Duration::ZERO, quick.closed()).await.is_err());
     }
 }

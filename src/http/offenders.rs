@@ -22,6 +22,8 @@ pub enum Offence {
     Rate,
     /// More connections than its share.
     Connections,
+    /// New connections faster than its rate of requests allows.
+    NewConnections,
     /// Most connections when there was no room, one of them idle.
     IdleConnections,
     /// A head that did not come in time.
@@ -32,6 +34,9 @@ pub enum Offence {
     LargeBody,
     /// More subscriptions than its share.
     Subscriptions,
+    /// More of the room for answers than its share, most of it when there was no more, or an answer
+    /// not taken in time.
+    UntakenAnswers,
     /// A subscriber that does not take what is sent.
     UnreadMessages,
 }
@@ -43,11 +48,13 @@ impl Offence {
         match self {
             Self::Rate => "rate",
             Self::Connections => "connections",
+            Self::NewConnections => "new_connections",
             Self::IdleConnections => "idle_connections",
             Self::SlowHead => "slow_head",
             Self::SlowBody => "slow_body",
             Self::LargeBody => "large_body",
             Self::Subscriptions => "subscriptions",
+            Self::UntakenAnswers => "untaken_answers",
             Self::UnreadMessages => "unread_messages",
         }
     }

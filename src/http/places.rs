@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,36 +17,45 @@ const BODY_GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Default)]
 pub struct Shares(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
-/// One that is counted until it is dropped.
+/// Some of it that is counted until it is dropped.
 #[derive(Debug)]
-pub struct Share(Shares, IpAddr);
+pub struct Share {
+    shares: Shares,
+    client: IpAddr,
+    count: usize,
+}
 
 impl Shares {
     fn count(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more for this client, if it has less than `max`.
+    /// `count` more for this client, if it then has `max` at most.
     #[must_use]
-    pub fn enter(&self, client: IpAddr, max: usize) -> Option<Share> {
+    pub fn enter(&self, client: IpAddr, count: usize, max: usize) -> Option<Share> {
         let client = network(client);
         let mut clients = self.count();
-        let count = clients.entry(client).or_default();
-        if *count >= max {
-            return None;
-        }
-        *count += 1;
-        Some(Share(self.clone(), client))
+        let has = clients.get(&client).copied().unwrap_or(0);
+        let sum = has.checked_add(count).filter(|sum| *sum <= max)?;
+        clients.insert(client, sum);
+        drop(clients);
+        Some(Share { shares: self.clone(), client, count })
+    }
+
+    /// Who has most.
+    pub(super) fn most(&self) -> Option<IpAddr> {
+        let clients = self.count();
+        clients.iter().max_by_key(|(client, count)| (**count, **client)).map(|(client, _)| *client)
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut clients = self.0.count();
-        if let Some(count) = clients.get_mut(&self.1) {
-            *count -= 1;
+        let mut clients = self.shares.count();
+        if let Some(count) = clients.get_mut(&self.client) {
+            *count -= self.count;
             if *count == 0 {
-                clients.remove(&self.1);
+                clients.remove(&self.client);
             }
         }
     }
@@ -54,6 +64,8 @@ impl Drop for Share {
 /// What a connection is about.
 #[derive(Debug, Clone, Copy)]
 enum Phase {
+    /// It waits for a place: it has none to give up.
+    Waiting,
     /// It has sent no whole head, or was answered; since when.
     Idle(Instant),
     /// A request with a body came and has no answer yet; since when.
@@ -65,10 +77,12 @@ enum Phase {
 }
 
 #[derive(Debug)]
-struct Open {
+pub(super) struct Open {
     client: IpAddr,
     is_exempt: bool,
     phase: Mutex<Phase>,
+    /// Requests that are answered: the next may come before the last answer was taken.
+    requests: AtomicUsize,
     close: Notify,
 }
 
@@ -79,7 +93,7 @@ impl Phase {
         match self {
             Self::Idle(since) => Some((true, since)),
             Self::Asking(since) => Some((since.elapsed() > BODY_GRACE, since)),
-            Self::Busy | Self::Closing => None,
+            Self::Waiting | Self::Busy | Self::Closing => None,
         }
     }
 }
@@ -91,6 +105,12 @@ impl Open {
         if !matches!(*phase, Phase::Closing) {
             *phase = next;
         }
+    }
+
+    /// Ends it: its place is given up.
+    pub(super) fn close(&self) {
+        *self.phase() = Phase::Closing;
+        self.close.notify_one();
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {
@@ -143,10 +163,11 @@ impl Places {
 
     /// A place for a client that has less than `max`, or for any exempt one.
     pub(super) fn enter(&self, client: IpAddr, is_exempt: bool, max: usize) -> Option<Place> {
-        let share = self.shares.enter(client, if is_exempt { usize::MAX } else { max })?;
+        let share = self.shares.enter(client, 1, if is_exempt { usize::MAX } else { max })?;
         let phase = Mutex::new(Phase::Idle(Instant::now()));
         let client = network(client);
-        let open = Arc::new(Open { client, is_exempt, phase, close: Notify::new() });
+        let (requests, close) = (AtomicUsize::new(0), Notify::new());
+        let open = Arc::new(Open { client, is_exempt, phase, requests, close });
         let mut all = self.open();
         all.last_id += 1;
         let id = all.last_id;
@@ -194,8 +215,28 @@ impl Place {
     /// A request begins.
     pub(super) fn work(&self, has_body: bool) -> Busy {
         let busy = Busy(Arc::clone(&self.open));
+        busy.0.requests.fetch_add(1, Ordering::SeqCst);
         busy.0.enter(if has_body { Phase::Asking(Instant::now()) } else { Phase::Busy });
         busy
+    }
+
+    /// It waits for its place, or has it from now on.
+    pub(super) fn waits(&self, waits: bool) {
+        self.open.enter(if waits { Phase::Waiting } else { Phase::Idle(Instant::now()) });
+    }
+
+    /// Whose it is, and whether that one may have any number.
+    pub(super) fn client(&self) -> IpAddr {
+        self.open.client
+    }
+
+    pub(super) fn is_exempt(&self) -> bool {
+        self.open.is_exempt
+    }
+
+    /// What ends the connection.
+    pub(super) fn closer(&self) -> Arc<Open> {
+        Arc::clone(&self.open)
     }
 
     /// Returns once the connection must give up its place.
@@ -213,7 +254,9 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.enter(Phase::Idle(Instant::now()));
+        if self.0.requests.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.enter(Phase::Idle(Instant::now()));
+        }
     }
 }
 
@@ -235,13 +278,14 @@ mod tests {
     #[test]
     fn a_client_has_its_share_and_no_more() {
         let shares = Shares::default();
-        let first = shares.enter(ip("2001:db8::1"), 2);
-        let second = shares.enter(ip("2001:db8::2"), 2);
+        let first = shares.enter(ip("2001:db8::1"), 1, 3);
+        let second = shares.enter(ip("2001:db8::2"), 2, 3);
         assert!(first.is_some() && second.is_some());
-        assert!(shares.enter(ip("2001:db8::3"), 2).is_none(), "one network is one client");
-        assert!(shares.enter(ip("192.0.2.1"), 2).is_some());
+        assert!(shares.enter(ip("2001:db8::3"), 1, 3).is_none(), "one network is one client");
+        assert!(shares.enter(ip("192.0.2.1"), 3, 3).is_some());
+        assert_eq!(shares.most(), Some(ip("2001:db8::")));
         drop(first);
-        assert!(shares.enter(ip("2001:db8::3"), 2).is_some());
+        assert!(shares.enter(ip("2001:db8::3"), 1, 3).is_some());
         drop(second);
         assert!(shares.count().is_empty());
     }
@@ -288,9 +332,20 @@ mod tests {
         busy.answers();
         assert!(newcomer.open.phase().waits_since().is_none());
         drop(busy);
+        // One of two answers taken, it is at work still.
+        let two = (newcomer.work(false), newcomer.work(false));
+        drop(two.0);
+        assert!(newcomer.open.phase().waits_since().is_none());
+        drop(two.1);
         // An answer given, the next request may be waited for again.
-        drop(newcomer.work(false));
         assert!(matches!(*newcomer.open.phase(), Phase::Idle(_)));
+        // Who waits has nothing to give, and has once it waits no longer.
+        let last = enter("192.0.2.4", false);
+        newcomer.waits(true);
+        assert_eq!(places.make_room(&last), Room::Later);
+        newcomer.waits(false);
+        assert_eq!(places.make_room(&last), Room::Made(ip("192.0.2.3")));
+        drop(last);
         drop(newcomer);
         assert!(places.open().by_id.is_empty() && places.shares.count().is_empty());
     }

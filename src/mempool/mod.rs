@@ -9,6 +9,7 @@
 //! No signature is verified here, no state is read, and no clock: time comes in.
 
 mod admission;
+mod ages;
 mod dropped;
 mod error;
 mod handle;

@@ -13,6 +13,7 @@ use ait_engine::transaction::VerifiedTransaction;
 use ait_engine::types::{Address, Amount, Height, Nonce, TimestampMs, TxHash};
 
 use super::admission::{check, check_funds};
+use super::ages::Ages;
 use super::limits::REPLACEMENT_BUMP_PERCENT;
 use super::queue::{Entry, FeeRate, HeadKey, Queue, TailKey, spending};
 use super::{DropReason, MempoolError, MempoolLimits, Rules};
@@ -44,6 +45,7 @@ pub(super) struct Pool {
     by_hash: HashMap<TxHash, (Address, Nonce)>,
     /// By number, which is also the order of their times but for moments.
     pub(super) arrivals: BTreeMap<u64, (Address, Nonce)>,
+    ages: Ages,
     pub(super) heads: BTreeMap<HeadKey, Address>,
     pub(super) tails: BTreeMap<TailKey, Address>,
     expiries: BTreeMap<(Height, u64), (Address, Nonce)>,
@@ -59,6 +61,7 @@ impl Pool {
             queues: HashMap::new(),
             by_hash: HashMap::new(),
             arrivals: BTreeMap::new(),
+            ages: Ages::default(),
             heads: BTreeMap::new(),
             tails: BTreeMap::new(),
             expiries: BTreeMap::new(),
@@ -238,10 +241,13 @@ impl Pool {
     /// Removes those that waited too long.
     pub(super) fn drop_old(&mut self, now: TimestampMs, removed: &mut Vec<Removed>) {
         let ttl_ms = self.limits.ttl_ms;
-        while let Some((sender, nonce)) = self.arrivals.first_key_value().map(|(_, at)| *at) {
+        // These are too old even where the times of some are wrong.
+        let old = self.ages.pop_older(now, ttl_ms);
+        while let Some((&seq, &(sender, nonce))) = self.arrivals.first_key_value() {
             let Some(entry) = self.entry_at(&sender, nonce) else { break };
             let added_at = entry.added_at;
-            if now.get().saturating_sub(added_at.get()) <= ttl_ms {
+            let is_old = now.get().saturating_sub(added_at.get()) > ttl_ms;
+            if !is_old && old.is_none_or(|last| seq > last) {
                 break;
             }
             self.drop_at(&sender, nonce, DropReason::TooOld { added_at, ttl_ms }, removed);
@@ -292,6 +298,7 @@ impl Pool {
         let (sender, nonce) = (entry.transaction.sender(), entry.nonce());
         self.by_hash.insert(entry.transaction.hash(), (sender, nonce));
         self.arrivals.insert(entry.seq, (sender, nonce));
+        self.ages.came(entry.seq, entry.added_at);
         if let Some(height) = entry.expires_at() {
             self.expiries.insert((height, entry.seq), (sender, nonce));
         }

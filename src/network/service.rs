@@ -141,7 +141,8 @@ impl Service {
             traffic: self.transport.traffic(&peer.id),
             peer,
         };
-        let view = NetworkView { peers: peers.map(line).collect(), sync: Some(sync.clone()) };
+        let (peers, refused_calls) = (peers.map(line).collect(), self.transport.refused_calls());
+        let view = NetworkView { peers, sync: Some(sync.clone()), refused_calls };
         self.shown.send_replace(Arc::new(view));
         let behind = sync.target.get().saturating_sub(sync.height.get());
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
@@ -188,10 +189,10 @@ impl Service {
     }
 
     /// Whether a peer may come.
-    fn admit(&self, peer: &PeerId) -> Result<(), String> {
+    fn admit(&self, peer: &PeerId, host: &str) -> Result<(), String> {
         match self.parts.disk.shortage() {
             Some(shortage) => Err(format!("paused: {}", shortage.code())),
-            None => self.protocol.admit(peer, self.now_ms()),
+            None => self.protocol.admit(peer, host, self.now_ms()),
         }
     }
 
@@ -210,7 +211,7 @@ impl Service {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Connected { peer, is_outbound, host, hello } => {
-                if let Err(reason) = self.admit(&peer) {
+                if let Err(reason) = self.admit(&peer, &host) {
                     tracing::info!(peer = %peer.short(), reason, "a peer was turned away");
                     self.transport.disconnect(&peer, &reason);
                     // If we called it, the call is over.

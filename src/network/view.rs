@@ -1,6 +1,7 @@
 //! How the network stands, for operators and probes.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use ait_net::protocol::PeerView;
 use ait_net::quic::Traffic;
@@ -22,6 +23,8 @@ pub struct NetworkView {
     pub sync: Option<SyncState>,
     /// Every known peer.
     pub peers: Vec<PeerLine>,
+    /// Addresses that called too often, and how many of their calls were refused.
+    pub refused_calls: Vec<(IpAddr, u64)>,
 }
 
 impl NetworkView {
@@ -48,6 +51,14 @@ impl NetworkView {
                 let _ = writeln!(page, "{name}{{peer=\"{}\"}} {value}", line.peer.id.short());
             }
         }
+        if !self.refused_calls.is_empty() {
+            const NAME: &str = "peer_calls_refused_total";
+            const ABOUT: &str = "Calls that were refused because their address calls too often.";
+            let _ = writeln!(page, "# HELP {NAME} {ABOUT}\n# TYPE {NAME} counter");
+            for (host, count) in &self.refused_calls {
+                let _ = writeln!(page, "{NAME}{{host=\"{host}\"}} {count}");
+            }
+        }
         page
     }
 }
@@ -56,7 +67,7 @@ impl NetworkView {
 type PeerMetric = (&'static str, &'static str, &'static str, fn(&PeerLine) -> Option<f64>);
 
 #[expect(clippy::cast_precision_loss, reason = "a metric is a float")]
-const PEER_METRICS: [PeerMetric; 9] = [
+const PEER_METRICS: [PeerMetric; 13] = [
     ("peer_height", "gauge", "Height of a peer's newest block.", |line| {
         line.peer.is_connected.then(|| line.peer.height.map(|height| height.get() as f64))?
     }),
@@ -75,12 +86,33 @@ const PEER_METRICS: [PeerMetric; 9] = [
     ("peer_link_lost_packets_total", "counter", "Packets lost on the connection.", |line| {
         line.traffic.map(|traffic| traffic.lost_packets as f64)
     }),
+    ("peer_answer_bytes_total", "counter", "Bytes of answers to a peer's requests.", |line| {
+        line.traffic.map(|traffic| traffic.answer_bytes as f64)
+    }),
+    (
+        "peer_answer_held_bytes",
+        "gauge",
+        "Bytes of answers that a peer has not taken yet.",
+        |line| line.traffic.map(|traffic| traffic.held_answer_bytes as f64),
+    ),
+    (
+        "peer_answers_untaken_total",
+        "counter",
+        "Answers that a peer did not take in time.",
+        |line| line.traffic.map(|traffic| traffic.untaken_answers as f64),
+    ),
     ("peer_fault_points", "gauge", "Points against a peer, of 100 that ban it.", |line| {
         (line.peer.points > 0).then_some(f64::from(line.peer.points))
     }),
     ("peer_banned_seconds", "gauge", "Seconds until a peer's ban ends.", |line| {
         line.peer.banned_ms.map(|left| left as f64 / 1_000.0)
     }),
+    (
+        "peer_allowance_spent",
+        "gauge",
+        "What refused transactions took of a peer's allowance, of 8000 that pause it.",
+        |line| (line.peer.spent > 0).then_some(f64::from(line.peer.spent)),
+    ),
     (
         "peer_paused_seconds",
         "gauge",
@@ -110,17 +142,28 @@ mod tests {
             points: 0,
             banned_ms: (!is_connected).then_some(60_000),
             paused_ms: is_connected.then_some(1_500),
+            spent: 7,
         };
         let rtt = Duration::from_millis(20);
-        let traffic =
-            Traffic { rtt, sent_bytes: 1_000, received_bytes: 3, sent_packets: 9, lost_packets: 1 };
+        let traffic = Traffic {
+            rtt,
+            sent_bytes: 1_000,
+            received_bytes: 3,
+            sent_packets: 9,
+            lost_packets: 1,
+            answer_bytes: 500,
+            held_answer_bytes: 50,
+            untaken_answers: 2,
+        };
         PeerLine { peer, traffic: is_connected.then_some(traffic) }
     }
 
     #[test]
     fn the_page_names_each_peer_with_what_is_known_of_it() {
         assert_eq!(NetworkView::default().metrics(), "");
-        let view = NetworkView { sync: None, peers: vec![line(1, true), line(2, false)] };
+        let refused_calls = vec![(IpAddr::from([192, 0, 2, 1]), 9)];
+        let peers = vec![line(1, true), line(2, false)];
+        let view = NetworkView { sync: None, peers, refused_calls };
         let page = view.metrics();
         let (up, banned) = (PeerId([1; 32]).short(), PeerId([2; 32]).short());
         for expected in [
@@ -131,6 +174,9 @@ mod tests {
             format!("peer_banned_seconds{{peer=\"{banned}\"}} 60\n"),
             format!("peer_paused_seconds{{peer=\"{up}\"}} 1.5\n"),
             "# TYPE peer_link_sent_bytes_total counter\n".to_owned(),
+            format!("peer_answer_bytes_total{{peer=\"{up}\"}} 500\n"),
+            format!("peer_allowance_spent{{peer=\"{banned}\"}} 7\n"),
+            "peer_calls_refused_total{host=\"192.0.2.1\"} 9\n".to_owned(),
         ] {
             assert!(page.contains(&expected), "{expected} is missing in\n{page}");
         }

@@ -15,6 +15,7 @@ mod call;
 mod chain;
 mod dev;
 mod error;
+mod hub;
 mod import;
 mod node;
 mod openapi;
@@ -44,7 +45,7 @@ use crate::chain::{Chain, StorageEngine};
 use crate::config::RpcConfig;
 use crate::cross_site::CrossSiteView;
 use crate::health::Watchdog;
-use crate::http::{ClientRate, HttpLimits, Offenders, Shares};
+use crate::http::{ClientRate, HttpLimits, Offenders, Shares, Takers};
 use crate::import::Importer;
 use crate::ingress::{Clock, Ingress};
 use crate::mempool::Mempool;
@@ -54,7 +55,8 @@ pub use admin::{AdminToken, AdminTokenError};
 pub use dev::DevEdge;
 pub use error::ApiError;
 
-/// Reads of storage at once; each may hold a block of the largest size.
+/// Reads of storage at once. One holds what its answer is made of: a block, or 8 MiB of a range
+/// and one block more.
 const READ_COUNT_MAX: usize = 32;
 /// Bodies over `rpc.body_bytes_max` at once, on the routes that take them.
 const LARGE_BODY_COUNT_MAX: usize = 2;
@@ -120,6 +122,10 @@ struct Api {
     subscriptions: Shares,
     /// Whom this interface limited.
     offenders: Offenders,
+    /// Who takes most of what it answers.
+    takers: Takers,
+    /// What subscribers are told.
+    hub: hub::Hub,
     /// Reads of storage at once.
     reads: Arc<Semaphore>,
     /// Ranges of blocks at once.
@@ -195,6 +201,9 @@ pub async fn serve(
         connections_max: options.connections_max,
         header_timeout: options.header_timeout,
         idle_timeout: options.idle_timeout,
+        // Who may make a request may open a connection for it.
+        new_per_minute: options.rate_limit_per_minute,
+        new_burst: options.rate_limit_burst,
     };
     let trusted = options.trusted_proxies.clone();
     let (close, closing) = watch::channel(false);
@@ -207,6 +216,8 @@ pub async fn serve(
         subscribers: Arc::new(Semaphore::new(options.websocket_subscribers_max)),
         subscriptions: Shares::default(),
         offenders: offenders.clone(),
+        takers: Takers::default(),
+        hub: hub::Hub::default(),
         reads: Arc::new(Semaphore::new(READ_COUNT_MAX)),
         ranges: Arc::new(Semaphore::new(ranges_at_once())),
         large_bodies: Arc::new(Semaphore::new(LARGE_BODY_COUNT_MAX)),

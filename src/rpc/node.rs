@@ -187,6 +187,7 @@ fn behind(api: &Api) -> Result<Option<String>, ApiError> {
 pub(super) async fn metrics(call: Call) -> Answer {
     let mut page = call.api.metrics.render();
     page.push_str(&call.api.offenders.metrics());
+    page.push_str(&call.api.takers.metrics());
     if let Some(network) = &call.api.network {
         page.push_str(&network.view().metrics());
     }

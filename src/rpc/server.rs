@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::OwnedSemaphorePermit;
@@ -182,10 +182,12 @@ async fn handle<B: Buf>(
         Ok(response) => response,
         Err(error) => error.into_response(&id),
     };
+    shared.takers.note(client.ip, Body::size_hint(response.body()).lower());
     let name = route.map_or("unknown", |route| route.name);
     metrics::request(name, response.status(), began.elapsed());
     let status = response.status().as_u16();
-    if status >= 500 {
+    // Whoever asks for too much does not write the log: that is counted.
+    if status >= 500 && code != "busy" {
         tracing::warn!(request_id = id, route = name, status, code, "request failed");
     } else {
         tracing::debug!(request_id = id, route = name, status, code, "request");

@@ -5,24 +5,22 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ait_engine::transaction::{Payload, VerifiedTransaction};
-use ait_net::wire::{BlockSummary, payload_to_json};
+use ait_net::wire::payload_to_json;
 use futures_util::{SinkExt, Stream, StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_stream::wrappers::BroadcastStream;
-use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use warp::Reply;
 use warp::http::StatusCode;
 use warp::reply::Response;
 use warp::ws::{Message, WebSocket, Ws};
 
 use super::call::{Answer, Call};
-use super::{Api, ApiError, views};
+use super::hub::{self, Told};
+use super::{Api, ApiError};
 use crate::http::{Offence, Share, is_exempt, share_of};
 
 /// How often a silent connection is pinged, to notice that it is gone.
@@ -69,7 +67,7 @@ fn topic(name: &str) -> Result<Topic, ApiError> {
     })
 }
 
-fn transaction(api: &Api, transaction: &VerifiedTransaction) -> Value {
+pub(super) fn transaction(api: &Api, transaction: &VerifiedTransaction) -> Value {
     let hash = transaction.hash();
     let transaction = transaction.transaction();
     let recipient = match &transaction.payload {
@@ -88,51 +86,6 @@ fn transaction(api: &Api, transaction: &VerifiedTransaction) -> Value {
     })
 }
 
-fn or_lagged<T>(
-    item: Result<T, BroadcastStreamRecvError>,
-    show: impl FnOnce(T) -> Vec<Value>,
-) -> Vec<Value> {
-    match item {
-        Ok(item) => show(item),
-        Err(BroadcastStreamRecvError::Lagged(missed)) => {
-            vec![json!({ "type": "lagged", "missed": missed })]
-        }
-    }
-}
-
-type Batches = Pin<Box<dyn Stream<Item = Vec<Value>> + Send + Sync>>;
-
-/// The messages of a topic until the server closes.
-fn messages(api: Arc<Api>, topic: Topic) -> impl Stream<Item = Value> + Send + Sync + 'static {
-    let mut closing = api.closing.clone();
-    let closed = async move {
-        let _ = closing.wait_for(|closing| *closing).await;
-    };
-    let batches: Batches = match topic {
-        Topic::Transactions => {
-            let accepted = BroadcastStream::new(api.mempool.subscribe_accepted());
-            Box::pin(accepted.map(move |item| or_lagged(item, |tx| vec![transaction(&api, &tx)])))
-        }
-        Topic::Blocks => {
-            let blocks = BroadcastStream::new(api.chain.events());
-            Box::pin(blocks.map(|item| {
-                or_lagged(item, |block| vec![json!(BlockSummary::from(&block.block.header))])
-            }))
-        }
-        Topic::Receipts => {
-            let blocks = BroadcastStream::new(api.chain.events());
-            Box::pin(blocks.map(|item| {
-                or_lagged(item, |block| {
-                    let indices = 0..u32::try_from(block.tx_hashes.len()).unwrap_or(0);
-                    let receipts = indices.filter_map(|index| views::receipt(&block, index));
-                    receipts.map(|receipt| json!(receipt)).collect()
-                })
-            }))
-        }
-    };
-    batches.flat_map(stream::iter).take_until(Box::pin(closed))
-}
-
 /// A subscriber's place, and its share of them.
 struct Place {
     _permit: OwnedSemaphorePermit,
@@ -145,7 +98,7 @@ impl Place {
         let all = api.options.websocket_subscribers_max;
         let is_exempt = is_exempt(client, &api.options.trusted_proxies);
         let max = if is_exempt { usize::MAX } else { share_of(all) };
-        let share = api.subscriptions.enter(client, max).ok_or_else(|| {
+        let share = api.subscriptions.enter(client, 1, max).ok_or_else(|| {
             let detail = "this client has as many subscriptions as one may have";
             ApiError::new(StatusCode::TOO_MANY_REQUESTS, "subscriptions_too_many", detail, hint)
         })?;
@@ -161,13 +114,13 @@ impl Place {
 pub(super) async fn events(call: Call) -> Answer {
     let topic = topic(call.param(0))?;
     let place = Place::take(&call.api, call.client.ip)?;
-    let events = messages(Arc::clone(&call.api), topic).map(move |message| {
+    let told = hub::batches(&call.api, topic).flat_map(stream::iter);
+    let events = told.map(move |told| {
         // Held as long as the stream lives.
         let _place = &place;
-        let is_lag = message.get("missed").is_some();
-        let name = if is_lag { "lagged" } else { topic.event() };
+        let name = if matches!(told, Told::Missed(_)) { "lagged" } else { topic.event() };
         let event = warp::sse::Event::default().event(name);
-        Ok::<_, Infallible>(event.data(message.to_string()))
+        Ok::<_, Infallible>(event.data(told.text()))
     });
     let events = warp::sse::keep_alive().interval(PING_INTERVAL).stream(events);
     Ok(warp::sse::reply(events).into_response())
@@ -194,7 +147,7 @@ pub(super) fn upgrade(
     let reply = ws.on_upgrade(move |socket| async move {
         let _place = place;
         let offenders = api.offenders.clone();
-        if !send_all(socket, messages(api, topic)).await {
+        if !send_all(socket, hub::batches(&api, topic)).await {
             offenders.note(client, Offence::UnreadMessages);
         }
     });
@@ -202,16 +155,16 @@ pub(super) fn upgrade(
 }
 
 /// Sends messages until either side ends it; whether what was sent was taken.
-async fn send_all(socket: WebSocket, messages: impl Stream<Item = Value>) -> bool {
+async fn send_all(socket: WebSocket, batches: impl Stream<Item = Vec<Told>>) -> bool {
     let (mut to, mut from) = socket.split();
-    let mut messages = std::pin::pin!(messages);
+    let mut batches = std::pin::pin!(batches);
     let mut ping = tokio::time::interval(PING_INTERVAL);
     ping.reset();
     let mut heard = true;
     loop {
-        let message = tokio::select! {
-            message = messages.next() => match message {
-                Some(message) => Message::text(message.to_string()),
+        let messages = tokio::select! {
+            batch = batches.next() => match batch {
+                Some(batch) => batch.iter().map(|told| Message::text(told.text())).collect(),
                 None => break,
             },
             received = from.next() => match received {
@@ -226,10 +179,12 @@ async fn send_all(socket: WebSocket, messages: impl Stream<Item = Value>) -> boo
                 if !std::mem::take(&mut heard) {
                     break;
                 }
-                Message::ping(Vec::new())
+                vec![Message::ping(Vec::new())]
             }
         };
-        match tokio::time::timeout(SEND_TIMEOUT, to.send(message)).await {
+        let mut messages = stream::iter(messages.into_iter().map(Ok));
+        // Written at once.
+        match tokio::time::timeout(SEND_TIMEOUT, to.send_all(&mut messages)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return true,
             Err(_) => return false,

@@ -1,5 +1,6 @@
-//! An honest client: it reads and sends at a steady pace over one kept connection.
+//! Honest clients: each reads and sends at a steady pace over one kept connection.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ait_engine::crypto::SecretKey;
@@ -8,7 +9,7 @@ use ait_engine::types::{Address, Amount, Nonce};
 use ait_net::wire::TransactionJson;
 
 use crate::client::Kept;
-use crate::target::{HONEST, Plan};
+use crate::target::{HONEST, Plan, honest};
 
 /// Between two requests: below what the rate of one client allows.
 const PACE: Duration = Duration::from_millis(12);
@@ -38,16 +39,40 @@ impl Seen {
     }
 }
 
+/// All honest clients.
+pub fn all(plan: &Plan) -> Vec<Honest<'_>> {
+    (0..HONEST).map(|at| Honest::new(plan, at)).collect()
+}
+
+/// All work for as long, in turn; what they saw.
+pub fn work(all: &mut [Honest<'_>], lasting: Duration) -> Seen {
+    let count = u32::try_from(all.len()).unwrap();
+    let mut seen = Seen::default();
+    thread::scope(|scope| {
+        let working = (0..).zip(all).map(|(at, one)| {
+            scope.spawn(move || {
+                thread::sleep(PACE * at / count);
+                one.work(lasting)
+            })
+        });
+        for one in working.collect::<Vec<_>>() {
+            seen.join(one.join().unwrap());
+        }
+    });
+    seen
+}
+
 pub struct Honest<'a> {
     plan: &'a Plan,
+    at: usize,
     key: SecretKey,
     nonce: u64,
     kept: Option<Kept>,
 }
 
 impl<'a> Honest<'a> {
-    pub fn new(plan: &'a Plan) -> Self {
-        Self { plan, key: plan.account(0), nonce: 0, kept: None }
+    fn new(plan: &'a Plan, at: usize) -> Self {
+        Self { plan, at, key: plan.honest_account(at), nonce: 0, kept: None }
     }
 
     /// A transfer of this client, as JSON.
@@ -64,7 +89,8 @@ impl<'a> Honest<'a> {
         for attempt in 0..2 {
             let kept = match self.kept.take() {
                 Some(kept) => kept,
-                None => Kept::new(HONEST, self.plan.rpc).map_err(|e| format!("connect: {e}"))?,
+                None => Kept::new(honest(self.at), self.plan.rpc)
+                    .map_err(|e| format!("connect: {e}"))?,
             };
             let mut kept = kept;
             match kept.ask(method, path, "application/json", body) {
@@ -80,11 +106,11 @@ impl<'a> Honest<'a> {
     }
 
     /// Reads and sends in turn for as long.
-    pub fn work(&mut self, lasting: Duration) -> Seen {
+    fn work(&mut self, lasting: Duration) -> Seen {
         let (began, mut seen, mut turn) = (Instant::now(), Seen::default(), 0_u32);
         while began.elapsed() < lasting {
             let next = began + PACE * turn;
-            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+            thread::sleep(next.saturating_duration_since(Instant::now()));
             turn += 1;
             let is_read = turn % 2 == 0;
             let body = if is_read { Vec::new() } else { self.transfer() };
@@ -107,14 +133,5 @@ impl<'a> Honest<'a> {
         }
         seen.times.sort_unstable();
         seen
-    }
-
-    /// Waits until the node serves.
-    pub fn wait(&mut self) {
-        let began = Instant::now();
-        while !matches!(self.ask("GET", "/rpc/head", b""), Ok((200, _))) {
-            assert!(began.elapsed() < Duration::from_secs(30), "the node does not serve");
-            std::thread::sleep(Duration::from_millis(50));
-        }
     }
 }

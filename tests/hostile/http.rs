@@ -9,9 +9,14 @@ use ait_engine::codec::Canonical;
 use ait_engine::crypto::SecretKey;
 use ait_engine::transaction::{Payload, Transaction};
 use ait_engine::types::{Address, Amount, Nonce};
+use ait_net::wire::{BlockRange, read_canonical};
+use socket2::SockRef;
 
 use crate::client::{Kept, connect};
-use crate::target::{ACCOUNTS, ATTACKERS, Plan, attacker};
+use crate::target::{ATTACKERS, Plan, attacker};
+
+/// As much as one range may have.
+const CANONICAL_RANGE: &str = "/rpc/blocks-range?start=1&end=100&canonical=true";
 
 /// Works from each attacker's address until the time is over.
 fn from_everywhere(lasting: Duration, work: impl Fn(usize, &(dyn Fn() -> bool + Sync)) + Sync) {
@@ -98,6 +103,24 @@ pub fn deaf_subscribers(plan: &Plan, lasting: Duration) {
     hold(plan, lasting, 100, begin.as_bytes(), b"");
 }
 
+/// Connections from two addresses that are ended at once, and opened anew.
+pub fn new_connections(plan: &Plan, lasting: Duration) {
+    from_everywhere(lasting, |at, goes_on| {
+        while goes_on() {
+            if let Ok(stream) = connect(attacker(at % 2), plan.rpc) {
+                // So that addresses of its own are not used up.
+                let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            }
+        }
+    });
+}
+
+/// Large answers that nobody reads, asked for again before.
+pub fn untaken_answers(plan: &Plan, lasting: Duration) {
+    let ask = format!("GET {CANONICAL_RANGE} HTTP/1.1\r\nhost: node\r\n\r\n");
+    hold(plan, lasting, 100, ask.repeat(8).as_bytes(), b"");
+}
+
 fn transfer(plan: &Plan, key: &SecretKey, nonce: u64) -> Transaction {
     let payload = Payload::Transfer { to: Address([66; 32]), amount: Amount::saturating(1) };
     let (nonce, fee) = (Nonce::saturating(nonce), Amount::saturating(1_000));
@@ -140,8 +163,26 @@ pub fn unfunded(plan: &Plan, lasting: Duration) {
 
 /// Transfers of funded accounts whose first is missing.
 pub fn nonce_gaps(plan: &Plan, lasting: Duration) {
-    submit(plan, lasting, |at, turn| {
-        transfer(plan, &plan.account(1 + at % (ACCOUNTS - 1)), turn + 1)
+    submit(plan, lasting, |at, turn| transfer(plan, &plan.attackers_account(at), turn + 1));
+}
+
+/// Transfers of honest clients that are final.
+pub fn final_again(plan: &Plan, lasting: Duration) {
+    let began = Instant::now();
+    let all = loop {
+        let mut kept = Kept::new(attacker(0), plan.rpc).unwrap();
+        let (_, body) = kept.ask("GET", CANONICAL_RANGE, "", b"").unwrap();
+        let range: BlockRange = serde_json::from_slice(&body).unwrap();
+        let blocks = range.blocks.iter().filter_map(|block| block.canonical.as_deref());
+        let blocks = blocks.map(|text| read_canonical(text).unwrap().0);
+        let all: Vec<_> = blocks.flat_map(|block| block.transactions).collect();
+        if !all.is_empty() {
+            break all;
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    submit(plan, lasting.saturating_sub(began.elapsed()), |_, turn| {
+        all[usize::try_from(turn).unwrap() % all.len()].clone()
     });
 }
 

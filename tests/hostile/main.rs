@@ -2,13 +2,16 @@
 //! own so that attackers have addresses of their own. `specs/testing.md` says what is done and
 //! what must hold.
 //!
-//! `cargo test --test hostile -- [ATTACK..] [--seconds N]`
+//! `cargo test --test hostile -- [ATTACK..] [--seconds N] [--shared]`
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub, reason = "a test program")]
 
 mod client;
+mod cores;
 mod honest;
 mod http;
+mod memory;
+mod named;
 mod peer;
 mod target;
 
@@ -16,34 +19,37 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use honest::{Honest, Seen};
+use cores::Cores;
+use honest::Seen;
 use target::Target;
 
-/// Set in the copy of this program that runs in a namespace of its own.
+/// Set in the copy of this program that runs in a namespace of its own: the attackers' processors.
 const INSIDE: &str = "AIT_HOSTILE_INSIDE";
 /// Says that it is known that this machine gives no namespaces.
 const MAY_SKIP: &str = "AIT_HOSTILE_MAY_SKIP";
 /// First argument of the program that attacks.
 const ATTACK: &str = "attack";
+/// Says that attackers have no processors of their own.
+const SHARED: &str = "--shared";
 /// How long each attack lasts unless told otherwise.
 const SECONDS: u64 = 5;
+/// How long before its end the node is asked who attacks.
+const LOOK: Duration = Duration::from_millis(300);
 /// How often an attack is made until who should be is named.
 const TURNS_MAX: usize = 5;
-/// Resident memory that the node may have at any time. Its parts as configured: 64 MiB of state,
-/// 16 of page caches, 16 of pending transactions, twice 8 of large bodies, 128 of blocks' bodies
-/// from peers; the rest is the program, its threads, connections and what an allocator keeps.
-const MEMORY_BYTES_MAX: u64 = 512 << 20;
-
 /// Who is to be named by the node's metrics after an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
     /// A client, for one of these offences.
     Client(&'static [&'static str]),
-    /// A client, if the node was fast enough to give any more than its rate.
-    AboveRate,
-    /// A peer.
-    Peer,
-    /// Nobody: what was sent proves no address, or is within what anybody may do.
+    /// The client that takes most of what is answered, which may be within every bound, and for
+    /// these offences if it is not.
+    Taker(&'static [&'static str]),
+    /// A peer, by one of these numbers that was not there before, or is no longer nothing.
+    Peer(&'static [&'static str]),
+    /// The address of peers that call too often.
+    Caller,
+    /// Nobody: what was sent proves no address.
     Nobody,
 }
 
@@ -54,36 +60,41 @@ struct Attack {
     named: Named,
 }
 
+impl Attack {
+    const fn is_by_peers(&self) -> bool {
+        matches!(self.named, Named::Peer(_) | Named::Caller | Named::Nobody)
+    }
+}
+
+const fn attack(name: &'static str, run: fn(&target::Plan, Duration), named: Named) -> Attack {
+    Attack { name, run, named }
+}
+
+const HELD: Named = Named::Client(&["slow_head", "connections", "idle_connections"]);
+const BANNED: Named =
+    Named::Peer(&["peer_banned_seconds", "peer_fault_points", "peer_paused_seconds"]);
+
 const ATTACKS: &[Attack] = &[
-    Attack {
-        name: "slow-heads",
-        run: http::slow_heads,
-        named: Named::Client(&["slow_head", "connections", "idle_connections"]),
-    },
-    Attack {
-        name: "slow-bodies",
-        run: http::slow_bodies,
-        named: Named::Client(&["connections", "idle_connections"]),
-    },
-    Attack { name: "huge", run: http::huge, named: Named::Client(&["large_body", "rate"]) },
-    Attack {
-        name: "idle-connections",
-        run: http::idle_connections,
-        named: Named::Client(&["connections", "idle_connections"]),
-    },
-    Attack {
-        name: "deaf-subscribers",
-        run: http::deaf_subscribers,
-        named: Named::Client(&["subscriptions"]),
-    },
-    Attack { name: "unfunded", run: http::unfunded, named: Named::Client(&["rate"]) },
-    Attack { name: "nonce-gaps", run: http::nonce_gaps, named: Named::Client(&["rate"]) },
-    Attack { name: "whole-chain", run: http::whole_chain, named: Named::AboveRate },
-    Attack { name: "udp-garbage", run: peer::udp_garbage, named: Named::Nobody },
-    Attack { name: "garbage-peers", run: peer::garbage, named: Named::Peer },
-    Attack { name: "flooding-peer", run: peer::unfunded, named: Named::Peer },
-    Attack { name: "replaying-peer", run: peer::replay, named: Named::Peer },
-    Attack { name: "asking-peer", run: peer::whole_chain, named: Named::Nobody },
+    attack("slow-heads", http::slow_heads, HELD),
+    attack("slow-bodies", http::slow_bodies, HELD),
+    attack("huge", http::huge, Named::Client(&["large_body", "rate"])),
+    attack("idle-connections", http::idle_connections, HELD),
+    attack("new-connections", http::new_connections, Named::Client(&["new_connections"])),
+    attack("deaf-subscribers", http::deaf_subscribers, Named::Client(&["subscriptions"])),
+    attack("untaken-answers", http::untaken_answers, Named::Taker(&["untaken_answers", "rate"])),
+    attack("unfunded", http::unfunded, Named::Client(&["rate"])),
+    attack("nonce-gaps", http::nonce_gaps, Named::Client(&["rate"])),
+    attack("final-again", http::final_again, Named::Client(&["rate"])),
+    attack("whole-chain", http::whole_chain, Named::Taker(&["rate"])),
+    attack("udp-garbage", peer::udp_garbage, Named::Nobody),
+    attack("calling-peers", peer::calling, Named::Caller),
+    attack("garbage-peers", peer::garbage, BANNED),
+    attack("flooding-peer", peer::unfunded, BANNED),
+    attack("replaying-peer", peer::replay, BANNED),
+    attack("asking-peer", peer::whole_chain, Named::Peer(&["peer_answer_bytes_total"])),
+    attack("untaking-peers", peer::untaken, Named::Peer(&["peer_answer_held_bytes"])),
+    // The last: what is known by its hash is not looked at for a while.
+    attack("final-again-peer", peer::final_again, Named::Peer(&["peer_allowance_spent"])),
 ];
 
 fn main() -> ExitCode {
@@ -94,9 +105,9 @@ fn main() -> ExitCode {
         (attack.run)(&plan, Duration::from_secs(words[3].parse().unwrap()));
         return ExitCode::SUCCESS;
     }
-    if std::env::var_os(INSIDE).is_none() {
-        return enter();
-    }
+    let Ok(attackers) = std::env::var(INSIDE) else {
+        return enter(words.iter().any(|w| w == SHARED));
+    };
     let mut seconds = SECONDS;
     let mut names = Vec::new();
     let mut words = words.iter();
@@ -105,20 +116,22 @@ fn main() -> ExitCode {
             "--seconds" => {
                 seconds = words.next().and_then(|word| word.parse().ok()).unwrap_or(SECONDS);
             }
+            SHARED => {}
             name if ATTACKS.iter().any(|attack| attack.name == name) => names.push(name),
             _ => {
                 let all: Vec<_> = ATTACKS.iter().map(|attack| attack.name).collect();
-                println!("hostile: {word}: not one of {} or --seconds N", all.join(", "));
+                println!("hostile: {word}: not one of {}, --seconds N or {SHARED}", all.join(", "));
                 return ExitCode::from(2);
             }
         }
     }
     let chosen = |attack: &&Attack| names.is_empty() || names.contains(&attack.name);
-    run(&ATTACKS.iter().filter(chosen).collect::<Vec<_>>(), Duration::from_secs(seconds))
+    let attacks: Vec<_> = ATTACKS.iter().filter(chosen).collect();
+    run(&attacks, &attackers, Duration::from_secs(seconds))
 }
 
-/// Runs this program again in a network namespace of its own.
-fn enter() -> ExitCode {
+/// Runs this program again in a network namespace of its own, on one half of the processors.
+fn enter(is_shared: bool) -> ExitCode {
     let allowed = |extra: &[&str]| {
         let tried = Command::new("unshare").args(extra).args(["--net", "true"]).output();
         tried.is_ok_and(|out| out.status.success())
@@ -130,13 +143,14 @@ fn enter() -> ExitCode {
         println!("hostile: {}", if may_skip { "skipped, as this is known" } else { "failed" });
         return ExitCode::from(u8::from(!may_skip));
     };
-    let mut command = Command::new("unshare");
+    let cores = if is_shared { Cores::shared() } else { Cores::halves() };
+    let mut command = cores.node("unshare");
     command
         .args(extra)
         .args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .arg(std::env::current_exe().unwrap())
         .args(std::env::args().skip(1))
-        .env(INSIDE, "1");
+        .env(INSIDE, cores.attackers);
     let error = command.exec();
     println!("hostile: unshare does not start: {error}");
     ExitCode::FAILURE
@@ -160,12 +174,13 @@ fn row(name: &str, seen: &Seen, calm: &Seen, memory: u64, named: &str) -> String
 
 /// Every honest request must be answered well, the node's memory stay below its bound, and who
 /// attacks be named. Times are shown, and no assertion.
-fn run(attacks: &[&Attack], lasting: Duration) -> ExitCode {
+fn run(attacks: &[&Attack], attackers: &str, lasting: Duration) -> ExitCode {
     let folder = tempfile::tempdir().unwrap();
-    let target = Target::start(folder.path());
-    let mut honest = Honest::new(&target.plan);
-    honest.wait();
-    let calm = honest.work(lasting.max(Duration::from_secs(5)));
+    let target = Target::start(folder.path(), attackers);
+    let mut honest = honest::all(&target.plan);
+    let calm = honest::work(&mut honest, lasting.max(Duration::from_secs(5)));
+    let where_ = if attackers.is_empty() { "those of the node" } else { attackers };
+    println!("hostile: processors of the attackers: {where_}\n");
     println!("{HEAD}\n{}", row("none", &calm, &calm, target.memory(), "-"));
     let mut is_good = calm.failures.is_empty();
     for attack in attacks {
@@ -175,9 +190,13 @@ fn run(attacks: &[&Attack], lasting: Duration) -> ExitCode {
         // On a busy machine an attacker may need more time until it does harm.
         for _ in 0..TURNS_MAX {
             let mut attacker = target.attack(attack.name, lasting);
-            seen.join(honest.work(lasting));
+            seen.join(honest::work(&mut honest, lasting.saturating_sub(LOOK)));
+            // Peers are named as long as they are connected.
+            let during = target.metrics();
             is_good &= attacker.wait().unwrap().success();
-            named = target::named(attack.named, &before, &target.metrics());
+            named = [during, target.metrics()]
+                .iter()
+                .find_map(|after| named::named(attack.named, &before, after));
             if named.is_some() {
                 break;
             }
@@ -188,7 +207,7 @@ fn run(attacks: &[&Attack], lasting: Duration) -> ExitCode {
         for failure in seen.failures.iter().take(5) {
             println!("  {}: an honest request failed: {failure}", attack.name);
         }
-        let is_small = memory <= MEMORY_BYTES_MAX;
+        let is_small = memory <= memory::bytes_max(attack.is_by_peers());
         is_good &= seen.failures.is_empty() && is_small && named.is_some();
     }
     if !is_good {

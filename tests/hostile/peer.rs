@@ -100,6 +100,21 @@ pub fn garbage(plan: &Plan, lasting: Duration) {
     });
 }
 
+/// Ever new keys that call from two addresses, eight at once, and leave at once.
+pub fn calling(plan: &Plan, lasting: Duration) {
+    block_on(lasting, async |until| {
+        let call = async |at| {
+            while tokio::time::Instant::now() < until {
+                let mut stranger = Stranger::new(plan, at);
+                stranger.transport.dial(plan.peer.clone());
+                let _ = tokio::time::timeout_at(until, stranger.events.urgent.recv()).await;
+                stranger.transport.close().await;
+            }
+        };
+        futures_util::future::join_all((0..8).map(|at| call(6 + at % 2))).await;
+    });
+}
+
 /// Batches of transactions, each sent as often as `times` says.
 async fn flood(plan: &Plan, until: tokio::time::Instant, times: usize) {
     let mut stranger = Stranger::new(plan, 0);
@@ -168,6 +183,65 @@ pub fn whole_chain(plan: &Plan, lasting: Duration) {
                     Ok(other) => panic!("any follower may have what is asked for: {other:?}"),
                     Err(_) => return,
                 }
+            }
+        }
+    });
+}
+
+/// Eight peers that ask for blocks and from then on do nothing, as a machine that is stopped.
+pub fn untaken(plan: &Plan, lasting: Duration) {
+    let began = Instant::now();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _held = runtime.block_on(async {
+        let until = tokio::time::Instant::now() + lasting;
+        let mut strangers = Vec::new();
+        for at in 0..8 {
+            let mut stranger = Stranger::new(plan, at);
+            if !stranger.connect(plan, until).await {
+                break;
+            }
+            strangers.push(stranger);
+        }
+        for stranger in &strangers {
+            for id in 0..4 {
+                let (from, count) = (Height::saturating(1), ANSWER_BLOCKS_MAX);
+                stranger.transport.ask(id, plan.peer.id, Request::Blocks { from, count });
+            }
+        }
+        // For as long as it takes to write what asks.
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        strangers
+    });
+    std::thread::sleep(lasting.saturating_sub(began.elapsed()));
+}
+
+/// Transactions that are final, all that the chain has.
+pub fn final_again(plan: &Plan, lasting: Duration) {
+    block_on(lasting, async |until| {
+        let mut stranger = Stranger::new(plan, 0);
+        if !stranger.connect(plan, until).await {
+            return;
+        }
+        let (mut id, mut from) = (0, 1);
+        while tokio::time::Instant::now() < until {
+            id += 1;
+            let request =
+                Request::Blocks { from: Height::saturating(from), count: ANSWER_BLOCKS_MAX };
+            stranger.transport.ask(id, plan.peer.id, request);
+            let blocks = loop {
+                match tokio::time::timeout_at(until, stranger.events.bulk.recv()).await {
+                    Ok(Some(Event::Blocks { blocks, .. })) => break blocks.unwrap_or_default(),
+                    Ok(Some(_)) => {}
+                    _ => return,
+                }
+            };
+            from = if blocks.0.is_empty() { 1 } else { from + blocks.0.len() as u64 };
+            let all = blocks.0.iter().flat_map(|(block, _)| &block.transactions);
+            for batch in TransactionBatch::split(all) {
+                stranger.transport.send(&[plan.peer.id], &Frame::Transactions(Arc::new(batch)));
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
     });

@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ait_engine::crypto::SecretKey;
 use ait_net::peer::PeerAddress;
@@ -13,20 +14,19 @@ use ait_node::devnet::DevAccounts;
 use ait_node::testnet::{SEED_FILE, TestnetOptions, prepare};
 
 use crate::client::Kept;
-use crate::{ATTACK, Named};
+use crate::{ATTACK, cores, memory};
 
 /// Says which program is attacked; else it is the one that was built with this test.
 const PROGRAM: &str = "AIT_HOSTILE_PROGRAM";
 /// Where the node is.
 const NODE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-/// Where honest clients are.
-pub const HONEST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 /// Who looks at the metrics.
-const OPERATOR: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 3);
-/// Addresses of attackers.
+const OPERATOR: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// Addresses of honest clients, and of attackers.
+pub const HONEST: usize = 4;
 pub const ATTACKERS: usize = 8;
-/// Funded accounts: the honest one, and those of attackers.
-pub const ACCOUNTS: usize = 9;
+/// Funded accounts: one for each.
+const ACCOUNTS: usize = HONEST + ATTACKERS;
 
 /// What everybody knows of the node.
 pub struct Plan {
@@ -53,9 +53,20 @@ impl Plan {
         }
     }
 
-    pub fn account(&self, at: usize) -> SecretKey {
-        self.accounts.secret_key(&format!("account-{at}"))
+    /// The account of an honest client.
+    pub fn honest_account(&self, at: usize) -> SecretKey {
+        self.accounts.secret_key(&format!("account-{}", at % HONEST))
     }
+
+    /// The account of an attacker.
+    pub fn attackers_account(&self, at: usize) -> SecretKey {
+        self.accounts.secret_key(&format!("account-{}", HONEST + at % ATTACKERS))
+    }
+}
+
+/// An honest client's address.
+pub fn honest(at: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, 0, 20 + u8::try_from(at % HONEST).unwrap())
 }
 
 /// An attacker's address.
@@ -66,13 +77,16 @@ pub fn attacker(at: usize) -> Ipv4Addr {
 pub struct Target {
     folder: PathBuf,
     child: Child,
+    /// Processors of attackers; empty: those of all.
+    attackers: String,
     pub plan: Plan,
 }
 
 impl Target {
-    /// A single validator whose caches are small.
-    pub fn start(folder: &Path) -> Self {
-        let addresses = [NODE, HONEST, OPERATOR].into_iter().chain((0..ATTACKERS).map(attacker));
+    /// A single validator whose caches are small, and attackers on these processors.
+    pub fn start(folder: &Path, attackers: &str) -> Self {
+        let clients = (0..HONEST).map(honest).chain((0..ATTACKERS).map(attacker));
+        let addresses = [NODE, OPERATOR].into_iter().chain(clients);
         ip(&["link", "set", "lo", "up"]);
         for address in addresses {
             ip(&["address", "add", &format!("{address}/24"), "dev", "lo"]);
@@ -97,10 +111,12 @@ impl Target {
             .env_remove(crate::INSIDE)
             .env_remove(crate::MAY_SKIP)
             .env_remove(PROGRAM)
-            .env("AIT_RPC_RATE_LIMIT_PER_MINUTE", "6000")
-            .env("AIT_STORAGE_STATE_BYTES", (64 << 20).to_string())
-            .env("AIT_STORAGE_CACHE_BYTES", (16 << 20).to_string())
-            .env("AIT_MEMPOOL_BYTES_MAX", (16 << 20).to_string())
+            // So that a slow machine passes it, too.
+            .env("AIT_RPC_RATE_LIMIT_BURST", "200")
+            .env("AIT_STORAGE_STATE_BYTES", memory::STATE_BYTES.to_string())
+            .env("AIT_STORAGE_CACHE_BYTES", memory::CACHE_BYTES.to_string())
+            .env("AIT_MEMPOOL_BYTES_MAX", memory::MEMPOOL_BYTES.to_string())
+            .env("AIT_RPC_CONNECTIONS_MAX", memory::CONNECTIONS_MAX.to_string())
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()
@@ -112,15 +128,21 @@ impl Target {
         let peer = told["p2p"].as_str().unwrap();
         let data_dir = node.data_dir.display();
         fs::write(folder.join("plan"), format!("{rpc}\n{peer}\n{data_dir}\n{chain_id}\n")).unwrap();
-        Self { folder: folder.to_owned(), child, plan: Plan::read(folder) }
+        let (attackers, plan) = (attackers.to_owned(), Plan::read(folder));
+        let target = Self { folder: folder.to_owned(), child, attackers, plan };
+        let began = Instant::now();
+        while Kept::new(OPERATOR, rpc).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(30), "the node does not serve");
+            thread::sleep(Duration::from_millis(50));
+        }
+        target
     }
 
-    /// Another process that attacks, with what processor time the others leave: its own machine
-    /// would not take the node's.
+    /// Another process that attacks. Where it has the node's processors, it has what time the
+    /// others leave: its own machine would not take the node's.
     pub fn attack(&self, name: &str, lasting: Duration) -> Child {
-        let mut command = Command::new("nice");
+        let mut command = cores::of_attackers(&self.attackers);
         command
-            .args(["-n", "19"])
             .arg(std::env::current_exe().unwrap())
             .args([ATTACK, name])
             .arg(&self.folder)
@@ -172,44 +194,4 @@ impl Drop for Target {
 fn ip(words: &[&str]) {
     let status = Command::new("ip").args(words).status();
     assert!(status.is_ok_and(|status| status.success()), "ip {words:?}");
-}
-
-/// Name and labels of a line of metrics.
-fn of_whom(line: &str) -> Option<&str> {
-    line.rsplit_once(' ').map(|(of, _)| of)
-}
-
-/// Who is named for an attack, if who should be is.
-pub fn named(expected: Named, before: &str, after: &str) -> Option<String> {
-    let new = || after.lines().filter(|line| !before.lines().any(|old| old == *line));
-    let clients = |offences: &[&str]| -> Vec<String> {
-        let is_named = |offence: &&&str| {
-            let of = format!("offence=\"{offence}\"");
-            let client = "rpc_client_limited_total{client=\"10.77.0.1";
-            new().any(|line| line.starts_with(client) && line.contains(&of))
-        };
-        offences.iter().filter(is_named).map(|offence| format!("`{offence}`")).collect()
-    };
-    let found: Vec<String> = match expected {
-        Named::Nobody => return Some("-".to_owned()),
-        Named::AboveRate => {
-            let of_all = "rpc_limited_total{offence=\"rate\"}";
-            if !new().any(|line| line.starts_with(of_all)) {
-                return Some("- (within its rate)".to_owned());
-            }
-            clients(&["rate"])
-        }
-        Named::Client(offences) => clients(offences),
-        // Of whom something was said before, something else is said each second.
-        Named::Peer => ["peer_banned_seconds", "peer_fault_points", "peer_paused_seconds"]
-            .into_iter()
-            .filter(|name| {
-                let of_peers = |line: &&str| line.starts_with(&format!("{name}{{"));
-                let mut peers = after.lines().filter(of_peers).filter_map(of_whom);
-                peers.any(|peer| !before.lines().filter(of_peers).any(|l| of_whom(l) == Some(peer)))
-            })
-            .map(|name| format!("`{name}`"))
-            .collect(),
-    };
-    (!found.is_empty()).then(|| found.join(", "))
 }

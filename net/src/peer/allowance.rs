@@ -3,12 +3,13 @@
 //!
 //! To pass on what is refused elsewhere is no fault: the state there is that of an earlier or a
 //! later block. So nobody is banned for it. Who sends little else is not listened to for a
-//! while: what is good of it comes from others, or again later. No clock here.
+//! while: what is good of it comes from others, or again later. A host has an allowance, too:
+//! who comes under ever new keys gets no new one with each. No clock here.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::PeerId;
+use super::{Host, PeerId};
 
 /// What a refused transaction costs that its sender could have known to be refused, and what an
 /// accepted one earns.
@@ -18,10 +19,12 @@ const LATE: u32 = 1;
 /// What a peer may spend at once, and what it gets each second.
 const BURST: u32 = 8_000;
 const PER_SECOND: u64 = 400;
+/// A host has as much as so many peers: several honest ones may share an address.
+const HOST_PEERS: u32 = 4;
 /// How long a peer is not listened to that spent all of it.
 const PAUSE_MS: u64 = 10_000;
-/// Peers that are remembered.
-const PEERS_MAX: usize = 4_096;
+/// Peers that are remembered, and hosts.
+const COUNT_MAX: usize = 4_096;
 
 /// What became of transactions of a peer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,34 +55,43 @@ struct Allowance {
 }
 
 impl Allowance {
-    fn refill(&mut self, now_ms: u64) {
+    /// What is left at a time, and since when that is so, where `share` peers have it together.
+    fn refilled(&self, share: u32, now_ms: u64) -> (u32, u64) {
         let seconds = now_ms.saturating_sub(self.at_ms) / 1_000;
-        self.at_ms = self.at_ms.saturating_add(seconds.saturating_mul(1_000));
-        let more = u32::try_from(seconds.saturating_mul(PER_SECOND)).unwrap_or(u32::MAX);
-        self.left = self.left.saturating_add(more).min(BURST);
+        let more = seconds.saturating_mul(PER_SECOND).saturating_mul(u64::from(share));
+        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        let left = self.left.saturating_add(more).min(BURST.saturating_mul(share));
+        (left, self.at_ms.saturating_add(seconds.saturating_mul(1_000)))
     }
 }
 
-/// The allowance of every peer of which something was refused, connected or not: who comes again
-/// gets no new one.
-#[derive(Debug, Default)]
-pub struct Allowances(BTreeMap<PeerId, Allowance>);
+/// Those of which something was refused, each with what it may still spend.
+#[derive(Debug)]
+struct Spenders<K> {
+    all: BTreeMap<K, Allowance>,
+    /// How many peers each stands for.
+    share: u32,
+}
 
-impl Allowances {
-    /// Notes what became of transactions; until when the peer is not listened to, if that
-    /// begins now.
-    pub fn judged(&mut self, peer: PeerId, tally: Tally, now_ms: u64) -> Option<u64> {
-        if !self.0.contains_key(&peer) {
+impl<K: Ord + Copy> Spenders<K> {
+    const fn new(share: u32) -> Self {
+        Self { all: BTreeMap::new(), share }
+    }
+
+    /// Notes what became of transactions; until when nobody listens, if that begins now.
+    fn judged(&mut self, key: K, tally: Tally, now_ms: u64) -> Option<u64> {
+        if !self.all.contains_key(&key) {
             if tally.spent() == 0 {
                 return None;
             }
             self.make_room();
         }
-        let new = Allowance { left: BURST, at_ms: now_ms, paused_until_ms: 0 };
-        let allowance = self.0.entry(peer).or_insert(new);
-        allowance.refill(now_ms);
+        let most = BURST.saturating_mul(self.share);
+        let new = Allowance { left: most, at_ms: now_ms, paused_until_ms: 0 };
+        let allowance = self.all.entry(key).or_insert(new);
+        (allowance.left, allowance.at_ms) = allowance.refilled(self.share, now_ms);
         let (has, spent) = (allowance.left.saturating_add(tally.earned()), tally.spent());
-        allowance.left = has.saturating_sub(spent).min(BURST);
+        allowance.left = has.saturating_sub(spent).min(most);
         // What was under way when a pause began makes it no longer.
         if spent <= has || allowance.paused_until_ms > now_ms {
             return None;
@@ -88,24 +100,76 @@ impl Allowances {
         Some(allowance.paused_until_ms)
     }
 
-    /// Until when a peer is not listened to, if it is not now.
-    #[must_use]
-    pub fn paused_until(&self, peer: &PeerId, now_ms: u64) -> Option<u64> {
-        Some(self.0.get(peer)?.paused_until_ms).filter(|until| *until > now_ms)
-    }
-
-    /// Peers that are not listened to at a time.
-    pub fn paused(&self, now_ms: u64) -> impl Iterator<Item = &PeerId> {
-        self.0.keys().filter(move |peer| self.paused_until(peer, now_ms).is_some())
+    fn paused_until(&self, key: &K, now_ms: u64) -> Option<u64> {
+        Some(self.all.get(key)?.paused_until_ms).filter(|until| *until > now_ms)
     }
 
     /// Forgets whoever has most left.
     fn make_room(&mut self) {
-        if self.0.len() >= PEERS_MAX {
-            let best = self.0.iter().max_by_key(|(_, one)| (one.left, Reverse(one.at_ms)));
-            let best = best.map(|(peer, _)| *peer);
-            best.and_then(|best| self.0.remove(&best));
+        if self.all.len() >= COUNT_MAX {
+            let best = self.all.iter().max_by_key(|(_, one)| (one.left, Reverse(one.at_ms)));
+            let best = best.map(|(key, _)| *key);
+            best.and_then(|best| self.all.remove(&best));
         }
+    }
+}
+
+/// The allowance of every peer and every host of which something was refused, connected or not:
+/// who comes again gets no new one.
+#[derive(Debug)]
+pub struct Allowances {
+    peers: Spenders<PeerId>,
+    hosts: Spenders<Host>,
+}
+
+/// A pause that begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paused {
+    /// When it ends.
+    pub until_ms: u64,
+    /// Whether all peers of the host are not listened to.
+    pub is_host: bool,
+}
+
+impl Default for Allowances {
+    fn default() -> Self {
+        Self { peers: Spenders::new(1), hosts: Spenders::new(HOST_PEERS) }
+    }
+}
+
+impl Allowances {
+    /// Notes what became of transactions of a peer, and of whoever else is at its host; the pause
+    /// if one begins now.
+    pub fn judged(
+        &mut self,
+        peer: PeerId,
+        host: Option<Host>,
+        tally: Tally,
+        now_ms: u64,
+    ) -> Option<Paused> {
+        let of_peer = self.peers.judged(peer, tally, now_ms);
+        let of_host = host.and_then(|host| self.hosts.judged(host, tally, now_ms));
+        let until_ms = of_host.or(of_peer)?;
+        Some(Paused { until_ms, is_host: of_host.is_some() })
+    }
+
+    /// Until when a peer at this host is not listened to, if it is not now.
+    #[must_use]
+    pub fn paused_until(&self, peer: &PeerId, host: Option<Host>, now_ms: u64) -> Option<u64> {
+        let of_host = host.and_then(|host| self.hosts.paused_until(&host, now_ms));
+        self.peers.paused_until(peer, now_ms).max(of_host)
+    }
+
+    /// Peers that are not listened to at a time.
+    pub fn paused(&self, now_ms: u64) -> impl Iterator<Item = &PeerId> {
+        self.peers.all.keys().filter(move |peer| self.peers.paused_until(peer, now_ms).is_some())
+    }
+
+    /// How much of its allowance a peer has spent, of 8,000.
+    #[must_use]
+    pub fn spent(&self, peer: &PeerId, now_ms: u64) -> u32 {
+        let left = self.peers.all.get(peer).map(|one| one.refilled(1, now_ms).0);
+        left.map_or(0, |left| BURST.saturating_sub(left))
     }
 }
 
@@ -124,8 +188,8 @@ mod tests {
         let (mut allowances, mut count) = (Allowances::default(), 0);
         for tenth in 0..seconds * 10 {
             for _ in 0..1_000 {
-                if allowances.paused_until(&PEER, tenth * 100).is_none() {
-                    let _ = allowances.judged(PEER, tally, tenth * 100);
+                if allowances.paused_until(&PEER, None, tenth * 100).is_none() {
+                    let _ = allowances.judged(PEER, None, tally, tenth * 100);
                     count += 1;
                 }
             }
@@ -151,12 +215,12 @@ mod tests {
         // and a hundred of accounts that a block funded which is not here yet.
         for second in 0..3_600 {
             let tally = Tally { accepted: 5_000, refused: 100, late: 5_000 };
-            assert_eq!(allowances.judged(PEER, tally, second * 1_000), None);
+            assert_eq!(allowances.judged(PEER, None, tally, second * 1_000), None);
         }
         // A quiet chain: of what little there is, all comes late.
         for second in 3_600..7_200 {
             let tally = Tally { accepted: 0, refused: 0, late: 400 };
-            assert_eq!(allowances.judged(PEER, tally, second * 1_000), None);
+            assert_eq!(allowances.judged(PEER, None, tally, second * 1_000), None);
         }
     }
 
@@ -164,27 +228,56 @@ mod tests {
     fn a_pause_ends_and_is_not_made_longer_by_what_was_under_way() {
         let mut allowances = Allowances::default();
         let flood = Tally { refused: BURST, ..Tally::default() };
-        assert_eq!(allowances.judged(PEER, flood, 500), Some(500 + PAUSE_MS));
-        assert_eq!(allowances.judged(PEER, flood, 700), None);
+        let paused = Paused { until_ms: 500 + PAUSE_MS, is_host: false };
+        assert_eq!(allowances.judged(PEER, None, flood, 500), Some(paused));
+        assert_eq!(allowances.spent(&PEER, 500), BURST);
+        assert_eq!(allowances.judged(PEER, None, flood, 700), None);
         assert_eq!(allowances.paused(PAUSE_MS).collect::<Vec<_>>(), [&PEER]);
-        assert_eq!(allowances.paused_until(&PEER, 500 + PAUSE_MS), None);
-        assert_eq!(allowances.judged(PEER, REFUSED, 500 + PAUSE_MS), None);
-        assert!(allowances.judged(PEER, flood, 501 + PAUSE_MS).is_some());
+        assert_eq!(allowances.paused_until(&PEER, None, 500 + PAUSE_MS), None);
+        assert_eq!(allowances.judged(PEER, None, REFUSED, 500 + PAUSE_MS), None);
+        assert!(allowances.judged(PEER, None, flood, 501 + PAUSE_MS).is_some());
     }
 
     #[test]
     fn memory_is_bounded_and_keeps_those_that_are_paused() {
         let mut allowances = Allowances::default();
         let flood = Tally { refused: BURST, ..Tally::default() };
-        let _ = allowances.judged(PEER, flood, 0);
-        for n in 0..2 * PEERS_MAX as u64 {
+        let _ = allowances.judged(PEER, None, flood, 0);
+        for n in 0..2 * COUNT_MAX as u64 {
             let mut key = [2; 32];
             key[..8].copy_from_slice(&n.to_le_bytes());
-            let _ = allowances.judged(PeerId(key), REFUSED, 1);
+            let _ = allowances.judged(PeerId(key), None, REFUSED, 1);
         }
-        assert_eq!(allowances.0.len(), PEERS_MAX);
-        assert!(allowances.paused_until(&PEER, 1).is_some());
-        let _ = allowances.judged(PeerId([3; 32]), ACCEPTED, 1);
-        assert!(!allowances.0.contains_key(&PeerId([3; 32])), "there is nothing to remember");
+        assert_eq!(allowances.peers.all.len(), COUNT_MAX);
+        assert!(allowances.paused_until(&PEER, None, 1).is_some());
+        let _ = allowances.judged(PeerId([3; 32]), None, ACCEPTED, 1);
+        assert!(
+            !allowances.peers.all.contains_key(&PeerId([3; 32])),
+            "there is nothing to remember"
+        );
+    }
+
+    #[test]
+    fn ever_new_keys_of_one_host_have_what_four_peers_have() {
+        let mut allowances = Allowances::default();
+        let (host, other) = (Some(Host::of("192.0.2.1")), Some(Host::of("192.0.2.2")));
+        // A new key for each two hundred, which no key's own allowance would stop.
+        let tally = Tally { refused: 200, ..Tally::default() };
+        let (mut count, mut paused) = (0, None);
+        for n in 0..1_000_u32 {
+            let mut key = [4; 32];
+            key[..4].copy_from_slice(&n.to_le_bytes());
+            if allowances.paused_until(&PeerId(key), host, 0).is_none() {
+                count += tally.refused;
+                paused = allowances.judged(PeerId(key), host, tally, 0).or(paused);
+            }
+        }
+        assert_eq!(paused, Some(Paused { until_ms: PAUSE_MS, is_host: true }));
+        let most = HOST_PEERS * BURST / KNOWABLE;
+        assert!(count > most && count <= most + tally.refused, "{count} of {most}");
+        // Whoever is elsewhere is listened to, and the host again after the pause.
+        assert_eq!(allowances.paused_until(&PEER, other, 0), None);
+        assert_eq!(allowances.paused_until(&PEER, host, 1), Some(PAUSE_MS));
+        assert_eq!(allowances.paused_until(&PEER, host, PAUSE_MS), None);
     }
 }

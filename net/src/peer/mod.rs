@@ -5,11 +5,13 @@
 
 mod allowance;
 mod book;
+mod host;
 mod id;
 mod score;
 
-pub use allowance::{Allowances, Tally};
+pub use allowance::{Allowances, Paused, Tally};
 pub use book::Book;
+pub use host::Host;
 pub(crate) use id::ADDRESS_BYTES_MAX;
 pub use id::{PeerAddress, PeerAddressError, PeerId};
 pub use score::{Fault, Scores};

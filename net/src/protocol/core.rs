@@ -1,6 +1,7 @@
 //! The state machine.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ait_engine::codec::Canonical;
@@ -13,7 +14,7 @@ use super::port::{Delivery, Frame, Input, Local, Output};
 use crate::gossip::{Aging, TransactionBatch};
 use crate::limits::{ADDRESSES_MAX, NEIGHBOURS_MAX};
 use crate::message::{Body, Control, Hello, Request, Status};
-use crate::peer::{Allowances, Book, Fault, PeerAddress, PeerId, Scores, Tally};
+use crate::peer::{Allowances, Book, Fault, Host, PeerAddress, PeerId, Scores, Tally};
 use crate::sync::{BlockSync, Step};
 
 /// Consensus messages are forgotten before they are said again on purpose.
@@ -22,6 +23,8 @@ const MESSAGES_MAX: usize = 65_536;
 /// Transactions are forgotten before pending ones are shared again.
 const TRANSACTION_TURN_MS: u64 = 10_000;
 const TRANSACTIONS_MAX: usize = 500_000;
+/// Peers of which is remembered where they were when they left.
+const LEFT_MAX: usize = 4_096;
 /// Control messages that a peer may send a second, and at once.
 const CONTROL_PER_SECOND: u32 = 2_000;
 const CONTROL_BURST: u32 = 8_000;
@@ -55,6 +58,8 @@ pub struct Protocol {
     pub(super) scores: Scores,
     pub(super) allowances: Allowances,
     pub(super) links: BTreeMap<PeerId, Link>,
+    /// Where those were that left: what they sent may be judged later.
+    left: Aging<PeerId, Host>,
     pub(super) sync: BlockSync,
     height: Height,
     messages: Aging<[u8; 32], ()>,
@@ -78,6 +83,7 @@ impl Protocol {
             scores: Scores::default(),
             allowances: Allowances::default(),
             links: BTreeMap::new(),
+            left: Aging::new(TRANSACTION_TURN_MS, LEFT_MAX),
             sync: BlockSync::new(height, now_ms),
             height,
             messages: Aging::new(MESSAGE_TURN_MS, MESSAGES_MAX),
@@ -93,11 +99,12 @@ impl Protocol {
         }
     }
 
-    /// Whether a peer may connect: it is not banned, and there is room.
+    /// Whether a peer at this host may connect: it is not banned, and there is room. All peers at
+    /// one address have a quarter of it, unless they are named or on this machine.
     ///
     /// # Errors
     /// Why not, for its log.
-    pub fn admit(&self, peer: &PeerId, now_ms: u64) -> Result<(), String> {
+    pub fn admit(&self, peer: &PeerId, host: &str, now_ms: u64) -> Result<(), String> {
         if *peer == self.options.us {
             return Err("this is the node itself".to_owned());
         }
@@ -108,8 +115,18 @@ impl Protocol {
             ));
         }
         let is_known = self.book.iter().any(|(a, is_static)| is_static && a.id == *peer);
-        if !is_known && self.links.len() >= self.options.connections_max {
+        if is_known {
+            return Ok(());
+        }
+        let max = self.options.connections_max;
+        if self.links.len() >= max {
             return Err("as many peers are connected as there may be".to_owned());
+        }
+        let is_here = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let there = Host::of(host);
+        let count = self.links.values().filter(|link| link.at == there).count();
+        if !is_here && count >= max.div_ceil(4) {
+            return Err("as many peers of its address are connected as there may be".to_owned());
         }
         Ok(())
     }
@@ -155,6 +172,7 @@ impl Protocol {
         self.messages.age(now_ms);
         self.transactions.age(now_ms);
         self.bodies.age(now_ms);
+        self.left.age(now_ms);
         let seconds = now_ms.saturating_sub(self.allowed_ms) / 1_000;
         if seconds > 0 {
             self.allowed_ms = now_ms;
@@ -197,9 +215,11 @@ impl Protocol {
             let (host, port) = (host.clone(), hello.port);
             self.book.learn(PeerAddress { id: peer, host, port }, now_ms);
         }
+        let at = Host::of(&host);
         let link = Link {
             is_outbound,
             host,
+            at,
             agent: hello.agent.clone(),
             since_ms: now_ms,
             neighbours: BTreeSet::new(),
@@ -215,7 +235,7 @@ impl Protocol {
         if self.options.exchanges_addresses && self.links.len() < self.options.wanted {
             self.send(vec![peer], &Control::AskAddresses);
         }
-        if let Some(until) = self.allowances.paused_until(&peer, now_ms) {
+        if let Some(until) = self.allowances.paused_until(&peer, Some(at), now_ms) {
             let for_ms = until.saturating_sub(now_ms);
             self.out.push(Output::Pause { peer, for_ms });
         }
@@ -227,7 +247,8 @@ impl Protocol {
         let link = self.links.remove(peer);
         let lasted_ms = link.as_ref().map_or(0, |link| now_ms.saturating_sub(link.since_ms));
         self.book.failed(peer, lasted_ms, now_ms);
-        if link.is_some() {
+        if let Some(link) = link {
+            self.left.insert(*peer, link.at);
             self.sync.peer_gone(peer);
             self.is_status_due = true;
         }
@@ -294,11 +315,11 @@ impl Protocol {
         transactions: Vec<(TxHash, Transaction)>,
         now_ms: u64,
     ) {
-        if !self.links.contains_key(&peer) {
+        let Some(link) = self.links.get(&peer) else {
             // Read before its connection was ended: it is banned, or gone.
             return;
-        }
-        if self.allowances.paused_until(&peer, now_ms).is_some() {
+        };
+        if self.allowances.paused_until(&peer, Some(link.at), now_ms).is_some() {
             // Read before. They do not count as seen: others may send them.
             let labels = [("backend", "quic"), ("reason", "paused")];
             metrics::counter!("gossip_dropped_total", &labels).increment(transactions.len() as u64);
@@ -338,13 +359,17 @@ impl Protocol {
     }
 
     fn judged(&mut self, peer: PeerId, tally: Tally, now_ms: u64) {
-        if let Some(until) = self.allowances.judged(peer, tally, now_ms) {
-            metrics::counter!("peer_pauses_total").increment(1);
-            let for_ms = until.saturating_sub(now_ms);
-            let peer_id = peer.short();
-            tracing::warn!(peer = %peer_id, for_ms, "too many refused transactions of a peer");
-            self.out.push(Output::Pause { peer, for_ms });
-        }
+        let host = self.links.get(&peer).map(|link| link.at).or_else(|| self.left.get(&peer));
+        let Some(paused) = self.allowances.judged(peer, host, tally, now_ms) else { return };
+        metrics::counter!("peer_pauses_total").increment(1);
+        let for_ms = paused.until_ms.saturating_sub(now_ms);
+        let (peer_id, is_host) = (peer.short(), paused.is_host);
+        tracing::warn!(peer = %peer_id, is_host, for_ms, "too many refused transactions of a peer");
+        let is_paused = |(id, link): &(&PeerId, &Link)| {
+            **id == peer || (paused.is_host && Some(link.at) == host)
+        };
+        let peers = self.links.iter().filter(is_paused).map(|(id, _)| *id);
+        self.out.extend(peers.map(|peer| Output::Pause { peer, for_ms }));
     }
 
     fn on_local(&mut self, local: Local, now_ms: u64) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use ait_engine::types::{BlockId, Height, TxHash};
 
 use crate::gossip::Aging;
-use crate::peer::PeerId;
+use crate::peer::{Host, PeerId};
 
 /// Blocks of which is remembered whether a peer has them.
 const BODIES_MAX: usize = 32;
@@ -23,6 +23,8 @@ const WANTS_MAX: usize = 64;
 pub(super) struct Link {
     pub(super) is_outbound: bool,
     pub(super) host: String,
+    /// The same, as what has an allowance.
+    pub(super) at: Host,
     pub(super) agent: String,
     pub(super) since_ms: u64,
     pub(super) neighbours: BTreeSet<PeerId>,
@@ -128,6 +130,7 @@ mod tests {
         Link {
             is_outbound: true,
             host: String::new(),
+            at: Host::of(""),
             agent: String::new(),
             since_ms: 0,
             neighbours: BTreeSet::new(),

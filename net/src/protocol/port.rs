@@ -299,4 +299,6 @@ pub struct PeerView {
     pub banned_ms: Option<u64>,
     /// Milliseconds until its transactions are looked at again.
     pub paused_ms: Option<u64>,
+    /// What refused transactions took of its allowance, of 8,000 after which it is paused.
+    pub spent: u32,
 }

@@ -53,7 +53,8 @@ impl Protocol {
             connected_ms: link.map_or(0, |link| now_ms.saturating_sub(link.since_ms)),
             points: self.scores.points(&id),
             banned_ms: left(self.scores.banned_until(&id, now_ms)),
-            paused_ms: left(self.allowances.paused_until(&id, now_ms)),
+            paused_ms: left(self.allowances.paused_until(&id, link.map(|link| link.at), now_ms)),
+            spent: self.allowances.spent(&id, now_ms),
         }
     }
 }

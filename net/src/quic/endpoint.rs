@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::gauge;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{Connection, Endpoint, EndpointConfig, TransportConfig, VarInt};
 use tokio::sync::mpsc;
 
+use super::answers::AnswersRoom;
+use super::callers::{Callers, Verdict};
 use super::hello::{Greeted, greet};
-use super::link::{Event, Link, Sinks, answers_room};
+use super::link::{Event, Link, Sinks};
 use super::tls::PeerKey;
 use crate::message::{Hello, Request};
 use crate::peer::{PeerAddress, PeerId};
@@ -90,6 +92,12 @@ pub struct Traffic {
     pub sent_packets: u64,
     /// Packets of those that are thought to be lost.
     pub lost_packets: u64,
+    /// Bytes of answers to requests of the peer.
+    pub answer_bytes: u64,
+    /// Bytes of those that the peer has not taken yet.
+    pub held_answer_bytes: u64,
+    /// Answers that it did not take in time.
+    pub untaken_answers: u64,
 }
 
 #[derive(Debug)]
@@ -100,6 +108,8 @@ struct Shared {
     links: Mutex<BTreeMap<PeerId, Link>>,
     generation: AtomicU64,
     sinks: Sinks,
+    callers: Mutex<Callers>,
+    began: Instant,
 }
 
 /// The transport; clones share one socket.
@@ -160,7 +170,9 @@ impl Transport {
             hello: Mutex::new(hello),
             links: Mutex::default(),
             generation: AtomicU64::new(0),
-            sinks: Sinks { urgent, bulk, answers: answers_room() },
+            sinks: Sinks { urgent, bulk, answers: AnswersRoom::default() },
+            callers: Mutex::default(),
+            began: Instant::now(),
         }));
         tokio::spawn(transport.clone().accept());
         Ok((transport, Events { urgent: urgent_out, bulk: bulk_out }))
@@ -240,14 +252,37 @@ impl Transport {
     /// What was measured of the connection with a peer.
     #[must_use]
     pub fn traffic(&self, peer: &PeerId) -> Option<Traffic> {
-        let stats = self.links().get(peer)?.connection.stats();
+        let links = self.links();
+        let link = links.get(peer)?;
+        let stats = link.connection.stats();
+        let (answer_bytes, held_answer_bytes, untaken_answers) = link.given.read();
         Some(Traffic {
             rtt: stats.path.rtt,
             sent_bytes: stats.udp_tx.bytes,
             received_bytes: stats.udp_rx.bytes,
             sent_packets: stats.path.sent_packets,
             lost_packets: stats.path.lost_packets,
+            answer_bytes,
+            held_answer_bytes,
+            untaken_answers,
         })
+    }
+
+    fn callers(&self) -> MutexGuard<'_, Callers> {
+        self.0.callers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Addresses whose calls were refused because there were too many, and how many, for those that
+    /// called last.
+    #[must_use]
+    pub fn refused_calls(&self) -> Vec<(IpAddr, u64)> {
+        self.callers().refused()
+    }
+
+    /// What becomes of a call.
+    fn judge(&self, ip: IpAddr, is_proven: bool) -> Verdict {
+        let now_ms = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.callers().called(ip, is_proven, now_ms)
     }
 
     /// Calls a peer; [`Event::DialFailed`] follows unless a connection is up in the end,
@@ -309,9 +344,15 @@ impl Transport {
     async fn accept(self) {
         let greeting = Arc::new(tokio::sync::Semaphore::new(GREETING_MAX));
         while let Some(incoming) = self.0.endpoint.accept().await {
-            let Ok(permit) = Arc::clone(&greeting).try_acquire_owned() else {
-                // A flood: each must show that its address is its own.
-                if incoming.remote_address_validated() {
+            let is_proven = incoming.remote_address_validated();
+            let verdict = self.judge(incoming.remote_address().ip(), is_proven);
+            let permit = match verdict {
+                Verdict::Greet => Arc::clone(&greeting).try_acquire_owned().ok(),
+                Verdict::Prove | Verdict::Refuse => None,
+            };
+            let Some(permit) = permit else {
+                // A flood: each must show that its address is its own, and call more rarely.
+                if is_proven {
                     incoming.refuse();
                 } else {
                     let _ = incoming.retry();

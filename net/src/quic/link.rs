@@ -15,6 +15,7 @@ use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::answers::{AnswersRoom, Given};
 use super::frames::{self, FrameError};
 use crate::gossip::{BATCH_BYTES_MAX, TransactionBatch};
 use crate::limits::{
@@ -37,10 +38,6 @@ const BODIES_OUT_MAX: usize = 4;
 const BODIES_IN_MAX: usize = 2;
 /// Requests of a peer that are answered at once.
 const REQUESTS_MAX: usize = 4;
-/// Mebibytes of answers to all peers that are in memory at once: who does not take its answer
-/// must not fill it. What one is expected to take, until it is known.
-const ANSWERS_MIB: usize = 256;
-const ANSWER_MIB: u32 = 5;
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(14);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -138,13 +135,8 @@ pub enum Event {
 pub(super) struct Sinks {
     pub(super) urgent: mpsc::Sender<Event>,
     pub(super) bulk: mpsc::Sender<Event>,
-    /// Room for answers to all peers, in MiB, from [`answers_room`].
-    pub(super) answers: Arc<Semaphore>,
-}
-
-/// Room for the answers of all connections that are read or written.
-pub(super) fn answers_room() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(ANSWERS_MIB))
+    /// Room for answers to all peers.
+    pub(super) answers: AnswersRoom,
 }
 
 /// A connection that can be written to.
@@ -160,6 +152,7 @@ pub(super) struct Link {
     bodies: Arc<Semaphore>,
     /// Until when no transactions are read.
     paused_until: watch::Sender<Instant>,
+    pub(super) given: Arc<Given>,
 }
 
 impl Link {
@@ -178,7 +171,10 @@ impl Link {
         tokio::spawn(write_control(control_out, to_write));
         tokio::spawn(write_batches(connection.clone(), to_send));
         let (paused_until, paused) = watch::channel(Instant::now());
-        let reader = Reader { connection: connection.clone(), peer, sinks: sinks.clone(), paused };
+        let (sinks, given) = (sinks.clone(), Arc::<Given>::default());
+        let answered = Arc::clone(&given);
+        let reader =
+            Reader { connection: connection.clone(), peer, sinks, paused, given: answered };
         tokio::spawn(reader.clone().read_control(control_in));
         tokio::spawn(reader.clone().accept_streams());
         tokio::spawn(reader.answer_requests());
@@ -194,6 +190,7 @@ impl Link {
             batches,
             bodies,
             paused_until,
+            given,
         }
     }
 
@@ -331,6 +328,7 @@ struct Reader {
     peer: PeerId,
     sinks: Sinks,
     paused: watch::Receiver<Instant>,
+    given: Arc<Given>,
 }
 
 impl Reader {
@@ -444,15 +442,14 @@ impl Reader {
         let Ok(request) = Request::decode(&bytes) else {
             return self.fault(Fault::Malformed, "a request that is none".to_owned()).await;
         };
-        let room = Arc::clone(&self.sinks.answers).acquire_many_owned(ANSWER_MIB);
+        let room = self.sinks.answers.enter(self.connection.remote_address().ip().into());
         let answer = async {
-            let mut room = tokio::time::timeout(WRITE_TIMEOUT, room).await.ok()?.ok()?;
+            let room = tokio::time::timeout(WRITE_TIMEOUT, room).await.ok()??;
             let (reply, answer) = oneshot::channel();
             let event = Event::Request { peer: self.peer, request, reply };
             self.sinks.bulk.send(event).await.ok()?;
             let bytes = answer.await.ok()??;
-            let more = u32::try_from(bytes.len() >> 20).ok()?.saturating_sub(ANSWER_MIB);
-            room.merge(Arc::clone(&self.sinks.answers).try_acquire_many_owned(more).ok()?);
+            let room = room.fit(bytes.len())?;
             Some((bytes, room))
         };
         let answer = tokio::select! {
@@ -460,6 +457,7 @@ impl Reader {
             // Whoever asked has given up: nothing is read from the disk for it.
             _ = out.stopped() => return,
         };
+        let _giving = answer.as_ref().map(|(bytes, _)| self.given.begin(bytes.len()));
         let write = async {
             match &answer {
                 Some((bytes, _room)) => {
@@ -470,12 +468,15 @@ impl Reader {
                 }
                 None => out.write_all(&[0]).await?,
             }
+            // What is written lies in memory until the peer has it.
+            let _ = out.finish();
+            let _ = out.stopped().await;
             Ok::<_, quinn::WriteError>(())
         };
-        // Who does not take it gives up its place: the answer lies in memory meanwhile.
-        let _ = match tokio::time::timeout(WRITE_TIMEOUT, write).await {
-            Ok(Ok(())) => out.finish(),
-            _ => out.reset(VarInt::from_u32(SLOW)),
-        };
+        // Who does not take it gives up its place.
+        if tokio::time::timeout(WRITE_TIMEOUT, write).await.is_err() {
+            self.given.note_untaken();
+            let _ = out.reset(VarInt::from_u32(SLOW));
+        }
     }
 }

@@ -6,6 +6,8 @@
 //! and a priority of its own. Thin on purpose: what to say to whom is decided in
 //! [`crate::protocol`].
 
+mod answers;
+mod callers;
 mod endpoint;
 pub mod frames;
 mod hello;

@@ -293,7 +293,7 @@ fn who_is_banned_is_turned_away_and_not_called_until_the_ban_ends() {
     world.feed(0, fault(id(1)));
     world.run(1_000);
     assert!(!world.is_connected(0, 1) && world.is_connected(1, 2));
-    assert!(world.nodes[0].protocol.admit(&id(1), world.now_ms).is_err());
+    assert!(world.nodes[0].protocol.admit(&id(1), "node-1.example", world.now_ms).is_err());
     // What it had sent before is dropped, and is no ban anew.
     let sent = transactions(9, 1);
     let transactions = vec![(sent[0].hash(), sent[0].transaction().clone())];

@@ -373,7 +373,8 @@ impl World {
     fn called(&mut self, n: usize, from: PeerId) {
         let (us, caller) = (self.nodes[n].id, self.at(&from).unwrap());
         let admits = |world: &Self, at: usize, peer: &PeerId| {
-            world.nodes[at].protocol.admit(peer, world.now_ms).is_ok()
+            let host = format!("node-{}.example", world.at(peer).unwrap());
+            world.nodes[at].protocol.admit(peer, &host, world.now_ms).is_ok()
         };
         let is_open = self.reaches(&from, &us) && !self.nodes[n].connected.contains(&from);
         if !is_open || !admits(self, n, &from) || !admits(self, caller, &us) {

@@ -195,6 +195,22 @@ fn age_drops_what_waited_longer_than_the_limit() {
 }
 
 #[test]
+fn a_clock_that_jumped_and_came_back_keeps_nothing_too_long() {
+    let mut pool = Pool::new(roomy());
+    for (at, ms) in [(1, 100), (2, 900_000), (3, 200)] {
+        let transaction = Arc::new(Tx::of(at).build());
+        pool.insert(transaction, account(RICH, 0), &rules(0), time(ms)).unwrap();
+    }
+    let mut removed = Vec::new();
+    pool.drop_old(time(1_200), &mut removed);
+    assert_eq!(codes(&removed), [(Tx::of(1).hash(), "too_old")]);
+    removed.clear();
+    pool.drop_old(time(1_201), &mut removed);
+    let hashes = [Tx::of(2).hash(), Tx::of(3).hash()];
+    assert_eq!(codes(&removed), hashes.map(|hash| (hash, "too_old")));
+}
+
+#[test]
 fn a_refused_transaction_leaves_and_holds_back_its_successors() {
     let mut pool = Pool::new(roomy());
     for at in 0..3 {

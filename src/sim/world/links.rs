@@ -169,7 +169,10 @@ impl World {
         let now_ms = self.now_ms;
         let admits = |at: usize, peer: usize| {
             let process = self.sites[at].process.as_ref();
-            process.is_some_and(|process| process.protocol.admit(&id(peer), now_ms).is_ok())
+            process.is_some_and(|process| {
+                let host = format!("node-{peer}");
+                process.protocol.admit(&id(peer), &host, now_ms).is_ok()
+            })
         };
         let is_open = !self.is_blocked(from, to) && !self.is_blocked(to, from);
         if !is_open || !admits(to, from) || !admits(from, to) {

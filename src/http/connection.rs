@@ -1,0 +1,138 @@
+//! One connection at work, and what its answers hold until they are given away.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use hyper::Request;
+use hyper::body::{Body, Buf, Frame, Incoming, SizeHint};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::Watcher;
+use tokio::net::TcpStream;
+use warp::reply::Response;
+
+use super::answers::{AnswerRoom, Answers};
+use super::places::{Busy, Place};
+use super::{HttpLimits, Offence, Offenders};
+
+/// Most bytes of a request's head.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// An accepted connection.
+pub(super) struct Connection {
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) limits: HttpLimits,
+    pub(super) place: Arc<Place>,
+    pub(super) offenders: Offenders,
+    pub(super) answers: Answers,
+}
+
+impl Connection {
+    /// Answers its requests until either side ends it.
+    pub(super) async fn answer<S, F>(self, service: S, watcher: Watcher)
+    where
+        S: Fn(Request<Incoming>, SocketAddr) -> F + Send + 'static,
+        F: Future<Output = Response> + Send + 'static,
+    {
+        let Self { stream, peer, limits, place, offenders, answers } = self;
+        let (first, mut first_seen) = tokio::sync::watch::channel(false);
+        let (at_work, noting) = (Arc::clone(&place), offenders.clone());
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            first.send_replace(true);
+            let busy = at_work.work(!request.body().is_end_stream());
+            let answer = service(request, peer);
+            let (answers, place) = (answers.clone(), Arc::clone(&at_work));
+            let noting = noting.clone();
+            async move {
+                let (answer, room) = answers.admit(answer.await, &place, &noting);
+                busy.answers();
+                let held = Arc::new(Held { _busy: busy, _room: room });
+                Ok::<_, std::convert::Infallible>(answer.map(|body| HeldBody { body, held }))
+            }
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.idle_timeout)
+            .max_buf_size(HEAD_BYTES_MAX);
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(watcher.watch(connection));
+        let begun = first_seen.wait_for(|seen| *seen);
+        // A client that breaks off is its own affair.
+        tokio::select! {
+            _ = &mut connection => return,
+            () = place.closed() => return,
+            begun = tokio::time::timeout(limits.header_timeout, begun) => {
+                if begun.is_err() {
+                    offenders.note(peer.ip(), Offence::SlowHead);
+                    return;
+                }
+            }
+        }
+        tokio::select! {
+            _ = &mut connection => {}
+            () = place.closed() => {}
+        }
+    }
+}
+
+/// What an answer holds until the last of it is given away: its connection is at work, and its
+/// room is taken.
+struct Held {
+    _busy: Busy,
+    _room: Option<AnswerRoom>,
+}
+
+/// The body of an answer. The server lets go of it once it has all of its pieces, which may be
+/// long before the client has them: the pieces hold what it holds.
+struct HeldBody<B> {
+    body: B,
+    held: Arc<Held>,
+}
+
+/// A piece of a body, until the system has taken the last of it.
+struct HeldPiece<D> {
+    data: D,
+    _held: Arc<Held>,
+}
+
+impl<B: Body + Unpin> Body for HeldBody<B> {
+    type Data = HeldPiece<B::Data>;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        let held = |data| HeldPiece { data, _held: Arc::clone(&self.held) };
+        frame.map(|next| next.map(|result| result.map(|frame| frame.map_data(held))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<D: Buf> Buf for HeldPiece<D> {
+    fn remaining(&self) -> usize {
+        self.data.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.data.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.data.advance(count);
+    }
+}

@@ -1,0 +1,281 @@
+//! The listener over real sockets.
+
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use warp::Reply;
+
+#[test]
+fn bounds_the_rate_of_each_client_apart() {
+    let rate = ClientRate::new(60, 3);
+    let (a, b) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+    for _ in 0..3 {
+        assert!(rate.check(a).is_ok());
+    }
+    let wait = rate.check(a).unwrap_err();
+    assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
+    assert!(rate.check(b).is_ok());
+    let unbounded = ClientRate::new(0, 1);
+    assert!((0..1_000).all(|_| unbounded.check(a).is_ok()));
+}
+
+fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+}
+
+#[test]
+fn only_a_program_on_this_machine_is_local() {
+    let here: SocketAddr = "127.0.0.1:5000".parse().unwrap();
+    let there: SocketAddr = "192.0.2.7:5000".parse().unwrap();
+    let local = |peer, pairs: &[_]| Client::of(peer, Version::HTTP_11, &headers(pairs), &[]).local;
+    assert!(local(here, &[]));
+    assert!(local(here, &[("host", "127.0.0.1:8080")]));
+    assert!(local(here, &[("host", "[::1]:8080"), ("origin", "http://localhost:3000")]));
+    assert!(!local(there, &[]));
+    assert!(!local(here, &[("x-forwarded-for", "192.0.2.7")]));
+    assert!(!local(here, &[("forwarded", "for=192.0.2.7")]));
+    assert!(!local(here, &[("origin", "https://example.org")]));
+    assert!(!local(here, &[("origin", "null")]));
+    assert!(!local(here, &[("host", "rebound.example.org:8080")]));
+    assert!(!local(here, &[("sec-fetch-site", "cross-site")]));
+    for name in PROXY_HEADERS {
+        assert!(!local(here, &[(name, "x")]), "{name}");
+    }
+    // What cannot be read is not nothing.
+    let mut unreadable = HeaderMap::new();
+    let value = warp::http::HeaderValue::from_bytes(b"\xff, 192.0.2.7").unwrap();
+    unreadable.insert("x-forwarded-for", value);
+    assert!(!Client::of(here, Version::HTTP_11, &unreadable, &[]).local);
+    assert!(!Client::of(here, Version::HTTP_10, &HeaderMap::new(), &[]).local);
+}
+
+#[test]
+fn believes_forwarded_addresses_of_trusted_proxies_only() {
+    let proxy: SocketAddr = "10.0.0.1:1".parse().unwrap();
+    let claimed = headers(&[("x-forwarded-for", "1.1.1.1, 192.0.2.7, 10.0.0.2")]);
+    let trusted = ["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
+    let ip =
+        |trusted: &[IpAddr]| Client::of(proxy, Version::HTTP_11, &claimed, trusted).ip.to_string();
+    assert_eq!(ip(&[]), "10.0.0.1");
+    assert_eq!(ip(&trusted), "192.0.2.7");
+    // What is no address ends the trust: nothing before it is believed.
+    let odd = headers(&[("x-forwarded-for", "1.1.1.1, unknown, 10.0.0.2")]);
+    let found = Client::of(proxy, Version::HTTP_11, &odd, &trusted).ip.to_string();
+    assert_eq!(found, "10.0.0.2");
+}
+
+fn limits(connections_max: usize, header_timeout: Duration, idle_timeout: Duration) -> HttpLimits {
+    HttpLimits { connections_max, header_timeout, idle_timeout, new_per_minute: 0, new_burst: 0 }
+}
+
+async fn start(limits: HttpLimits) -> (SocketAddr, tokio::sync::oneshot::Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let answer = |_, _| async { "hello".into_response() };
+    tokio::spawn(async move {
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        serve(listener, limits, &[], &Offenders::default(), answer, stopped).await;
+    });
+    (address, stop)
+}
+
+#[tokio::test]
+async fn a_connection_that_sends_no_head_is_closed() {
+    let limits = limits(1, Duration::from_millis(100), Duration::from_secs(60));
+    let (address, _stop) = start(limits).await;
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+    // The only place is taken: the slow one, which asks for nothing, gives it up.
+    let mut next = TcpStream::connect(address).await.unwrap();
+    next.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    next.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let mut rest = Vec::new();
+    assert_eq!(slow.read_to_end(&mut rest).await.unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_answer_is_cut() {
+    let limits = limits(1, Duration::from_secs(60), Duration::from_millis(500));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = |_, _| async { vec![0_u8; 64 << 20].into_response() };
+    tokio::spawn(async move {
+        let never = std::future::pending();
+        serve(listener, limits, &[], &Offenders::default(), answer, never).await;
+    });
+    let ask = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut deaf = TcpStream::connect(address).await.unwrap();
+    deaf.write_all(ask).await.unwrap();
+    // The only place becomes free once the deaf one is cut.
+    let began = std::time::Instant::now();
+    while !answers(address).await {
+        assert!(began.elapsed() < Duration::from_secs(30), "the deaf client is not cut");
+    }
+}
+
+/// Whether a new client is answered, and not turned away; one of both happens soon.
+async fn answers(address: SocketAddr) -> bool {
+    let mut next = TcpStream::connect(address).await.unwrap();
+    let mut start = [0; 12];
+    let asked = async {
+        next.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await?;
+        next.read_exact(&mut start).await
+    };
+    let answered = tokio::time::timeout(Duration::from_secs(5), asked).await;
+    answered.expect("it waits for a place").is_ok_and(|_| start == *b"HTTP/1.1 200")
+}
+
+#[tokio::test]
+async fn who_finds_all_at_work_is_turned_away_and_holds_nobody_up() {
+    let hour = Duration::from_secs(3_600);
+    let limits = limits(1, hour, hour);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let turn = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let answer = move |_, _| {
+        let turn = turn.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        async move {
+            if turn == 0 {
+                std::future::pending::<()>().await;
+            }
+            "hello".into_response()
+        }
+    };
+    tokio::spawn(async move {
+        let never = std::future::pending();
+        serve(listener, limits, &[], &Offenders::default(), answer, never).await;
+    });
+    let mut first = TcpStream::connect(address).await.unwrap();
+    first.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    for _ in 0..3 {
+        assert!(!answers(address).await);
+    }
+    drop(first);
+    let began = std::time::Instant::now();
+    while !answers(address).await {
+        assert!(began.elapsed() < Duration::from_secs(30), "there is room");
+    }
+}
+
+#[tokio::test]
+async fn whoever_asks_has_a_place_though_others_hold_all_of_them() {
+    let hour = Duration::from_secs(3_600);
+    let limits = limits(4, hour, hour);
+    let (address, _stop) = start(limits).await;
+    let mut held = Vec::new();
+    for n in 0..4 {
+        let mut one = TcpStream::connect(address).await.unwrap();
+        // Two of them were answered and wait, two never say what they want.
+        let head = if n < 2 { "GET / HTTP/1.1\r\nhost: x\r\n\r\n" } else { "GET /" };
+        one.write_all(head.as_bytes()).await.unwrap();
+        if n < 2 {
+            one.read_exact(&mut [0; 12]).await.unwrap();
+        }
+        held.push(one);
+    }
+    for _ in 0..3 {
+        let mut next = TcpStream::connect(address).await.unwrap();
+        next.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut start = [0; 12];
+        let read = tokio::time::timeout(Duration::from_secs(20), next.read_exact(&mut start));
+        read.await.expect("there is no room for it").unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
+        held.push(next);
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let limits = limits(4, Duration::from_secs(60), Duration::from_millis(100));
+    let (address, _stop) = start(limits).await;
+    let mut kept = TcpStream::connect(address).await.unwrap();
+    kept.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    kept.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("hello"), "{answer}");
+}
+
+#[tokio::test]
+async fn those_who_wait_for_a_place_hold_up_nobody_who_comes_later() {
+    let hour = Duration::from_secs(3_600);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let offenders = Offenders::default();
+    let entrance = Entrance { room_wait: hour, ..Entrance::new(limits(1, hour, hour), &offenders) };
+    let (asked, mut has_asked) = tokio::sync::watch::channel(false);
+    let answer = move |_, _| {
+        asked.send_replace(true);
+        async {
+            std::future::pending::<()>().await;
+            "hello".into_response()
+        }
+    };
+    tokio::spawn(entrance.serve(listener, &[], answer, std::future::pending()));
+    let mut first = TcpStream::connect(address).await.unwrap();
+    first.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    has_asked.wait_for(|asked| *asked).await.unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..share_of(WAITING_MAX) {
+        waiting.push(TcpStream::connect(address).await.unwrap());
+    }
+    // As many wait as may: one more is turned away, and not after them.
+    let mut next = TcpStream::connect(address).await.unwrap();
+    let closed = tokio::time::timeout(Duration::from_secs(60), next.read_u8()).await;
+    assert!(closed.expect("it is not accepted").is_err());
+    let waits = tokio::time::timeout(Duration::from_millis(50), waiting[0].read_u8()).await;
+    assert!(waits.is_err(), "who waits goes on waiting");
+}
+
+#[test]
+fn new_connections_have_a_rate_and_who_opens_more_is_named() {
+    let hour = Duration::from_secs(3_600);
+    let limits = HttpLimits { new_per_minute: 1, new_burst: 3, ..limits(99, hour, hour) };
+    let offenders = Offenders::default();
+    let entrance = Entrance::new(limits, &offenders);
+    let (greedy, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+    let admitted =
+        |ip, is_exempt| (0..9).filter(|_| entrance.admit(ip, is_exempt).is_some()).count();
+    assert_eq!((admitted(greedy, false), admitted(other, false)), (3, 3));
+    assert_eq!(admitted(greedy, true), 9, "an operator's proxy stands for many");
+    let named = "{client=\"192.0.2.1\",offence=\"new_connections\"} 6\n";
+    assert!(offenders.metrics().contains(named), "{}", offenders.metrics());
+}
+
+#[tokio::test]
+async fn an_answer_holds_its_room_until_its_client_has_it() {
+    let minute = Duration::from_secs(60);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = |_, _| async { vec![0_u8; 128 << 20].into_response() };
+    tokio::spawn(async move {
+        let (limits, never) = (limits(9, minute, minute), std::future::pending());
+        serve(listener, limits, &[], &Offenders::default(), answer, never).await;
+    });
+    let status = async |stream: &mut TcpStream| {
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).await.unwrap();
+        start
+    };
+    let mut deaf = TcpStream::connect(address).await.unwrap();
+    assert_eq!(&status(&mut deaf).await, b"HTTP/1.1 200");
+    // All but what the system has taken of it is in memory, and there is no room for another.
+    let mut other = TcpStream::connect(address).await.unwrap();
+    assert_eq!(&status(&mut other).await, b"HTTP/1.1 503");
+    drop(deaf);
+    let began = std::time::Instant::now();
+    loop {
+        let mut next = TcpStream::connect(address).await.unwrap();
+        if status(&mut next).await == *b"HTTP/1.1 200" {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "its room is not given back");
+    }
+}

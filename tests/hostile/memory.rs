@@ -1,0 +1,34 @@
+//! How much memory the node may have, from what it is configured with and its documented bounds:
+//! the table of `specs/security.md`, Memory.
+
+use ait_engine::limits::BLOCK_BODY_BYTES_MAX;
+use ait_net::limits::ANSWERS_MIB_MAX;
+use ait_node::http::ANSWER_BYTES_MAX;
+
+const MIB: u64 = 1 << 20;
+/// As configured here: the state, page caches, pending transactions, connections.
+pub const STATE_BYTES: u64 = 64 * MIB;
+pub const CACHE_BYTES: u64 = 16 * MIB;
+pub const MEMPOOL_BYTES: u64 = 16 * MIB;
+pub const CONNECTIONS_MAX: u64 = 1_024;
+/// A head and an answer that is no large one.
+const CONNECTION_BYTES: u64 = 128 << 10;
+/// The program, its threads, and what an allocator keeps.
+const PROGRAM_BYTES: u64 = 64 * MIB;
+/// Large bodies of requests at once.
+const LARGE_BODIES: u64 = 2 * BLOCK_BODY_BYTES_MAX as u64;
+/// Bodies of peers that wait to be looked at, those of later heights, bodies kept to be served,
+/// blocks of sync that wait.
+const PEERS_BYTES: u64 = (128 + 64 + 96 + 64) * MIB;
+
+/// The bound while HTTP or peers are attacked.
+pub fn bytes_max(is_by_peers: bool) -> u64 {
+    // Pending transactions have indexes of about their own size.
+    let node = STATE_BYTES + CACHE_BYTES + 2 * MEMPOOL_BYTES + PROGRAM_BYTES;
+    let connections = CONNECTIONS_MAX * CONNECTION_BYTES;
+    let attacked = match is_by_peers {
+        true => ANSWERS_MIB_MAX as u64 * MIB + PEERS_BYTES,
+        false => ANSWER_BYTES_MAX as u64 + LARGE_BODIES,
+    };
+    node + connections + attacked
+}
