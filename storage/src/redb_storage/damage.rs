@@ -9,7 +9,7 @@
 //! Nothing here writes the file: what redb writes is kept in memory.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fmt, io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -219,14 +219,15 @@ impl StorageBackend for Watched {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut state = self.state();
         for (number, from, to, at) in parts(offset, data.len()) {
-            if !state.written.contains_key(&number) {
-                let mut part = vec![0; PART_BYTES as usize];
-                self.read_file(number * PART_BYTES, &mut part)?;
-                state.written.insert(number, part);
-            }
-            if let Some(part) = state.written.get_mut(&number) {
-                part[from..to].copy_from_slice(&data[at..at + (to - from)]);
-            }
+            let part = match state.written.entry(number) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    let mut part = vec![0; PART_BYTES as usize];
+                    self.read_file(number * PART_BYTES, &mut part)?;
+                    entry.insert(part)
+                }
+            };
+            part[from..to].copy_from_slice(&data[at..at + (to - from)]);
         }
         Ok(())
     }
