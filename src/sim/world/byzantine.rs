@@ -27,7 +27,7 @@ static REFUSED: LazyLock<Vec<Arc<TransactionBatch>>> = LazyLock::new(|| {
     TransactionBatch::split(&transfers).into_iter().map(Arc::new).collect()
 });
 /// One in so many runs with validators that break the rules has one send all that.
-const FLOOD_EVERY: u8 = 4;
+const FLOOD_EVERY: u8 = 2;
 /// How long one that withholds is silent at most.
 const MUTE_MS_MAX: u64 = 3_000;
 
