@@ -70,7 +70,8 @@ const fn attack(name: &'static str, run: fn(&target::Plan, Duration), named: Nam
     Attack { name, run, named }
 }
 
-const HELD: Named = Named::Client(&["slow_head", "connections", "idle_connections"]);
+const HELD: Named =
+    Named::Client(&["slow_head", "connections", "idle_connections", "new_connections"]);
 const BANNED: Named =
     Named::Peer(&["peer_banned_seconds", "peer_fault_points", "peer_paused_seconds"]);
 

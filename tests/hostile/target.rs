@@ -111,7 +111,8 @@ impl Target {
             .env_remove(crate::INSIDE)
             .env_remove(crate::MAY_SKIP)
             .env_remove(PROGRAM)
-            // So that a slow machine passes it, too.
+            // A trial network has no rate; a small burst, so that a slow attacker passes it, too.
+            .env("AIT_RPC_RATE_LIMIT_PER_MINUTE", "6000")
             .env("AIT_RPC_RATE_LIMIT_BURST", "200")
             .env("AIT_STORAGE_STATE_BYTES", memory::STATE_BYTES.to_string())
             .env("AIT_STORAGE_CACHE_BYTES", memory::CACHE_BYTES.to_string())
