@@ -1,7 +1,6 @@
 //! The state machine.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use ait_engine::codec::Canonical;
@@ -14,7 +13,7 @@ use super::port::{Delivery, Frame, Input, Local, Output};
 use crate::gossip::{Aging, TransactionBatch};
 use crate::limits::{ADDRESSES_MAX, NEIGHBOURS_MAX};
 use crate::message::{Body, Control, Hello, Request, Status};
-use crate::peer::{Allowances, Book, Fault, Host, PeerAddress, PeerId, Scores, Tally};
+use crate::peer::{Allowances, Book, Fault, Host, PeerAddress, PeerId, Scores};
 use crate::sync::{BlockSync, Step};
 
 /// Consensus messages are forgotten before they are said again on purpose.
@@ -53,13 +52,13 @@ pub struct ProtocolOptions {
 /// What a node says to which peer.
 #[derive(Debug)]
 pub struct Protocol {
-    options: ProtocolOptions,
+    pub(super) options: ProtocolOptions,
     pub(super) book: Book,
     pub(super) scores: Scores,
     pub(super) allowances: Allowances,
     pub(super) links: BTreeMap<PeerId, Link>,
     /// Where those were that left: what they sent may be judged later.
-    left: Aging<PeerId, Host>,
+    pub(super) left: Aging<PeerId, Host>,
     pub(super) sync: BlockSync,
     height: Height,
     messages: Aging<[u8; 32], ()>,
@@ -70,7 +69,7 @@ pub struct Protocol {
     allowed_ms: u64,
     status_ms: u64,
     is_status_due: bool,
-    out: Vec<Output>,
+    pub(super) out: Vec<Output>,
 }
 
 impl Protocol {
@@ -97,38 +96,6 @@ impl Protocol {
             out: Vec::new(),
             options,
         }
-    }
-
-    /// Whether a peer at this host may connect: it is not banned, and there is room. All peers at
-    /// one address have a quarter of it, unless they are named or on this machine.
-    ///
-    /// # Errors
-    /// Why not, for its log.
-    pub fn admit(&self, peer: &PeerId, host: &str, now_ms: u64) -> Result<(), String> {
-        if *peer == self.options.us {
-            return Err("this is the node itself".to_owned());
-        }
-        if let Some(until) = self.scores.banned_until(peer, now_ms) {
-            return Err(format!(
-                "banned for another {} s",
-                until.saturating_sub(now_ms).div_ceil(1_000)
-            ));
-        }
-        let is_known = self.book.iter().any(|(a, is_static)| is_static && a.id == *peer);
-        if is_known {
-            return Ok(());
-        }
-        let max = self.options.connections_max;
-        if self.links.len() >= max {
-            return Err("as many peers are connected as there may be".to_owned());
-        }
-        let is_here = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        let there = Host::of(host);
-        let count = self.links.values().filter(|link| link.at == there).count();
-        if !is_here && count >= max.div_ceil(4) {
-            return Err("as many peers of its address are connected as there may be".to_owned());
-        }
-        Ok(())
     }
 
     /// Takes an input and gives what is to be done, in order.
@@ -242,7 +209,7 @@ impl Protocol {
         self.out.push(Output::Deliver(Delivery::Connected { peer }));
     }
 
-    fn disconnected(&mut self, peer: &PeerId, now_ms: u64) {
+    pub(super) fn disconnected(&mut self, peer: &PeerId, now_ms: u64) {
         // The book hears of it in any case: it may still count the peer as being called.
         let link = self.links.remove(peer);
         let lasted_ms = link.as_ref().map_or(0, |link| now_ms.saturating_sub(link.since_ms));
@@ -343,33 +310,6 @@ impl Protocol {
         if self.bodies.insert(key, ()) {
             self.out.push(Output::Deliver(Delivery::Body { from: peer, body }));
         }
-    }
-
-    fn fault(&mut self, peer: PeerId, fault: Fault, reason: &str, now_ms: u64) {
-        metrics::counter!("peer_faults_total", "fault" => fault.name()).increment(1);
-        let banned = self.scores.fault(peer, fault, now_ms);
-        tracing::warn!(peer = %peer.short(), fault = fault.name(), reason, "a peer is at fault");
-        if let Some(until) = banned {
-            let seconds = until.saturating_sub(now_ms) / 1_000;
-            tracing::warn!(peer = %peer.short(), seconds, "the peer is banned");
-            let reason = format!("banned for {seconds} s: {} ({reason})", fault.name());
-            self.out.push(Output::Disconnect { peer, reason });
-            self.disconnected(&peer, now_ms);
-        }
-    }
-
-    fn judged(&mut self, peer: PeerId, tally: Tally, now_ms: u64) {
-        let host = self.links.get(&peer).map(|link| link.at).or_else(|| self.left.get(&peer));
-        let Some(paused) = self.allowances.judged(peer, host, tally, now_ms) else { return };
-        metrics::counter!("peer_pauses_total").increment(1);
-        let for_ms = paused.until_ms.saturating_sub(now_ms);
-        let (peer_id, is_host) = (peer.short(), paused.is_host);
-        tracing::warn!(peer = %peer_id, is_host, for_ms, "too many refused transactions of a peer");
-        let is_paused = |(id, link): &(&PeerId, &Link)| {
-            **id == peer || (paused.is_host && Some(link.at) == host)
-        };
-        let peers = self.links.iter().filter(is_paused).map(|(id, _)| *id);
-        self.out.extend(peers.map(|peer| Output::Pause { peer, for_ms }));
     }
 
     fn on_local(&mut self, local: Local, now_ms: u64) {

@@ -8,6 +8,7 @@
 mod core;
 mod gossip;
 mod port;
+mod standing;
 mod view;
 
 pub use self::core::{Protocol, ProtocolOptions};
