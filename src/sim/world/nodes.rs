@@ -7,7 +7,11 @@ use super::*;
 use crate::chain::CommittedBlock;
 
 /// What a node says that finds in its log what it would not say, or has no record of.
-const CONTRADICTED: [&str; 2] = ["does not match the recorded one", "signer.record is damaged"];
+const CONTRADICTED: [&str; 3] = [
+    "does not match the recorded one",
+    "which was signed already",
+    "something else was signed already",
+];
 
 impl World {
     pub(super) fn start(&mut self, n: usize) -> Result<(), Violation> {
