@@ -24,6 +24,7 @@ pub mod keystore;
 pub mod mempool;
 pub mod network;
 pub mod node;
+pub mod readers;
 pub mod receipts;
 pub mod replay;
 pub mod rpc;

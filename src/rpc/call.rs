@@ -16,6 +16,7 @@ use super::submit::object_of;
 use super::{Api, ApiError};
 use crate::chain::ChainError;
 use crate::http::Client;
+use crate::readers;
 
 /// How long a reader waits for an index that is behind.
 const INDEX_WAIT: Duration = Duration::from_secs(2);
@@ -180,11 +181,13 @@ impl Call {
         let permit = Arc::clone(&self.api.ranges).acquire_owned();
         let permit = tokio::time::timeout(READ_WAIT, permit).await.map_err(|_| busy())?;
         let permit = permit.map_err(|_| busy())?;
-        let written = move |api: &Api| {
+        let api = Arc::clone(&self.api);
+        let reading = readers::read(move || {
+            // Held until the reading is over, also if its client has gone.
             let _permit = permit;
-            Ok(warp::reply::json(&read(api)?).into_response())
-        };
-        self.read(written).await
+            Ok(warp::reply::json(&read(&api)?).into_response())
+        });
+        reading.await.unwrap_or_else(|_| Err(stopped()))
     }
 
     /// Reads storage on a blocking thread.
@@ -203,9 +206,13 @@ impl Call {
         });
         match reading.await {
             Ok(result) => result,
-            Err(_) => Err(ChainError::Stopped { what: "a reading task" }.into()),
+            Err(_) => Err(stopped()),
         }
     }
+}
+
+fn stopped() -> ApiError {
+    ChainError::Stopped { what: "a reading task" }.into()
 }
 
 pub(super) fn bad_hash(error: &ParseError) -> ApiError {
