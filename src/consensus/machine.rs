@@ -456,7 +456,8 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
     }
 
     fn append(&mut self, input: &Input<Ctx>) {
-        if self.failure.is_some() {
+        // Between heights there is no log: what comes then is of one that this validator sits out.
+        if self.failure.is_some() || self.finalized.is_some() {
             return;
         }
         let Some(bytes) = entry::encode(input) else {

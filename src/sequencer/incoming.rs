@@ -180,9 +180,12 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
                 }
             }
         }
-        let (height, round, proposer) = (proposal.height, proposal.round, proposal.proposer);
-        let event = Event::BlockReceived { height, round, proposer, block_id: id, is_valid };
-        self.feed(event, now)?;
+        // A height that this validator sits out is not started.
+        if self.under.is_started {
+            let (height, round, proposer) = (proposal.height, proposal.round, proposal.proposer);
+            let event = Event::BlockReceived { height, round, proposer, block_id: id, is_valid };
+            self.feed(event, now)?;
+        }
         // The prevote goes out before anybody writes a file.
         self.effects.extend(diverged);
         Ok(())

@@ -93,3 +93,25 @@ fn nothing_is_scheduled_before_a_height_is_started() {
     // What is left open after the decision is dropped by the sequencer with the height.
     assert!(open.iter().all(|timeout| timeout.round == Round::ZERO));
 }
+
+#[test]
+fn nothing_is_logged_of_a_height_that_is_not_started() {
+    // A validator that sits a height out has begun no log: an entry would stand in it without
+    // the header, and the next start would find another kind of file.
+    let keys = keys(4);
+    let set = set_of(&keys);
+    let ports = ports(1);
+    let mut machine = machine(&ports, FIRST, &set);
+    let proposer = keys[1].public_key().address();
+    let block_id = block(FIRST, 7);
+    let event = Event::BlockReceived {
+        height: FIRST,
+        round: Round::ZERO,
+        proposer,
+        block_id,
+        is_valid: true,
+    };
+    machine.on(event).unwrap();
+    let disk = ports.0.lock().unwrap();
+    assert_eq!((disk.entries.len(), disk.trace.len()), (0, 0), "{:?}", disk.trace);
+}
