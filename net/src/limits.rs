@@ -24,6 +24,8 @@ pub const ANSWER_BYTES_MAX: usize = ANSWER_BYTES as usize + BODY_FRAME_BYTES_MAX
 pub const ANSWERS_MIB_MAX: usize = 256;
 /// See [`ANSWERS_MIB_MAX`].
 pub const HOST_ANSWERS_MIB_MAX: usize = ANSWERS_MIB_MAX / 4;
+/// Bytes of bodies that all peers are sending and that are in memory at once.
+pub const BODIES_BYTES_MAX: usize = 128 << 20;
 /// Addresses of one message at most.
 pub const ADDRESSES_MAX: usize = 64;
 /// Neighbours of one message at most.
@@ -33,4 +35,5 @@ pub const AGENT_BYTES_MAX: usize = 64;
 
 const _: () = assert!(VALIDATOR_COUNT_MAX * 96 * 2 < CONTROL_FRAME_BYTES_MAX);
 const _: () = assert!(NEIGHBOURS_MAX * 32 < CONTROL_FRAME_BYTES_MAX);
+const _: () = assert!(BODY_FRAME_BYTES_MAX * 2 < BODIES_BYTES_MAX);
 const _: () = assert!(ANSWER_BYTES_MAX >> 20 < HOST_ANSWERS_MIB_MAX);

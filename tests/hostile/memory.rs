@@ -2,7 +2,7 @@
 //! the table of `specs/security.md`, Memory.
 
 use ait_engine::limits::BLOCK_BODY_BYTES_MAX;
-use ait_net::limits::ANSWERS_MIB_MAX;
+use ait_net::limits::{ANSWERS_MIB_MAX, BODIES_BYTES_MAX};
 use ait_node::http::ANSWER_BYTES_MAX;
 
 const MIB: u64 = 1 << 20;
@@ -18,8 +18,10 @@ const PROGRAM_BYTES: u64 = 64 * MIB;
 /// Large bodies of requests at once.
 const LARGE_BODIES: u64 = 2 * BLOCK_BODY_BYTES_MAX as u64;
 /// Bodies of peers that wait to be looked at, those of later heights, bodies kept to be served,
-/// blocks of sync that wait.
-const PEERS_BYTES: u64 = (128 + 64 + 96 + 64) * MIB;
+/// blocks of sync that wait, bodies that are coming.
+const PEERS_BYTES: u64 = (128 + 64 + 96 + 64) * MIB + BODIES_BYTES_MAX as u64;
+/// What peers have sent and is not read yet, with as many as attack.
+const UNREAD_BYTES: u64 = 16 * 4 * MIB;
 
 /// The bound while HTTP or peers are attacked.
 pub fn bytes_max(is_by_peers: bool) -> u64 {
@@ -27,7 +29,7 @@ pub fn bytes_max(is_by_peers: bool) -> u64 {
     let node = STATE_BYTES + CACHE_BYTES + 2 * MEMPOOL_BYTES + PROGRAM_BYTES;
     let connections = CONNECTIONS_MAX * CONNECTION_BYTES;
     let attacked = match is_by_peers {
-        true => ANSWERS_MIB_MAX as u64 * MIB + PEERS_BYTES,
+        true => ANSWERS_MIB_MAX as u64 * MIB + PEERS_BYTES + UNREAD_BYTES,
         false => ANSWER_BYTES_MAX as u64 + LARGE_BODIES,
     };
     node + connections + attacked

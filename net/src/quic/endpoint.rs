@@ -12,10 +12,12 @@ use quinn::{Connection, Endpoint, EndpointConfig, TransportConfig, VarInt};
 use tokio::sync::mpsc;
 
 use super::answers::AnswersRoom;
+use super::bodies::BodiesRoom;
 use super::callers::{Callers, Verdict};
 use super::hello::{Greeted, greet};
 use super::link::{Event, Link, Sinks};
 use super::tls::PeerKey;
+use crate::limits::BODIES_BYTES_MAX;
 use crate::message::{Hello, Request};
 use crate::peer::{PeerAddress, PeerId};
 use crate::protocol::Frame;
@@ -25,9 +27,10 @@ const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Without a packet for this long a connection is dead.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
-/// Bytes that a peer may send ahead of what is read, in all and on one stream.
-const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// Bytes that a peer may send ahead of what is read, in all and on one stream. Two bodies that wait
+/// for two others and a paused stream of transactions leave room for votes.
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const STREAMS_MAX: u32 = 32;
 /// How long a call may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -170,7 +173,12 @@ impl Transport {
             hello: Mutex::new(hello),
             links: Mutex::default(),
             generation: AtomicU64::new(0),
-            sinks: Sinks { urgent, bulk, answers: AnswersRoom::default() },
+            sinks: Sinks {
+                urgent,
+                bulk,
+                answers: AnswersRoom::default(),
+                bodies: BodiesRoom::new(BODIES_BYTES_MAX),
+            },
             callers: Mutex::default(),
             began: Instant::now(),
         }));

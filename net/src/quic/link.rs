@@ -16,11 +16,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::answers::{AnswersRoom, Given};
+use super::bodies::BodiesRoom;
 use super::frames::{self, FrameError};
 use crate::gossip::{BATCH_BYTES_MAX, TransactionBatch};
-use crate::limits::{
-    ANSWER_BYTES_MAX, BODY_FRAME_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, REQUEST_BYTES_MAX,
-};
+use crate::limits::{ANSWER_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::message::{Blocks, Body, Control, Hello, Request};
 use crate::peer::{Fault, PeerId};
 use crate::protocol::Frame;
@@ -38,6 +37,8 @@ const BODIES_OUT_MAX: usize = 4;
 const BODIES_IN_MAX: usize = 2;
 /// Requests of a peer that are answered at once.
 const REQUESTS_MAX: usize = 4;
+/// How long a body may take to come: who is slower has the block when others have it.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(14);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -137,6 +138,8 @@ pub(super) struct Sinks {
     pub(super) bulk: mpsc::Sender<Event>,
     /// Room for answers to all peers.
     pub(super) answers: AnswersRoom,
+    /// Room for the bodies that all peers are sending.
+    pub(super) bodies: BodiesRoom,
 }
 
 /// A connection that can be written to.
@@ -406,7 +409,14 @@ impl Reader {
     }
 
     async fn read_body(self, mut stream: RecvStream) {
-        let bytes = match stream.read_to_end(BODY_FRAME_BYTES_MAX).await {
+        let coming = self.sinks.bodies.begin(self.connection.remote_address().ip().into());
+        let cut = |reason| counter!("peer_bodies_cut_total", "reason" => reason).increment(1);
+        let bytes = tokio::select! {
+            bytes = coming.read(&mut stream) => bytes,
+            () = coming.cut() => return cut("room"),
+            () = tokio::time::sleep(BODY_TIMEOUT) => return cut("late"),
+        };
+        let bytes = match bytes {
             Ok(bytes) => bytes,
             Err(quinn::ReadToEndError::TooLong) => {
                 return self.fault(Fault::Malformed, "a body without end".to_owned()).await;

@@ -7,6 +7,7 @@
 //! [`crate::protocol`].
 
 mod answers;
+mod bodies;
 mod callers;
 mod endpoint;
 pub mod frames;
