@@ -5,40 +5,31 @@
 
 mod answers;
 mod connection;
+mod entrance;
 mod offenders;
 mod places;
 mod takers;
+mod turns;
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper_util::server::graceful::GracefulShutdown;
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpListener;
 use warp::http::{HeaderMap, Version, header};
 use warp::reply::Response;
 
 pub use answers::ANSWER_BYTES_MAX;
-use answers::Answers;
-use connection::Connection;
+use entrance::Entrance;
 pub use offenders::{Offence, Offenders};
-use places::{Place, Places, Room};
 pub use places::{Share, Shares};
 pub use takers::Takers;
 
-/// How long open connections may go on after shutdown.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(700);
-/// How long a new connection waits for another to end, and how many wait at once.
-const ROOM_WAIT: Duration = Duration::from_millis(100);
-const WAITING_MAX: usize = 256;
 /// Clients whose rate is remembered before idle ones are forgotten.
 const CLIENT_COUNT_MAX: usize = 10_000;
 
@@ -81,158 +72,13 @@ pub async fn serve<S, F>(
     trusted: &[IpAddr],
     offenders: &Offenders,
     service: S,
-    shutdown: impl Future<Output = ()>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
 ) where
     S: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
     let entrance = Entrance::new(limits, offenders);
     entrance.serve(listener, trusted, service, shutdown).await;
-}
-
-/// Lets connections in.
-struct Entrance {
-    limits: HttpLimits,
-    /// New connections of each client.
-    rate: ClientRate,
-    offenders: Offenders,
-    connections: Arc<Semaphore>,
-    places: Places,
-    /// New connections that wait for another to end, and each client's part of them.
-    waiting: Arc<Semaphore>,
-    waiting_shares: Shares,
-    room_wait: Duration,
-}
-
-/// The permit of a connection.
-enum Permit {
-    Had(OwnedSemaphorePermit),
-    /// It waits for another connection to end, and takes one of the places to wait.
-    Awaited(OwnedSemaphorePermit, Share),
-}
-
-impl Entrance {
-    fn new(limits: HttpLimits, offenders: &Offenders) -> Self {
-        Self {
-            limits,
-            rate: ClientRate::new(limits.new_per_minute, limits.new_burst),
-            offenders: offenders.clone(),
-            connections: Arc::new(Semaphore::new(limits.connections_max)),
-            places: Places::default(),
-            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
-            waiting_shares: Shares::default(),
-            room_wait: ROOM_WAIT,
-        }
-    }
-
-    async fn serve<S, F>(
-        self,
-        listener: TcpListener,
-        trusted: &[IpAddr],
-        service: S,
-        shutdown: impl Future<Output = ()>,
-    ) where
-        S: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Response> + Send + 'static,
-    {
-        let (answers, graceful) = (Answers::default(), GracefulShutdown::new());
-        let mut shutdown = std::pin::pin!(shutdown);
-        loop {
-            let accepted = tokio::select! {
-                () = &mut shutdown => break,
-                accepted = accept(&listener) => accepted,
-            };
-            let Some((stream, peer)) = accepted else { continue };
-            let Some((place, permit)) = self.admit(peer.ip(), is_exempt(peer.ip(), trusted)) else {
-                // Without a farewell, of which the system would keep something.
-                let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-                continue;
-            };
-            // A client that does not take its answer is cut as well.
-            let patience = Some(self.limits.idle_timeout);
-            if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(patience) {
-                tracing::debug!(%error, "a connection has no time-out for writing");
-            }
-            let (limits, place, answers) = (self.limits, Arc::new(place), answers.clone());
-            let offenders = self.offenders.clone();
-            let connection = Connection { stream, peer, limits, place, offenders, answers };
-            let (service, watcher) = (service.clone(), graceful.watcher());
-            let (free, room_wait) = (Arc::clone(&self.connections), self.room_wait);
-            tokio::spawn(async move {
-                // Held until the connection ends.
-                let Some(_permit) = permit.wait(free, room_wait, &connection.place).await else {
-                    return;
-                };
-                connection.answer(service, watcher).await;
-            });
-        }
-        drop(listener);
-        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await;
-    }
-
-    /// The place of a new connection, and its permit; none: it is turned away.
-    fn admit(&self, client: IpAddr, is_exempt: bool) -> Option<(Place, Permit)> {
-        if !is_exempt && self.rate.check(client).is_err() {
-            self.offenders.note(client, Offence::NewConnections);
-            return None;
-        }
-        let max = share_of(self.limits.connections_max);
-        let Some(place) = self.places.enter(client, is_exempt, max) else {
-            self.offenders.note(client, Offence::Connections);
-            return None;
-        };
-        if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
-            return Some((place, Permit::Had(permit)));
-        }
-        // Others are accepted meanwhile: whoever comes next may have a place of another's.
-        let share = self.waiting_shares.enter(client, 1, share_of(WAITING_MAX))?;
-        let waiting = Arc::clone(&self.waiting).try_acquire_owned().ok()?;
-        place.waits(true);
-        match self.places.make_room(&place) {
-            Room::Made(client) => self.offenders.note(client, Offence::IdleConnections),
-            Room::Later => {}
-            Room::Refused => {
-                self.offenders.note(client, Offence::Connections);
-                return None;
-            }
-        }
-        Some((place, Permit::Awaited(waiting, share)))
-    }
-}
-
-impl Permit {
-    /// The permit, once there is one; none if there is none in time, or the place is given up.
-    async fn wait(
-        self,
-        free: Arc<Semaphore>,
-        room_wait: Duration,
-        place: &Place,
-    ) -> Option<OwnedSemaphorePermit> {
-        let (_waiting, _share) = match self {
-            Self::Had(permit) => return Some(permit),
-            Self::Awaited(waiting, share) => (waiting, share),
-        };
-        let free = tokio::time::timeout(room_wait, free.acquire_owned()).await;
-        place.waits(false);
-        free.ok()?.ok()
-    }
-}
-
-/// The next connection.
-async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
-    match listener.accept().await {
-        Ok((stream, peer)) => {
-            // Answers are small and written at once.
-            let _ = stream.set_nodelay(true);
-            Some((stream, peer))
-        }
-        Err(error) => {
-            tracing::warn!(%error, "a connection cannot be accepted");
-            // Out of descriptors: trying again at once would only spin.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            None
-        }
-    }
 }
 
 /// What counts as one client: an address, or the 64-bit network of an IPv6 one.

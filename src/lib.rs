@@ -3,6 +3,7 @@
 //! No rule that decides whether a transaction or a block is valid lives here.
 
 pub mod archive;
+pub mod behind;
 pub mod bench;
 pub mod chain;
 pub mod cli;
@@ -24,7 +25,6 @@ pub mod keystore;
 pub mod mempool;
 pub mod network;
 pub mod node;
-pub mod readers;
 pub mod receipts;
 pub mod replay;
 pub mod rpc;

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::CliError;
 use super::progress::SyncBar;
+use crate::behind::TASKS_BETWEEN_EVENTS;
 use crate::chain::{ChainError, GenesisSource, OpenProgress};
 use crate::config::NodeConfig;
 use crate::coordinator::{self, Coordinator};
@@ -91,7 +92,10 @@ impl Served<'_> {
         backend.admin_token = Some(token);
         let (edge, mock) = dev.unzip();
         backend.dev = edge;
-        let runtime = tokio::runtime::Runtime::new()
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .event_interval(TASKS_BETWEEN_EVENTS)
+            .build()
             .map_err(|error| CliError::failed("runtime", error.to_string()))?;
         let served = runtime.block_on(async {
             let (stop, stopping) = watch::channel(false);

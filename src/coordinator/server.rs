@@ -69,7 +69,11 @@ pub async fn serve(
     Ok(Serving { address, task })
 }
 
-async fn run(listener: TcpListener, coordinator: Coordinator, shutdown: impl Future<Output = ()>) {
+async fn run(
+    listener: TcpListener,
+    coordinator: Coordinator,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) {
     let rate = Arc::new(ClientRate::new(RATE_PER_MINUTE, RATE_BURST));
     let filter = routes(coordinator.clone()).boxed();
     let service = move |request: hyper::Request<hyper::body::Incoming>, peer: SocketAddr| {

@@ -16,6 +16,7 @@ use warp::reply::Response;
 
 use super::answers::{AnswerRoom, Answers};
 use super::places::{Busy, Place};
+use super::turns::InTurns;
 use super::{HttpLimits, Offence, Offenders};
 
 /// Most bytes of a request's head.
@@ -60,7 +61,8 @@ impl Connection {
             .timer(TokioTimer::new())
             .header_read_timeout(limits.idle_timeout)
             .max_buf_size(HEAD_BYTES_MAX);
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let connection =
+            builder.serve_connection_with_upgrades(TokioIo::new(InTurns::new(stream)), service);
         let mut connection = std::pin::pin!(watcher.watch(connection));
         let begun = first_seen.wait_for(|seen| *seen);
         // A client that breaks off is its own affair.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use metrics::counter;
 
@@ -91,6 +91,12 @@ impl Offenders {
         *one.counts.entry(offence).or_default() += 1;
     }
 
+    /// Whether this client was limited within this time.
+    #[must_use]
+    pub fn was_limited(&self, client: IpAddr, within: Duration) -> bool {
+        self.named().get(&network(client)).is_some_and(|one| one.last.elapsed() < within)
+    }
+
     /// What a metrics page says of them.
     #[must_use]
     pub fn metrics(&self) -> String {
@@ -128,6 +134,10 @@ mod tests {
             // The first one goes on.
             offenders.note(client(0), Offence::SlowHead);
         }
+        let within = |n, time| offenders.was_limited(client(n), time);
+        assert!(
+            within(0, Duration::MAX) && !within(0, Duration::ZERO) && !within(5, Duration::MAX)
+        );
         let page = offenders.metrics();
         let lines = page.lines().filter(|line| line.contains("offence=\"rate\"")).count();
         assert_eq!(lines, NAMED_MAX, "{page}");

@@ -42,6 +42,11 @@ impl Shares {
         Some(Share { shares: self.clone(), client, count })
     }
 
+    /// How many this client has.
+    pub(super) fn of(&self, client: IpAddr) -> usize {
+        self.count().get(&network(client)).copied().unwrap_or(0)
+    }
+
     /// Who has most.
     pub(super) fn most(&self) -> Option<IpAddr> {
         let clients = self.count();
@@ -223,6 +228,11 @@ impl Place {
     /// It waits for its place, or has it from now on.
     pub(super) fn waits(&self, waits: bool) {
         self.open.enter(if waits { Phase::Waiting } else { Phase::Idle(Instant::now()) });
+    }
+
+    /// How many its client has.
+    pub(super) fn count(&self) -> usize {
+        self.places.shares.of(self.open.client)
     }
 
     /// Whose it is, and whether that one may have any number.

@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+use super::entrance::{PROMPT_MAX, WAITING_MAX};
 use super::*;
+use std::sync::Arc;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use warp::Reply;
 
 #[test]
@@ -208,7 +212,8 @@ async fn those_who_wait_for_a_place_hold_up_nobody_who_comes_later() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let offenders = Offenders::default();
-    let entrance = Entrance { room_wait: hour, ..Entrance::new(limits(1, hour, hour), &offenders) };
+    let mut entrance = Entrance::new(limits(1, hour, hour), &offenders);
+    entrance.room_wait = hour;
     let (asked, mut has_asked) = tokio::sync::watch::channel(false);
     let answer = move |_, _| {
         asked.send_replace(true);
@@ -246,6 +251,29 @@ fn new_connections_have_a_rate_and_who_opens_more_is_named() {
     assert_eq!(admitted(greedy, true), 9, "an operator's proxy stands for many");
     let named = "{client=\"192.0.2.1\",offence=\"new_connections\"} 6\n";
     assert!(offenders.metrics().contains(named), "{}", offenders.metrics());
+}
+
+#[test]
+fn who_has_many_connections_or_was_limited_stands_behind() {
+    let hour = Duration::from_secs(3_600);
+    let offenders = Offenders::default();
+    let entrance = Entrance::new(limits(999, hour, hour), &offenders);
+    let (many, limited) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+    let mut held = Vec::new();
+    let mut behind = |ip, is_exempt| {
+        let (place, permit) = entrance.admit(ip, is_exempt).unwrap();
+        let stands_behind = entrance.stands_behind(&place);
+        held.push((place, permit));
+        stands_behind
+    };
+    let all: Vec<_> = (0..=PROMPT_MAX).map(|_| behind(many, false)).collect();
+    assert_eq!(all.iter().filter(|behind| **behind).count(), 1);
+    assert!(all[PROMPT_MAX], "the last of them");
+    assert!(!behind(limited, false));
+    offenders.note(limited, Offence::Rate);
+    assert!(behind(limited, false));
+    // A proxy stands for many.
+    assert!(!behind(limited, true));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use ait_engine::vote::SignedProposal;
 use ait_net::limits::ANSWER_BYTES;
 use ait_net::message::Blocks;
 
+use crate::behind;
 use crate::chain::Chain;
 
 /// Bodies of proposals that are kept to be served, and their bytes.
@@ -48,6 +49,7 @@ pub(crate) fn blocks(chain: &Chain, from: Height, count: u32) -> Option<Vec<u8>>
     let mut bytes = 0_u64;
     let mut height = from;
     while blocks.0.len() < count as usize {
+        behind::give_way();
         let found = match chain.block(height) {
             Ok(found) => found,
             Err(error) => {

@@ -263,7 +263,7 @@ impl Service {
                         let _permit = permit;
                         let _ = reply.send(serve::blocks(&chain, from, count));
                     };
-                    crate::readers::read(read);
+                    crate::behind::work(read);
                 });
             }
         }

@@ -14,9 +14,9 @@ use warp::reply::Response;
 
 use super::submit::object_of;
 use super::{Api, ApiError};
+use crate::behind::{self, GivingWay};
 use crate::chain::ChainError;
 use crate::http::Client;
-use crate::readers;
 
 /// How long a reader waits for an index that is behind.
 const INDEX_WAIT: Duration = Duration::from_secs(2);
@@ -32,6 +32,16 @@ pub(super) type Answer = Result<Response, ApiError>;
 /// A JSON answer.
 pub(super) fn json<T: Serialize>(body: &T) -> Answer {
     Ok(warp::reply::json(body).into_response())
+}
+
+/// A JSON answer that may be long, written by a thread that stands behind.
+fn long_json<T: Serialize>(body: &T) -> Answer {
+    let mut text = Vec::new();
+    serde_json::to_writer(GivingWay::new(&mut text), body).map_err(|error| {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        ApiError::new(status, "answer_unwritten", error.to_string(), "the node's log says more")
+    })?;
+    Ok(warp::reply::with_header(text, "content-type", "application/json").into_response())
 }
 
 fn busy() -> ApiError {
@@ -182,10 +192,10 @@ impl Call {
         let permit = tokio::time::timeout(READ_WAIT, permit).await.map_err(|_| busy())?;
         let permit = permit.map_err(|_| busy())?;
         let api = Arc::clone(&self.api);
-        let reading = readers::read(move || {
+        let reading = behind::work(move || {
             // Held until the reading is over, also if its client has gone.
             let _permit = permit;
-            Ok(warp::reply::json(&read(&api)?).into_response())
+            long_json(&read(&api)?)
         });
         reading.await.unwrap_or_else(|_| Err(stopped()))
     }

@@ -6,6 +6,7 @@ use serde_json::json as object;
 
 use super::call::{Answer, Call, bad_cursor, bad_hash, json};
 use super::{Api, ApiError, views};
+use crate::behind;
 use crate::chain::CommittedBlock;
 
 /// Most blocks of a range in the newer dialect.
@@ -75,6 +76,7 @@ fn with_canonical(api: &Api, first: u64, last: u64) -> Result<Vec<BlockSummary>,
     let mut blocks = Vec::new();
     let mut bytes = 0;
     for height in (first..=last).map_while(Height::new) {
+        behind::give_way();
         let Some(block) = api.chain.block(height)? else { break };
         let mut summary = BlockSummary::from(&block.block.header);
         summary.canonical = canonical(&block);
@@ -91,6 +93,7 @@ fn with_canonical(api: &Api, first: u64, last: u64) -> Result<Vec<BlockSummary>,
 fn summaries(api: &Api, first: u64, last: u64) -> Result<Vec<BlockSummary>, ApiError> {
     let mut blocks = Vec::new();
     for height in (first..=last).map_while(Height::new) {
+        behind::give_way();
         let Some((_, header)) = api.chain.header(height)? else { break };
         blocks.push(BlockSummary::from(&header));
     }

@@ -29,6 +29,9 @@ use crate::telemetry::metrics;
 
 /// Longest request id that is taken over from a client.
 const REQUEST_ID_BYTES_MAX: usize = 64;
+/// How long the answer to a client that asks too much is kept back: who asks again at once whatever
+/// is answered would take a processor with it.
+const REFUSAL_WAIT: Duration = Duration::from_millis(100);
 /// How long a large body waits for its place.
 const PLACE_WAIT: Duration = Duration::from_secs(5);
 /// What a large body may take before it must have come at this pace at least: there are few
@@ -185,6 +188,9 @@ async fn handle<B: Buf>(
     shared.takers.note(client.ip, Body::size_hint(response.body()).lower());
     let name = route.map_or("unknown", |route| route.name);
     metrics::request(name, response.status(), began.elapsed());
+    if code == "rate_limited" {
+        tokio::time::sleep(REFUSAL_WAIT).await;
+    }
     let status = response.status().as_u16();
     // Whoever asks for too much does not write the log: that is counted.
     if status >= 500 && code != "busy" {

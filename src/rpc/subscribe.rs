@@ -21,6 +21,7 @@ use warp::ws::{Message, WebSocket, Ws};
 use super::call::{Answer, Call};
 use super::hub::{self, Told};
 use super::{Api, ApiError};
+use crate::behind;
 use crate::http::{Offence, Share, is_exempt, share_of};
 
 /// How often a silent connection is pinged, to notice that it is gone.
@@ -145,11 +146,15 @@ pub(super) fn upgrade(
     let place = Place::take(&api, client)?;
     let ws = ws.max_message_size(CLIENT_MESSAGE_BYTES_MAX).max_frame_size(CLIENT_MESSAGE_BYTES_MAX);
     let reply = ws.on_upgrade(move |socket| async move {
-        let _place = place;
-        let offenders = api.offenders.clone();
-        if !send_all(socket, hub::batches(&api, topic)).await {
-            offenders.note(client, Offence::UnreadMessages);
-        }
+        let sending = async move {
+            let _place = place;
+            let offenders = api.offenders.clone();
+            if !send_all(socket, hub::batches(&api, topic)).await {
+                offenders.note(client, Offence::UnreadMessages);
+            }
+        };
+        // There may be hundreds that are all told at once.
+        behind::spawn(sending);
     });
     Ok(reply.into_response())
 }

@@ -23,13 +23,13 @@ use cores::Cores;
 use honest::Seen;
 use target::Target;
 
-/// Set in the copy of this program that runs in a namespace of its own: the attackers' processors.
+/// Set in the copy of this program that runs in a namespace of its own: who has which processors.
 const INSIDE: &str = "AIT_HOSTILE_INSIDE";
 /// Says that it is known that this machine gives no namespaces.
 const MAY_SKIP: &str = "AIT_HOSTILE_MAY_SKIP";
 /// First argument of the program that attacks.
 const ATTACK: &str = "attack";
-/// Says that attackers have no processors of their own.
+/// Says that clients have no processors of their own.
 const SHARED: &str = "--shared";
 /// How long each attack lasts unless told otherwise.
 const SECONDS: u64 = 5;
@@ -106,7 +106,7 @@ fn main() -> ExitCode {
         (attack.run)(&plan, Duration::from_secs(words[3].parse().unwrap()));
         return ExitCode::SUCCESS;
     }
-    let Ok(attackers) = std::env::var(INSIDE) else {
+    let Ok(cores) = std::env::var(INSIDE) else {
         return enter(words.iter().any(|w| w == SHARED));
     };
     let mut seconds = SECONDS;
@@ -128,10 +128,10 @@ fn main() -> ExitCode {
     }
     let chosen = |attack: &&Attack| names.is_empty() || names.contains(&attack.name);
     let attacks: Vec<_> = ATTACKS.iter().filter(chosen).collect();
-    run(&attacks, &attackers, Duration::from_secs(seconds))
+    run(&attacks, &Cores::of_word(&cores), Duration::from_secs(seconds))
 }
 
-/// Runs this program again in a network namespace of its own, on one half of the processors.
+/// Runs this program again in a network namespace of its own, on the clients' processors.
 fn enter(is_shared: bool) -> ExitCode {
     let allowed = |extra: &[&str]| {
         let tried = Command::new("unshare").args(extra).args(["--net", "true"]).output();
@@ -145,13 +145,13 @@ fn enter(is_shared: bool) -> ExitCode {
         return ExitCode::from(u8::from(!may_skip));
     };
     let cores = if is_shared { Cores::shared() } else { Cores::halves() };
-    let mut command = cores.node("unshare");
+    let mut command = cores.of_clients("unshare");
     command
         .args(extra)
         .args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .arg(std::env::current_exe().unwrap())
         .args(std::env::args().skip(1))
-        .env(INSIDE, cores.attackers);
+        .env(INSIDE, cores.word());
     let error = command.exec();
     println!("hostile: unshare does not start: {error}");
     ExitCode::FAILURE
@@ -175,13 +175,14 @@ fn row(name: &str, seen: &Seen, calm: &Seen, memory: u64, named: &str) -> String
 
 /// Every honest request must be answered well, the node's memory stay below its bound, and who
 /// attacks be named. Times are shown, and no assertion.
-fn run(attacks: &[&Attack], attackers: &str, lasting: Duration) -> ExitCode {
+fn run(attacks: &[&Attack], cores: &Cores, lasting: Duration) -> ExitCode {
     let folder = tempfile::tempdir().unwrap();
-    let target = Target::start(folder.path(), attackers);
+    let target = Target::start(folder.path(), cores);
     let mut honest = honest::all(&target.plan);
     let calm = honest::work(&mut honest, lasting.max(Duration::from_secs(5)));
-    let where_ = if attackers.is_empty() { "those of the node" } else { attackers };
-    println!("hostile: processors of the attackers: {where_}\n");
+    let all = |list: &str| if list.is_empty() { "all".to_owned() } else { list.to_owned() };
+    let (node, clients) = (all(&cores.node), all(&cores.clients));
+    println!("hostile: processors of the node: {node}; of the clients: {clients}\n");
     println!("{HEAD}\n{}", row("none", &calm, &calm, target.memory(), "-"));
     let mut is_good = calm.failures.is_empty();
     for attack in attacks {

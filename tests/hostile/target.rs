@@ -14,7 +14,8 @@ use ait_node::devnet::DevAccounts;
 use ait_node::testnet::{SEED_FILE, TestnetOptions, prepare};
 
 use crate::client::Kept;
-use crate::{ATTACK, cores, memory};
+use crate::cores::Cores;
+use crate::{ATTACK, memory};
 
 /// Says which program is attacked; else it is the one that was built with this test.
 const PROGRAM: &str = "AIT_HOSTILE_PROGRAM";
@@ -77,14 +78,13 @@ pub fn attacker(at: usize) -> Ipv4Addr {
 pub struct Target {
     folder: PathBuf,
     child: Child,
-    /// Processors of attackers; empty: those of all.
-    attackers: String,
+    cores: Cores,
     pub plan: Plan,
 }
 
 impl Target {
-    /// A single validator whose caches are small, and attackers on these processors.
-    pub fn start(folder: &Path, attackers: &str) -> Self {
+    /// A single validator whose caches are small, on its processors.
+    pub fn start(folder: &Path, cores: &Cores) -> Self {
         let clients = (0..HONEST).map(honest).chain((0..ATTACKERS).map(attacker));
         let addresses = [NODE, OPERATOR].into_iter().chain(clients);
         ip(&["link", "set", "lo", "up"]);
@@ -105,7 +105,8 @@ impl Target {
         let node = nodes.unwrap().remove(0);
         let errors = fs::File::create(folder.join("stderr")).unwrap();
         let own = env!("CARGO_BIN_EXE_ait-node").to_owned();
-        let mut child = Command::new(std::env::var(PROGRAM).unwrap_or(own))
+        let mut child = cores
+            .of_node(&std::env::var(PROGRAM).unwrap_or(own))
             .args(["run", "--json", "--data-dir"])
             .arg(&node.data_dir)
             .env_remove(crate::INSIDE)
@@ -129,8 +130,8 @@ impl Target {
         let peer = told["p2p"].as_str().unwrap();
         let data_dir = node.data_dir.display();
         fs::write(folder.join("plan"), format!("{rpc}\n{peer}\n{data_dir}\n{chain_id}\n")).unwrap();
-        let (attackers, plan) = (attackers.to_owned(), Plan::read(folder));
-        let target = Self { folder: folder.to_owned(), child, attackers, plan };
+        let (cores, plan) = (cores.clone(), Plan::read(folder));
+        let target = Self { folder: folder.to_owned(), child, cores, plan };
         let began = Instant::now();
         while Kept::new(OPERATOR, rpc).is_err() {
             assert!(began.elapsed() < Duration::from_secs(30), "the node does not serve");
@@ -139,10 +140,10 @@ impl Target {
         target
     }
 
-    /// Another process that attacks. Where it has the node's processors, it has what time the
-    /// others leave: its own machine would not take the node's.
+    /// Another process that attacks, with what time the others leave: its own machine would not
+    /// take theirs.
     pub fn attack(&self, name: &str, lasting: Duration) -> Child {
-        let mut command = cores::of_attackers(&self.attackers);
+        let mut command = self.cores.of_attackers();
         command
             .arg(std::env::current_exe().unwrap())
             .args([ATTACK, name])

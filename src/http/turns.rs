@@ -1,0 +1,203 @@
+//! A stream whose writer gives way to others after each part of what it has to write.
+//!
+//! The system takes as much as it has room for, megabytes at once, and copies it meanwhile; on a
+//! machine's own network the other side's work is done in the same call. Whoever else has a
+//! request on this thread would wait for all of it.
+
+use std::io::{IoSlice, Result};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::behind;
+
+/// What is written before others have their turn: some 20 microseconds of copying.
+const TURN_BYTES: usize = 64 * 1024;
+/// Pieces of one write; as many as the server queues.
+const PIECES_MAX: usize = 16;
+
+/// A stream that is written to in turns.
+#[derive(Debug)]
+pub(super) struct InTurns<S> {
+    stream: S,
+    /// Bytes that are left of this turn.
+    left: usize,
+}
+
+impl<S> InTurns<S> {
+    pub(super) const fn new(stream: S) -> Self {
+        Self { stream, left: TURN_BYTES }
+    }
+}
+
+impl<S: Unpin> InTurns<S> {
+    /// The bytes that may be written now; none: others are first.
+    fn turn(&mut self, context: &Context<'_>) -> Option<usize> {
+        behind::give_way();
+        if self.left == 0 {
+            self.left = TURN_BYTES;
+            context.waker().wake_by_ref();
+            return None;
+        }
+        Some(self.left)
+    }
+
+    fn wrote(&mut self, count: usize) {
+        self.left = self.left.saturating_sub(count);
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for InTurns<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for InTurns<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize>> {
+        let Some(left) = self.turn(context) else { return Poll::Pending };
+        let part = bytes.get(..left).unwrap_or(bytes);
+        let count = ready!(Pin::new(&mut self.stream).poll_write(context, part))?;
+        self.wrote(count);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        let Some(mut left) = self.turn(context) else { return Poll::Pending };
+        let mut parts = [IoSlice::new(&[]); PIECES_MAX];
+        let mut count = 0;
+        for (part, piece) in parts.iter_mut().zip(pieces.iter().filter(|piece| !piece.is_empty())) {
+            let taken = piece.get(..left).unwrap_or(piece);
+            *part = IoSlice::new(taken);
+            count += 1;
+            left -= taken.len();
+            if left == 0 {
+                break;
+            }
+        }
+        let parts = parts.get(..count).unwrap_or_default();
+        let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, parts))?;
+        self.wrote(count);
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+
+    use super::*;
+
+    /// Takes all that it is given.
+    #[derive(Default)]
+    struct Sink(Vec<u8>);
+
+    impl AsyncWrite for Sink {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<Result<usize>> {
+            self.0.extend(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            pieces: &[IoSlice<'_>],
+        ) -> Poll<Result<usize>> {
+            pieces.iter().for_each(|piece| self.0.extend(piece.iter()));
+            Poll::Ready(Ok(pieces.iter().map(|piece| piece.len()).sum()))
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// All of it, as a server writes it; how often it gave way.
+    fn written(pieces: &[&[u8]], is_vectored: bool) -> (Vec<u8>, usize) {
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
+        let mut stream = InTurns::new(Sink::default());
+        let (mut rest, mut waits) = (pieces.concat(), 0);
+        while !rest.is_empty() {
+            let middle = rest.len() / 3;
+            let (first, second) = rest.split_at(middle);
+            let both = [IoSlice::new(first), IoSlice::new(&[]), IoSlice::new(second)];
+            let stream = Pin::new(&mut stream);
+            match if is_vectored {
+                stream.poll_write_vectored(&mut context, &both)
+            } else {
+                stream.poll_write(&mut context, &rest)
+            } {
+                Poll::Ready(count) => {
+                    let count = count.unwrap();
+                    assert!(count > 0 && count <= TURN_BYTES);
+                    rest.drain(..count);
+                }
+                Poll::Pending => waits += 1,
+            }
+        }
+        assert_eq!(woken.0.load(Ordering::SeqCst), waits, "who gives way goes on by itself");
+        (stream.stream.0, waits)
+    }
+
+    #[test]
+    fn all_is_written_in_its_order_and_others_have_their_turns() {
+        let bytes: Vec<u8> = (0..1_000_003_u32).map(|n| (n % 251) as u8).collect();
+        for is_vectored in [false, true] {
+            let (all, waits) = written(&[&bytes], is_vectored);
+            assert!(all == bytes, "{is_vectored}");
+            assert_eq!(waits, bytes.len() / TURN_BYTES, "{is_vectored}");
+            assert_eq!(written(&[b"short"], is_vectored), (b"short".to_vec(), 0));
+        }
+    }
+}
