@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ait_engine::crypto::SecretKey;
 use ait_engine::genesis::{Allocation, Authority, GenesisDocument, GenesisError};
-use ait_engine::types::{Address, ChainId, VotingPower};
+use ait_engine::types::{Address, Amount, ChainId, VotingPower};
 use ait_net::peer::{PeerAddress, PeerId};
 use zeroize::Zeroizing;
 
@@ -75,6 +75,9 @@ pub enum TestnetError {
 /// Name of the file with the seed from which accounts follow.
 pub const SEED_FILE: &str = "testnet.seed";
 
+/// What all accounts own together at most: half of what there may ever be.
+const BALANCES_SUM_MAX: u64 = 1 << 62;
+
 /// Makes the directories.
 ///
 /// # Errors
@@ -118,6 +121,12 @@ pub fn prepare(options: &TestnetOptions) -> Result<Vec<TestnetNode>, TestnetErro
     Ok(nodes)
 }
 
+/// What each of so many accounts owns: what is usual, or less so that the sum is an amount.
+fn balance_of_each(count: usize) -> Amount {
+    let count = u64::try_from(count).unwrap_or(u64::MAX).max(1);
+    FUNDED_BALANCE.min(Amount::saturating(BALANCES_SUM_MAX / count))
+}
+
 fn genesis(
     options: &TestnetOptions,
     validators: &[SecretKey],
@@ -125,9 +134,10 @@ fn genesis(
 ) -> Result<GenesisDocument, TestnetError> {
     let names = FUNDED_NAMES.iter().map(|name| (*name).to_owned());
     let names = names.chain((0..options.accounts).map(|n| format!("account-{n}")));
+    let balance = balance_of_each(options.accounts.saturating_add(FUNDED_NAMES.len()));
     let allocate = |name: String| Allocation {
         address: accounts.secret_key(&name).public_key().address(),
-        balance: FUNDED_BALANCE,
+        balance,
         nonce: 0,
     };
     let authorities = validators.iter().zip(&options.weights).map(|(key, weight)| {
@@ -188,4 +198,18 @@ fn write(path: &Path, text: &str, is_secret: bool) -> Result<(), TestnetError> {
         keystore::write_public(path, text)
     };
     written.map_err(|source| TestnetError::Io { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_million_accounts_own_no_more_than_there_may_be() {
+        assert_eq!(balance_of_each(1_000), FUNDED_BALANCE);
+        for count in [10_000_000, 1 << 40] {
+            let each = balance_of_each(count).get();
+            assert!(each > 0 && u128::from(each) * count as u128 <= 1 << 62, "{count}: {each}");
+        }
+    }
 }

@@ -178,6 +178,13 @@ fn genesis_verify_names_every_problem() {
     for part in ["allocation already", "sum of balances", "no_such"] {
         assert!(message.contains(part), "{part} is not in: {message}");
     }
+    // A document may have millions of the same kind: some are named, all are counted.
+    let twice = document["accounts"][0].clone();
+    document["accounts"] = vec![twice; 1_000].into();
+    std::fs::write(at.join("bad.json"), document.to_string()).unwrap();
+    let error = fail(at, &["genesis", "verify", "bad.json", "--json"], 1);
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains(" more") && message.lines().count() < 30, "{message}");
 }
 
 #[test]

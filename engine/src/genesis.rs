@@ -102,11 +102,27 @@ pub enum GenesisError {
         reason: String,
     },
     /// It breaks rules.
-    #[error("the genesis document has {} problem(s):\n  - {}", .problems.len(), .problems.join("\n  - "))]
+    #[error("the genesis document has {} problem(s):{}", .problems.len(), listed(.problems))]
     Invalid {
         /// Each problem in words, with its place in the document.
         problems: Vec<String>,
     },
+}
+
+/// Problems that a message lists: a document may have millions of the same kind.
+const LISTED_MAX: usize = 20;
+
+fn listed(problems: &[String]) -> String {
+    let mut text = String::new();
+    for problem in problems.iter().take(LISTED_MAX) {
+        text.push_str("\n  - ");
+        text.push_str(problem);
+    }
+    let more = problems.len().saturating_sub(LISTED_MAX);
+    if more > 0 {
+        text.push_str(&format!("\n  and {more} more"));
+    }
+    text
 }
 
 /// A checked genesis: the block at height 0, its state and its validators.
