@@ -89,6 +89,12 @@ fn running_nodes_are_driven_from_a_funded_account() {
     // Many in a request.
     let batches = ["--seed", "3", "--batch", "20"];
     check(&figures(&bench(&[&words[..], &time, &batches].concat())));
+    // Who pays has nothing.
+    let poor = "22".repeat(32);
+    let words = ["--rpc", &rpc, "--key", &poor, "--senders", "40", "--seed", "4"];
+    let out = bench(&words);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!out.status.success() && said.contains("fund it, or lower --senders"), "{said}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ait_net::rest::RestError;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
@@ -117,6 +118,12 @@ fn rate(text: &str) -> Result<f64, String> {
 impl From<BenchError> for CliError {
     fn from(error: BenchError) -> Self {
         let hint = match &error {
+            BenchError::Rest(RestError::Refused { body, .. })
+                if body.code == "insufficient_funds" =>
+            {
+                "the account of --key pays for all senders: fund it, or lower --senders"
+            }
+            BenchError::Rest(RestError::Refused { body, .. }) => body.hint.as_str(),
             BenchError::Rest(_) => "is the node running, and is --rpc its URL?",
             BenchError::Node(_) | BenchError::Chain(_) => "--data-dir must be new or empty",
             BenchError::NotFunded { .. } => "look at the node's /readyz",
