@@ -115,6 +115,10 @@ impl CrossSite {
         let delay = self.jittered(interval);
         let Some(state) = self.remotes.get_mut(remote) else { return };
         state.is_polled = false;
+        if state.is_set_aside(now) {
+            // It was asked before: what it says of itself excuses none of what it did since.
+            return;
+        }
         match result {
             Err(Failure::Unreachable(error)) => {
                 self.failed(now, remote, RemoteReason::Unreachable, error);

@@ -82,6 +82,11 @@ impl RemoteState {
         self.last_error.is_none()
     }
 
+    /// Whether it is left alone for a while yet.
+    pub(super) const fn is_set_aside(&self, now: u64) -> bool {
+        !self.is_well() && self.poll_at > now
+    }
+
     /// How long to wait after one more failure, jitter aside.
     pub(super) fn failed(&mut self, reason: RemoteReason, error: String, interval: u64) -> u64 {
         self.reason = reason;

@@ -171,6 +171,29 @@ fn after_bad_blocks_another_remote_is_asked() {
 }
 
 #[test]
+fn an_answer_that_was_under_way_does_not_end_that_a_remote_is_left_alone() {
+    let mut core = core(1, false);
+    core.handle(INTERVAL, Input::Tick);
+    core.handle(INTERVAL, Input::Head(0, head(5)));
+    core.handle(INTERVAL, Input::Blocks(0, height(1), Ok((1..=5).map(block).collect())));
+    // It is asked for its newest block while its blocks are imported.
+    let now = core.next_tick_ms().unwrap();
+    assert_eq!(shown(&core.handle(now, Input::Tick)), ["ask 0"]);
+    let bad = Some((ImportFault::Remote, "forged".to_owned()));
+    assert_eq!(shown(&core.handle(now, Input::Imported(0, 0, bad))), [""; 0]);
+    for answer in [head(9), Err(down())] {
+        assert_eq!(shown(&core.handle(now + 1, Input::Head(0, answer))), [""; 0]);
+        let status = core.status(now).remove(0);
+        assert_eq!(status.reason, RemoteReason::BadBlocks);
+        assert!(status.retry_in_ms.unwrap() >= SET_ASIDE_MS);
+    }
+    // In the end it is asked again, and what it says counts.
+    let now = core.next_tick_ms().unwrap();
+    assert_eq!(shown(&core.handle(now, Input::Tick)), ["ask 0"]);
+    assert_eq!(shown(&core.handle(now, Input::Head(0, head(9)))), ["fetch 0 1-9"]);
+}
+
+#[test]
 fn answers_that_are_not_what_was_asked_for_lead_to_nothing() {
     for wrong in [vec![], vec![2], vec![1, 3], vec![1, 1], (1..=101).collect()] {
         let mut core = core(1, false);
