@@ -155,7 +155,7 @@ fn a_flipped_bit_of_each_table_is_found_and_the_table_named() {
     for file in ["chain/blocks.redb", "chain/state.redb", "chain/index.redb"] {
         let bytes = fs::read(good.join(file)).unwrap();
         for (table, part) in parts_of_tables(&good.join(file)) {
-            let named = positions(&bytes, &part).into_iter().rev().take(8).find(|at| {
+            let named = positions(&bytes, &part).into_iter().rev().take(64).find(|at| {
                 let _ = fs::remove_dir_all(&bad);
                 copy(&good, &bad);
                 flip(&bad.join(file), at + part.len() / 2);

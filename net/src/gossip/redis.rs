@@ -352,6 +352,8 @@ impl Subscriber {
         tracing::info!(server = %self.options.url, "gossip over Redis");
         gauge!("gossip_connected", "backend" => "redis").set(1.0);
         self.was_connected = true;
+        // Somebody may have come while nothing was heard here.
+        self.lately.welcomes.fetch_add(1, Ordering::Relaxed);
         self.options.connected.notify_one();
         loop {
             self.welcome();
