@@ -8,7 +8,8 @@
 //! sends no more while 40,000 transactions are not final, so that no rate is borrowed.
 //!
 //! `AIT_BENCH_ACCOUNTS`, `AIT_BENCH_SENDERS`, `AIT_BENCH_CONNECTIONS`, `AIT_BENCH_SECONDS` (of
-//! one measurement) and `AIT_BENCH_ROUNDS` change it, `--quick` makes it short, and a name
+//! one measurement), `AIT_BENCH_INTERVAL` (between blocks, in milliseconds: a twentieth of what a
+//! node has unless told otherwise) and `AIT_BENCH_ROUNDS` change it, `--quick` makes it short, and a name
 //! among [`Subject::ALL`] measures that one alone, for a profiler.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench")]
@@ -311,7 +312,7 @@ fn main() {
     let build = || document.build().map_err(ChainError::from);
     let source = GenesisSource { fingerprint: [7; 32], build: &build };
     let mut options = NodeOptions::new(directory.path(), StorageEngine::Redb);
-    options.sequencer.block_interval = Duration::from_millis(1);
+    options.sequencer.block_interval = Duration::from_millis(variable("AIT_BENCH_INTERVAL", 100));
     options.sequencer.candidates_max = 10_000;
     options.ingress.queue_max = 100_000;
     let clock = ait_node::clock::system();
