@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ait_engine::crypto::SecretKey;
 use ait_engine::types::Address;
@@ -31,7 +31,7 @@ use crate::ingress::{self, Clock, Ingress, IngressOptions, IngressThreads};
 use crate::mempool::{Journal, Mempool, MempoolLimits};
 use crate::rpc::Backend;
 use crate::sequencer::{
-    self, Effect, Inbox, SequencerCore, SequencerError, SequencerOptions, Voter,
+    self, Begin, Effect, Inbox, SequencerCore, SequencerError, SequencerOptions, Voter,
 };
 use crate::telemetry::metrics;
 use crate::{divergence, evidence};
@@ -220,7 +220,7 @@ impl Node {
 
     fn start_sequencer(
         &mut self,
-        core: SequencerCore<FileSigner, LogWriter>,
+        mut core: SequencerCore<FileSigner, LogWriter>,
         logged: Option<Logged>,
         desk: ImportDesk,
         effects: Option<mpsc::Sender<Effect>>,
@@ -239,12 +239,17 @@ impl Node {
                 }
             }
         });
+        // What was final before is so again before anybody can ask.
+        let begin = match self.disk.shortage() {
+            None => Begin::Recovered(core.recover(logged, Duration::ZERO)?),
+            Some(_) => Begin::Logged(logged),
+        };
         let bell = Arc::clone(&self.inbox);
         self.mempool.on_executable(move || bell.ring());
         let (inbox, stop) = (Arc::clone(&self.inbox), Arc::clone(&self.stop));
         let (noted, disk) = (Arc::clone(&self.failure), Arc::clone(&self.disk));
         self.sequencer = Some(spawn("sequencer", move || {
-            let result = sequencer::run(core, logged, &inbox, &stop, &disk, &mut outlet);
+            let result = sequencer::run(core, begin, &inbox, &stop, &disk, &mut outlet);
             if let Err(error) = &result {
                 tracing::error!(%error, "the sequencer stopped");
                 disk.note_failure(error);

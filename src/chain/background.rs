@@ -1,6 +1,8 @@
-//! The two threads behind the writer: one indexes committed blocks, one writes
-//! checkpoints. Neither is waited for: the index may fall behind, also over a restart,
-//! and then reads what it missed from the store of blocks. A fault of either stops the
+//! The threads behind the writer: one writes blocks that the log of consensus has to the store,
+//! one indexes committed blocks, one writes checkpoints. The first is waited for before the next
+//! block is committed, and by the other two, which never have on disk what the store lacks. These
+//! are not waited for: the index may fall behind, also over a restart,
+//! and then reads what it missed from the store of blocks. A fault of any stops the
 //! writer. Their work can be done without them, in steps whose times another decides
 //! ([`steps`]).
 
@@ -36,6 +38,10 @@ const BATCH_BLOCKS: usize = 256;
 /// How far the threads are.
 #[derive(Debug, Default)]
 struct Progress {
+    /// Height of the newest block in the store.
+    stored: Height,
+    /// Whether a block was handed over that the store does not have.
+    store_wanted: bool,
     indexed: Height,
     checkpoint_wanted: bool,
     checkpoint_running: bool,
@@ -89,12 +95,18 @@ impl Board {
         self.change(|progress| progress.failed = Some(failure));
     }
 
+    /// Waits until the store has the block of this height; what failed meanwhile.
+    fn wait_until_stored(&self, height: Height) -> Result<(), ChainError> {
+        let progress = self.wait_while(|p| p.failed.is_none() && p.stored < height);
+        progress.failed.map_or(Ok(()), |failure| Err(failure.into()))
+    }
+
     fn wait_while(&self, condition: impl FnMut(&mut Progress) -> bool) -> MutexGuard<'_, Progress> {
         self.changed.wait_while(self.lock(), condition).unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Handles of the two threads, or their work.
+/// Handles of the threads, or their work.
 #[derive(Debug)]
 pub(super) struct Background {
     /// None if nothing is indexed.
@@ -109,7 +121,10 @@ impl Background {
         let policy = options.checkpoints;
         let (queue, waiting) = sync_channel(QUEUE_BLOCKS);
         let board = Arc::new(Board::default());
-        board.change(|progress| progress.indexed = *inner.indexed.borrow());
+        board.change(|progress| {
+            progress.indexed = *inner.indexed.borrow();
+            progress.stored = inner.head.borrow().height;
+        });
         let queue = options.index.then_some(queue);
         if options.in_steps {
             let steps = Steps::new(Arc::clone(inner), options.index.then_some(waiting), policy);
@@ -129,10 +144,14 @@ impl Background {
         };
         let for_index = (Arc::clone(inner), Arc::clone(&board));
         let for_checkpoints = (Arc::clone(inner), Arc::clone(&board));
-        let mut threads = vec![spawn(
-            "checkpoint",
-            Box::new(move || checkpoints(&for_checkpoints.0, &for_checkpoints.1, policy)),
-        )];
+        let for_blocks = (Arc::clone(inner), Arc::clone(&board));
+        let mut threads = vec![
+            spawn("blocks", Box::new(move || blocks(&for_blocks.0, &for_blocks.1))),
+            spawn(
+                "checkpoint",
+                Box::new(move || checkpoints(&for_checkpoints.0, &for_checkpoints.1, policy)),
+            ),
+        ];
         if options.index {
             let work = move || index(&for_index.0, &for_index.1, &waiting);
             threads.push(spawn("index", Box::new(work)));
@@ -140,6 +159,30 @@ impl Background {
         let threads: Result<Vec<_>, _> = threads.into_iter().collect();
         let threads = threads.map_err(|_| ChainError::Stopped { what: "the start of a thread" })?;
         Ok(Self { queue, board, threads, steps: None })
+    }
+
+    /// The store has the block of this height.
+    pub(super) fn stored(&self, height: Height) {
+        self.board.lock().stored = height;
+    }
+
+    /// Has the block written that the store was handed over.
+    pub(super) fn store(&self) {
+        self.board.change(|progress| progress.store_wanted = true);
+    }
+
+    /// Waits until the store has the block of this height.
+    pub(super) fn wait_until_stored(&self, height: Height) -> Result<(), ChainError> {
+        if self.board.lock().stored < height {
+            self.step(Step::Blocks);
+        }
+        self.board.wait_until_stored(height)
+    }
+
+    /// What failed, if anything did.
+    pub(super) fn check(&self) -> Result<(), ChainError> {
+        let failed = self.board.lock().failed;
+        failed.map_or(Ok(()), |failure| Err(failure.into()))
     }
 
     /// Hands a committed block over. If the index is behind it is told no more: it will
@@ -161,8 +204,7 @@ impl Background {
         if crowded {
             return self.wait_for_checkpoint();
         }
-        let failed = self.board.lock().failed;
-        failed.map_or(Ok(()), |failure| Err(failure.into()))
+        self.check()
     }
 
     /// Waits while a checkpoint is being written.
@@ -310,6 +352,7 @@ fn write(
 ) -> Result<(), ChainError> {
     let Some(last) = batch.last() else { return Ok(()) };
     let height = last.block.height();
+    board.wait_until_stored(height)?;
     let is_level = height >= inner.state.head().0;
     Stage::Index.time(|| inner.index.add(inner, batch, listing, is_level))?;
     if listing.rest().is_some_and(|rest| rest.is_zero()) {
@@ -318,6 +361,25 @@ fn write(
     inner.indexed.send_replace(height);
     crate::telemetry::metrics::indexed(height.get());
     board.change(|progress| progress.indexed = height);
+    Ok(())
+}
+
+/// Writes what is handed over, also what was when it is told to end.
+fn blocks(inner: &Inner, board: &Board) -> Result<(), ChainError> {
+    loop {
+        let mut progress = board.wait_while(|p| !p.store_wanted && !p.closing);
+        if !std::mem::take(&mut progress.store_wanted) {
+            return Ok(());
+        }
+        drop(progress);
+        store(inner, board)?;
+    }
+}
+
+fn store(inner: &Inner, board: &Board) -> Result<(), ChainError> {
+    if let Some(height) = inner.blocks.write()? {
+        board.change(|progress| progress.stored = height);
+    }
     Ok(())
 }
 
@@ -331,6 +393,7 @@ fn checkpoints(inner: &Inner, board: &Board, policy: CheckpointPolicy) -> Result
         progress.checkpoint_running = true;
         drop(progress);
         if let Some(checkpoint) = inner.state.begin_checkpoint(&policy) {
+            board.wait_until_stored(checkpoint.height())?;
             finish(inner, &checkpoint)?;
         }
         board.change(|progress| progress.checkpoint_running = false);

@@ -1,12 +1,14 @@
 //! The store of blocks: the certified chain. Blocks that are voted for are in the log of
-//! consensus until they are final.
+//! consensus until the store has them.
 //!
-//! Writing the [`BlockRecord`] of a height is the commit point: what has one is
-//! final and durable. A height has one record, ever.
+//! Writing the [`BlockRecord`] of a height makes a block of others final and durable here. What
+//! consensus decided here is so by its log, from which a start decides it again: such a block is
+//! handed over and written behind the writer, and the log is not begun anew before. A height has
+//! one record, ever.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ait_engine::block::{Block, CertifiedBlock, Header};
+use ait_engine::block::{Block, Header};
 use ait_engine::certificate::Certificate;
 use ait_engine::codec::{Canonical, DecodeError};
 use ait_engine::genesis::Genesis;
@@ -64,9 +66,12 @@ impl GenesisSource<'_> {
 }
 
 /// The store of blocks.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct BlockStore {
     storage: Arc<dyn Storage>,
+    /// The newest block, as long as only the log of consensus has it. It goes once it can be
+    /// read from the storage, so that who looks here first finds it in one of the two.
+    unwritten: Mutex<Option<Arc<CommittedBlock>>>,
 }
 
 impl BlockStore {
@@ -79,7 +84,7 @@ impl BlockStore {
         storage: Arc<dyn Storage>,
         source: &GenesisSource<'_>,
     ) -> Result<(Self, Option<Genesis>), ChainError> {
-        let store = Self { storage };
+        let store = Self::existing(storage);
         let Some(meta) = store.storage.snapshot()?.get(BLOCKS_META, ONLY)? else {
             let genesis = (source.build)()?;
             store.write_genesis(&genesis, &source.fingerprint)?;
@@ -108,7 +113,7 @@ impl BlockStore {
     /// A store whose chain is not checked: for tools that look at a damaged one.
     #[must_use]
     pub const fn existing(storage: Arc<dyn Storage>) -> Self {
-        Self { storage }
+        Self { storage, unwritten: Mutex::new(None) }
     }
 
     fn write_genesis(&self, genesis: &Genesis, fingerprint: &[u8; 32]) -> Result<(), ChainError> {
@@ -134,31 +139,55 @@ impl BlockStore {
     /// # Errors
     /// When the store fails or the body is not canonical.
     pub fn body(&self, height: Height, id: &BlockId) -> Result<Option<Block>, ChainError> {
+        if let Some(block) = self.unwritten_at(height).filter(|block| block.id == *id) {
+            return Ok(Some(block.block.clone()));
+        }
         body(&*self.storage.snapshot()?, height, id)
+    }
+
+    // A poisoned lock means that a thread panicked; what it guards is one value.
+    fn unwritten(&self) -> MutexGuard<'_, Option<Arc<CommittedBlock>>> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest block if it is of this height and not in the storage yet.
+    fn unwritten_at(&self, height: Height) -> Option<Arc<CommittedBlock>> {
+        self.unwritten().as_ref().filter(|block| block.height() == height).cloned()
     }
 
     /// Commits a block: durable when this returns.
     ///
     /// # Errors
     /// When the store fails; the node must stop then.
-    pub fn commit(
-        &self,
-        certified: &CertifiedBlock,
-        outcomes: &[Outcome],
-    ) -> Result<(), ChainError> {
-        let (height, id) = (certified.header().height, certified.id());
+    pub fn commit(&self, block: &CommittedBlock) -> Result<(), ChainError> {
+        let (height, outcomes) = (block.height(), &block.outcomes);
         let rewarded = (0_u32..).zip(outcomes).filter(|(_, outcome)| !outcome.rewards.is_empty());
         let record = BlockRecord {
-            block_id: id.0,
-            header: certified.header().encode(),
-            certificate: certified.certificate().encode(),
+            block_id: block.id.0,
+            header: block.block.header.encode(),
+            certificate: block.certificate.as_ref().map(Certificate::encode).unwrap_or_default(),
             outcomes: rewarded.map(|(at, outcome)| (at, outcome.encode())).collect(),
         };
         let mut batch = Batch::new();
         batch.put(BLOCKS, height.get().to_be_bytes(), to_bytes(&record)?);
-        let body = Stage::Encode.time(|| certified.block().encode());
-        batch.put(BODIES, body_key(height, &id), body);
+        let body = Stage::Encode.time(|| block.block.encode());
+        batch.put(BODIES, body_key(height, &block.id), body);
         Ok(Stage::Persist.time(|| self.storage.commit(batch, Durability::Immediate))?)
+    }
+
+    /// Takes a block that is durable elsewhere, which is read from now on and is to be written by
+    /// [`BlockStore::write`] before another is taken.
+    pub(super) fn hand_over(&self, block: Arc<CommittedBlock>) {
+        let before = self.unwritten().replace(block);
+        debug_assert!(before.is_none(), "a block was handed over before the last was written");
+    }
+
+    /// Writes the block that was handed over, if there is one; gives its height.
+    pub(super) fn write(&self) -> Result<Option<Height>, ChainError> {
+        let Some(block) = self.unwritten().clone() else { return Ok(None) };
+        self.commit(&block)?;
+        *self.unwritten() = None;
+        Ok(Some(block.height()))
     }
 
     /// Height of the newest committed block.
@@ -166,6 +195,9 @@ impl BlockStore {
     /// # Errors
     /// When the store fails or is empty.
     pub fn height(&self) -> Result<Height, ChainError> {
+        if let Some(block) = &*self.unwritten() {
+            return Ok(block.height());
+        }
         let last = self.storage.snapshot()?.last(BLOCKS, KeyRange::all())?;
         let (key, _) = last.ok_or_else(|| ChainError::corrupt("the store of blocks is empty"))?;
         let key = <[u8; 8]>::try_from(&*key)
@@ -178,6 +210,9 @@ impl BlockStore {
     /// # Errors
     /// When the store fails or the record is corrupt.
     pub fn header(&self, height: Height) -> Result<Option<(BlockId, Header)>, ChainError> {
+        if let Some(block) = self.unwritten_at(height) {
+            return Ok(Some((block.id, block.block.header.clone())));
+        }
         let snapshot = self.storage.snapshot()?;
         with_record(&*snapshot, height, |record| {
             let header: Header = decode(&record.header, "a stored header")?;
@@ -195,6 +230,9 @@ impl BlockStore {
     /// # Errors
     /// When the store fails or the record is corrupt.
     pub fn certificate(&self, height: Height) -> Result<Option<Certificate>, ChainError> {
+        if let Some(block) = self.unwritten_at(height) {
+            return Ok(block.certificate.clone());
+        }
         let snapshot = self.storage.snapshot()?;
         let read = |record: &ArchivedBlockRecord| certificate(record, height);
         Ok(with_record(&*snapshot, height, read)?.flatten())
@@ -205,6 +243,9 @@ impl BlockStore {
     /// # Errors
     /// When the store fails or the block is corrupt.
     pub fn block(&self, height: Height) -> Result<Option<CommittedBlock>, ChainError> {
+        if let Some(block) = self.unwritten_at(height) {
+            return Ok(Some((*block).clone()));
+        }
         let snapshot = self.storage.snapshot()?;
         let read = with_record(&*snapshot, height, |record| {
             let id = BlockId(record.block_id);

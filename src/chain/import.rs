@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ait_engine::block::Block;
 
-use super::writer::BlockFault;
+use super::writer::{BlockFault, Durable};
 use super::{ChainError, ChainWriter, CommitError, CommittedBlock};
 use crate::import::{ImportError, Prepared};
 
@@ -71,7 +71,7 @@ impl ChainWriter {
                 }
             },
         };
-        match self.commit_executed(certified, transition) {
+        match self.commit_executed(certified, transition, Durable::InStore) {
             Ok(committed) => Ok(Some(committed)),
             Err(CommitError::Chain(error)) => Err(error.into()),
             Err(other) => Err(ImportError::BadCertificate { reason: other.to_string() }.into()),

@@ -64,6 +64,15 @@ impl BlockFault {
     }
 }
 
+/// Where a block that is to be committed is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durable {
+    /// In the store of blocks, before it is told to anybody.
+    InStore,
+    /// In a log, already; in the store later.
+    InLog,
+}
+
 /// Why a certified block was not committed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
@@ -223,7 +232,7 @@ impl ChainWriter {
         };
         let set = &self.validators;
         match CertifiedBlock::verify_executed(block, &transition, certificate, set) {
-            Ok(certified) => match self.commit_executed(certified, transition) {
+            Ok(certified) => match self.commit_executed(certified, transition, Durable::InStore) {
                 Ok(_) => Ok(Ok(())),
                 Err(CommitError::Chain(error)) => Err(error),
                 Err(other) => Ok(Err(BlockFault::Invalid { reason: other.to_string() })),
@@ -256,31 +265,50 @@ impl ChainWriter {
         self.proposals.remove(id)
     }
 
-    /// Commits the proposal that the certificate is for. Durable when this returns.
+    /// Commits the proposal that the certificate is for. Durable when this returns: the store of
+    /// blocks has it.
     ///
     /// # Errors
     /// [`CommitError`]; the node must stop then, for the network may count on this block.
     pub fn commit(&mut self, certificate: Certificate) -> Result<Arc<CommittedBlock>, CommitError> {
+        self.commit_proposal(certificate, Durable::InStore)
+    }
+
+    /// As [`ChainWriter::commit`] for a block that a log has with all that made it final, so that
+    /// it is durable before. It is written to the store later; [`ChainWriter::settle`] must have
+    /// returned before the log is given up.
+    ///
+    /// # Errors
+    /// As [`ChainWriter::commit`].
+    pub fn commit_logged(
+        &mut self,
+        certificate: Certificate,
+    ) -> Result<Arc<CommittedBlock>, CommitError> {
+        self.commit_proposal(certificate, Durable::InLog)
+    }
+
+    fn commit_proposal(
+        &mut self,
+        certificate: Certificate,
+        durable: Durable,
+    ) -> Result<Arc<CommittedBlock>, CommitError> {
         let id = certificate.block_id;
         let (block, transition) =
             self.proposals.remove(&id).ok_or(CommitError::UnknownBlock(id))?;
         let set = &self.validators;
         let certified = CertifiedBlock::verify_executed(block, &transition, certificate, set)?;
-        self.commit_executed(certified, transition)
+        self.commit_executed(certified, transition, durable)
     }
 
     pub(super) fn commit_executed(
         &mut self,
         certified: CertifiedBlock,
         transition: Transition,
+        durable: Durable,
     ) -> Result<Arc<CommittedBlock>, CommitError> {
-        let (id, inner) = (certified.id(), &self.chain.inner);
-        inner.blocks.commit(&certified, &transition.outcomes)?;
-        let height = certified.header().height;
-        inner.state.apply(height, &transition.writes)?;
-        self.proposals.clear();
-        self.parent = certified.header().clone();
-        let proposing = std::mem::replace(&mut self.validators, transition.next_validators);
+        self.settle()?;
+        let (id, height) = (certified.id(), certified.header().height);
+        let parent = certified.header().clone();
         let (block, certificate) = certified.into_parts();
         let committed = Arc::new(CommittedBlock {
             tx_hashes: transition.outcomes.iter().map(|outcome| outcome.tx_hash).collect(),
@@ -289,6 +317,18 @@ impl ChainWriter {
             id,
             certificate: Some(certificate),
         });
+        let inner = &self.chain.inner;
+        match durable {
+            Durable::InStore => {
+                inner.blocks.commit(&committed)?;
+                self.background.stored(height);
+            }
+            Durable::InLog => inner.blocks.hand_over(Arc::clone(&committed)),
+        }
+        inner.state.apply(height, &transition.writes)?;
+        self.proposals.clear();
+        self.parent = parent;
+        let proposing = std::mem::replace(&mut self.validators, transition.next_validators);
         inner.recent.put(&committed);
         let total = inner.head.borrow().transaction_total;
         inner.head.send_replace(Head {
@@ -299,11 +339,30 @@ impl ChainWriter {
         });
         // Without subscribers there is nobody to tell.
         let _ = inner.events.send(Arc::clone(&committed));
+        if durable == Durable::InLog {
+            self.background.store();
+        }
         let payout = payout(&committed, &proposing);
         self.background.index(Indexable { block: Arc::clone(&committed), payout })?;
         let crowded = inner.state.unwritten() > self.policy.entries.saturating_mul(2);
         self.background.checkpoint(crowded)?;
         Ok(committed)
+    }
+
+    /// Waits until the store has the newest block.
+    ///
+    /// # Errors
+    /// When the store, or anything else behind the writer, failed; the node must stop then.
+    pub fn settle(&self) -> Result<(), ChainError> {
+        self.background.wait_until_stored(self.parent.height)
+    }
+
+    /// Whether all behind the writer is well.
+    ///
+    /// # Errors
+    /// When some of it failed; the node must stop then.
+    pub fn check_background(&self) -> Result<(), ChainError> {
+        self.background.check()
     }
 
     /// Does a step of the work behind the writer, if that is done in steps. What goes wrong
@@ -318,6 +377,7 @@ impl ChainWriter {
     /// # Errors
     /// When the store fails.
     pub fn write_checkpoint(&self) -> Result<(), ChainError> {
+        self.settle()?;
         let at_once = CheckpointPolicy { blocks: 1, entries: 0 };
         while self.chain.inner.state.checkpoint_height() < self.parent.height {
             // One under way is of an older state.

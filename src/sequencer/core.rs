@@ -250,6 +250,8 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
         if self.under.is_started || self.voter.as_ref().is_none_or(|voter| height < voter.first) {
             return Ok(());
         }
+        // The log of the last height is given up now.
+        self.writer.settle()?;
         self.under.is_started = true;
         self.under.not_before = self.next_start;
         self.next_start = self.next_start.max(now) + self.options.block_interval;
@@ -276,8 +278,10 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
                 }
                 Action::CancelAllTimeouts => self.under.timeouts.clear(),
                 Action::GetValue { round, .. } => self.under.wanted = Some(round),
-                // Committed before anything else is done.
-                Action::Decide(certificate) => decided = Some(self.commit(certificate)?),
+                // Committed before anything else is done. The log was flushed with all of it.
+                Action::Decide(certificate) => {
+                    decided = Some(self.commit(certificate, ChainWriter::commit_logged)?);
+                }
                 Action::StartRound { height, round, .. } => {
                     self.under.round = round;
                     if round > Round::ZERO {
@@ -365,10 +369,11 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
     pub(super) fn commit(
         &mut self,
         certificate: Certificate,
+        commit: fn(&mut ChainWriter, Certificate) -> Result<Arc<CommittedBlock>, CommitError>,
     ) -> Result<Arc<CommittedBlock>, CommitError> {
         // The time is measured for the metrics alone.
         let began = std::time::Instant::now();
-        let block = self.writer.commit(certificate)?;
+        let block = commit(&mut self.writer, certificate)?;
         metrics::commit_took(began.elapsed());
         Ok(block)
     }

@@ -16,7 +16,7 @@ use ait_net::peer::PeerId;
 use super::core::{SequencerCore, place};
 use super::early::Early;
 use super::port::{Effect, Offence, SequencerError};
-use crate::chain::{BlockFault, CommittedBlock, ImportFailure};
+use crate::chain::{BlockFault, ChainWriter, CommittedBlock, ImportFailure};
 use crate::consensus::{Event, VoteSigner, WriteAheadLog};
 use crate::evidence::{Equivocation, Evidence};
 use crate::import::{ImportError, Imported, Prepared};
@@ -215,7 +215,7 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
         }
         self.certified = self.certified.max(height);
         if height == next && self.writer.proposal(&block_id).is_some() {
-            let block = self.commit(certificate)?;
+            let block = self.commit(certificate, ChainWriter::commit)?;
             self.overtaken(block, now)?;
         }
         Ok(())

@@ -20,4 +20,4 @@ mod thread;
 pub use core::{SequencerCore, Voter};
 pub use inbox::{Full, Inbox};
 pub use port::{Effect, Input, Offence, SequencerError, SequencerOptions};
-pub use thread::{Outlet, run};
+pub use thread::{Begin, Outlet, run};

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Effect, Inbox, Input, SequencerCore, SequencerError};
-use crate::consensus::{VoteSigner, WriteAheadLog};
+use crate::consensus::{Logged, VoteSigner, WriteAheadLog};
 use crate::disk::{Disk, want_of_room};
 use crate::import::ImportError;
 
@@ -14,6 +14,15 @@ const TICK: Duration = Duration::from_millis(50);
 /// Where effects go.
 pub type Outlet = Box<dyn FnMut(Effect) + Send>;
 
+/// How the core begins.
+#[derive(Debug)]
+pub enum Begin {
+    /// It was told what the log has; this is what follows from it.
+    Recovered(Vec<Effect>),
+    /// What the log has, if it has anything, for when there is room.
+    Logged(Option<Logged>),
+}
+
 /// Feeds the core until told to stop; then the state is written to disk if there is room: a chain
 /// without is as whole. While there is no room nothing is fed: what comes is let go, for the
 /// network leaves its peers, and these say it again when they are back.
@@ -22,19 +31,26 @@ pub type Outlet = Box<dyn FnMut(Effect) + Send>;
 /// [`SequencerError`]; the node must end.
 pub fn run<S: VoteSigner, L: WriteAheadLog>(
     mut core: SequencerCore<S, L>,
-    logged: Option<crate::consensus::Logged>,
+    begin: Begin,
     inbox: &Inbox,
     stop: &AtomicBool,
     disk: &Disk,
     outlet: &mut Outlet,
 ) -> Result<(), SequencerError> {
     let began = Instant::now();
-    pause(inbox, stop, disk, outlet);
-    for effect in core.recover(logged, began.elapsed())? {
+    let effects = match begin {
+        Begin::Recovered(effects) => effects,
+        Begin::Logged(logged) => {
+            pause(inbox, stop, disk, outlet);
+            core.recover(logged, began.elapsed())?
+        }
+    };
+    for effect in effects {
         outlet(effect);
     }
     while !stop.load(Ordering::Relaxed) {
         pause(inbox, stop, disk, outlet);
+        core.writer().check_background()?;
         let now = began.elapsed();
         let wait = core.wakes_at().map_or(TICK, |at| at.saturating_sub(now).min(TICK));
         let input = inbox.next(wait);

@@ -183,9 +183,9 @@ impl Device {
         state.ended.take().or(behind)
     }
 
-    /// Whether the power was cut, which ends the process at once.
-    pub(super) fn is_cut(&self) -> bool {
-        self.lock().ended.is_some_and(Strike::is_power_cut)
+    /// What ends the process at once, if anything does.
+    pub(super) fn ended(&self) -> Option<Strike> {
+        self.lock().ended
     }
 
     /// Whether the work behind the writer has ended.

@@ -148,13 +148,13 @@ impl Process {
         } else {
             (None, None)
         };
-        let height = writer.height();
         let interval = Duration::from_millis(200);
         let options = SequencerOptions { block_interval: interval, ..SequencerOptions::default() };
         let mut core =
             SequencerCore::new(writer, voter, Arc::clone(&mempool), Arc::clone(&clock), options);
         let effects = core.recover(logged, Duration::ZERO).map_err(|e| text(&e))?;
         work.extend(effects.into_iter().map(Work::Effect));
+        let height = core.writer().height();
         let protocol = ProtocolOptions {
             us: id(n),
             peers,
@@ -217,7 +217,7 @@ impl Process {
 
     /// The work behind the writer goes on, now or later.
     fn go_on_behind(&self, work: &mut VecDeque<Work>) {
-        for step in [Step::Index, Step::Checkpoint] {
+        for step in [Step::Blocks, Step::Index, Step::Checkpoint] {
             if self.device.below(BEHIND_EVERY) == 0 {
                 work.push_back(Work::Behind(step));
             }
@@ -294,16 +294,18 @@ impl Process {
             }
             Work::Behind(step) => {
                 self.core.writer().step(step);
-                // A fault is told at the next commit; without power there is none.
-                let is_cut = self.device.is_cut();
-                if is_cut { Err("the power was cut".to_owned()) } else { Ok(Vec::new()) }
+                // A fault of the other stores is told at the next commit.
+                self.device.ended().map_or(Ok(Vec::new()), |strike| Err(strike.text()))
             }
         }
     }
 
     fn effect(&mut self, effect: Effect, work: &mut VecDeque<Work>) -> Vec<Outcome> {
         let told = match &effect {
-            Effect::Committed(block) => Some(Effect::Committed(Arc::clone(block))),
+            // What was decided again at the start was told before.
+            Effect::Committed(block) if block.height() > self.found => {
+                Some(Effect::Committed(Arc::clone(block)))
+            }
             Effect::Publish(message) => Some(Effect::Publish(message.clone())),
             _ => None,
         };

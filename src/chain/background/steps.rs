@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use super::{Board, Checkpoint, Indexable, Inner, Listing, catch_up, finish, take};
+use super::{Board, Checkpoint, Indexable, Inner, Listing, catch_up, finish, store, take};
 use crate::chain::{ChainError, CheckpointPolicy};
 
 /// A part of the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// Write the block that was handed over to the store.
+    Blocks,
     /// Bring the index up to the newest block.
     Index,
     /// Begin a checkpoint that is due, or write one that was begun.
@@ -40,12 +42,14 @@ impl Steps {
     /// Does a step. After a fault, which the board is told, that part of the work has ended.
     pub(super) fn step(&mut self, board: &Board, step: Step) {
         let done = match step {
+            Step::Blocks => store(&self.inner, board),
             Step::Index => self.index(board),
             Step::Checkpoint => self.checkpoint(board),
         };
         let Err(error) = done else { return };
         tracing::debug!(?step, %error, "a step behind the writer failed");
         match step {
+            Step::Blocks => {}
             Step::Index => self.waiting = None,
             Step::Checkpoint => self.policy = None,
         }
@@ -59,6 +63,7 @@ impl Steps {
             self.listing = Listing::open(inner, &|| false, false)?;
         }
         let Some(listing) = &mut self.listing else { return Ok(()) };
+        store(inner, board)?;
         while let Ok(first) = waiting.try_recv() {
             take(inner, board, listing, first, waiting)?;
         }
@@ -72,6 +77,7 @@ impl Steps {
     fn checkpoint(&mut self, board: &Board) -> Result<(), ChainError> {
         let Some(policy) = &self.policy else { return Ok(()) };
         if let Some(checkpoint) = self.under_way.take() {
+            store(&self.inner, board)?;
             finish(&self.inner, &checkpoint)?;
             board.change(|progress| progress.checkpoint_running = false);
         } else if board.lock().checkpoint_wanted {
