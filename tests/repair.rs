@@ -36,6 +36,8 @@ fn stopped(directory: &Path) {
         devnet.send(&format!("name-{amount}"), amount).unwrap();
     }
     devnet.wait_for_nonce("alice", 31);
+    // A log that is damaged before would lose the newest block: nobody else has it.
+    devnet.wait_until_stored();
     // Not stopped in order: there is something to execute again, and logs that are not empty.
     devnet.kill();
 }

@@ -95,6 +95,12 @@ impl Board {
         self.change(|progress| progress.failed = Some(failure));
     }
 
+    /// Notes that the store has the block of this height.
+    fn stored(&self, height: Height) {
+        self.change(|progress| progress.stored = height);
+        crate::telemetry::metrics::stored(height.get());
+    }
+
     /// Waits until the store has the block of this height; what failed meanwhile.
     fn wait_until_stored(&self, height: Height) -> Result<(), ChainError> {
         let progress = self.wait_while(|p| p.failed.is_none() && p.stored < height);
@@ -123,8 +129,8 @@ impl Background {
         let board = Arc::new(Board::default());
         board.change(|progress| {
             progress.indexed = *inner.indexed.borrow();
-            progress.stored = inner.head.borrow().height;
         });
+        board.stored(inner.head.borrow().height);
         let queue = options.index.then_some(queue);
         if options.in_steps {
             let steps = Steps::new(Arc::clone(inner), options.index.then_some(waiting), policy);
@@ -163,7 +169,7 @@ impl Background {
 
     /// The store has the block of this height.
     pub(super) fn stored(&self, height: Height) {
-        self.board.lock().stored = height;
+        self.board.stored(height);
     }
 
     /// Has the block written that the store was handed over.
@@ -378,7 +384,7 @@ fn blocks(inner: &Inner, board: &Board) -> Result<(), ChainError> {
 
 fn store(inner: &Inner, board: &Board) -> Result<(), ChainError> {
     if let Some(height) = inner.blocks.write()? {
-        board.change(|progress| progress.stored = height);
+        board.stored(height);
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! The chain as this node has it: certified blocks, the state after them, and
 //! indexes over both.
 //!
-//! Three stores, each atomic by itself: `blocks` is the commit point, written and
-//! synced before a block counts as final; `state` follows in checkpoints, with what
+//! Three stores, each atomic by itself: `blocks` is written and synced before a block
+//! counts as final, but for what the log of consensus has, which is written right after;
+//! `state` follows in checkpoints, with what
 //! lies between in memory; `index` is derived, may fall behind, and catches up by
 //! itself. One rule keeps them consistent: on disk no state and no index is above the
 //! blocks. At start the blocks after the checkpoint are executed again.

@@ -55,7 +55,7 @@ pub struct StoresOptions {
 /// The three stores of one chain.
 #[derive(Debug, Clone)]
 pub struct Stores {
-    /// Certified blocks: the commit point.
+    /// Certified blocks.
     pub blocks: Arc<dyn Storage>,
     /// The state as of the last checkpoint.
     pub state: Arc<dyn Storage>,

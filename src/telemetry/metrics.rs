@@ -52,6 +52,10 @@ pub fn install(legacy_names: bool) -> Result<PrometheusHandle, String> {
 
 fn describe() {
     describe_gauge!("chain_height", "Height of the newest committed block.");
+    describe_gauge!(
+        "chain_stored_height",
+        "Height up to which the store has the blocks; one more may be in the log of consensus."
+    );
     describe_gauge!("chain_indexed_height", "Height up to which the indexes go.");
     describe_gauge!("chain_last_block_timestamp_seconds", "Time of the newest block, since 1970.");
     describe_counter!("chain_blocks_total", "Blocks committed since the start.");
@@ -223,6 +227,11 @@ pub fn opened(height: u64) {
     if LEGACY.load(Ordering::Relaxed) {
         legacy::opened(height);
     }
+}
+
+/// The store has the blocks up to this height.
+pub fn stored(height: u64) {
+    gauge!("chain_stored_height").set(float(height));
 }
 
 /// The indexes go up to this height.

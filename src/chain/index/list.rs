@@ -136,8 +136,16 @@ impl Listing {
 
     /// Whether what is noted is moved with the blocks themselves: `is_level` says that the
     /// index has all of them.
-    pub(super) fn may_join(&self, is_level: bool) -> bool {
-        is_level && !self.is_new && self.marks.is_empty() && self.noted.len() <= FEW
+    pub(super) fn may_join(&mut self, is_level: bool) -> bool {
+        if !is_level || self.is_new || !self.marks.is_empty() {
+            return false;
+        }
+        if self.noted.len() > FEW {
+            // Of many blocks the same accounts may be.
+            self.noted.sort_unstable();
+            self.noted.dedup();
+        }
+        self.noted.len() <= FEW
     }
 
     /// Moves what is noted within the batch of the blocks themselves.

@@ -9,7 +9,9 @@
 //! Invariants: runs stand in the order of the blocks that they hold, the newest last, and
 //! only neighbours are merged; a run is never changed.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 
 use ait_storage::{Batch, KeyRange, Snapshot, Table, Value};
 
@@ -155,15 +157,29 @@ impl<const N: usize> Runs<'_, N> {
             self.runs.iter().map(|run| Ok(self.below(run, &end)? - self.below(run, prefix)?));
         each.sum()
     }
+}
 
-    /// All records of a run, in order.
-    fn records(&self, run: &RunRecord, into: &mut Vec<[u8; N]>) -> Result<(), ChainError> {
-        let chunks = run.records.div_ceil(per_chunk::<N>() as u64);
-        for chunk in 0..chunks {
-            let chunk = self.get(run.id, u32::try_from(chunk).unwrap_or(FENCES))?;
-            into.extend_from_slice(chunk.as_chunks::<N>().0);
+/// Records that are to be merged, in order: those of a run, a chunk at a time, or new ones.
+struct Source<const N: usize> {
+    records: std::vec::IntoIter<[u8; N]>,
+    run: RunRecord,
+    next_chunk: u32,
+}
+
+impl<const N: usize> Source<N> {
+    const fn of(run: RunRecord, records: std::vec::IntoIter<[u8; N]>) -> Self {
+        Self { records, run, next_chunk: 0 }
+    }
+
+    /// Takes the next record; `older` reads the runs.
+    fn next(&mut self, older: &Runs<'_, N>) -> Result<Option<[u8; N]>, ChainError> {
+        let chunks = self.run.records.div_ceil(per_chunk::<N>() as u64);
+        if self.records.len() == 0 && u64::from(self.next_chunk) < chunks {
+            let chunk = older.get(self.run.id, self.next_chunk)?;
+            self.records = chunk.as_chunks::<N>().0.to_vec().into_iter();
+            self.next_chunk += 1;
         }
-        Ok(())
+        Ok(self.records.next())
     }
 }
 
@@ -199,29 +215,64 @@ pub(super) fn append<const N: usize>(
     if records.is_empty() {
         return Ok(());
     }
-    // A run to be, which is not in the table yet, may be merged with its neighbours at once.
-    let mut id = *next_id;
-    *next_id += 1;
-    runs.push(RunRecord { id, records: records.len() as u64 });
+    records.sort_unstable_by(in_order);
+    let older = Runs::<N> { table, snapshot, runs: &[] };
+    let count = records.len() as u64;
+    // What is new is read from memory: it counts as a run without chunks.
+    let new = RunRecord { id: *next_id, records: 0 };
+    let mut sources = vec![Source::of(new, records.into_iter())];
+    runs.push(RunRecord { id: *next_id, records: count });
     while let Some(count) = due(runs) {
-        let from = runs.len() - count;
-        runs.pop();
-        let older = Runs::<N> { table, snapshot, runs: &[] };
-        for run in &runs[from..] {
-            older.records(run, &mut records)?;
+        let merged: Vec<_> = runs.drain(runs.len() - count..).collect();
+        let sum = merged.iter().map(|run| run.records).sum();
+        // The last is the run to be, which is not in the table yet.
+        for run in merged.into_iter().rev().skip(1) {
             batch.delete_range(table, KeyRange::prefix(run.id.to_be_bytes()));
+            sources.push(Source::of(run, Vec::new().into_iter()));
         }
-        runs.truncate(from);
-        id = *next_id;
-        *next_id += 1;
-        runs.push(RunRecord { id, records: records.len() as u64 });
+        runs.push(RunRecord { id: *next_id, records: sum });
     }
-    // Stable, and quick where parts are sorted already.
-    records.sort_by(in_order);
+    write_merged(&older, *next_id, sources, batch)?;
+    *next_id += 1;
+    Ok(())
+}
+
+/// Writes a run of all records of these sources. What is in memory beside the batch is a chunk of
+/// each.
+fn write_merged<const N: usize>(
+    older: &Runs<'_, N>,
+    id: u64,
+    mut sources: Vec<Source<N>>,
+    batch: &mut Batch,
+) -> Result<(), ChainError> {
+    let table = older.table;
+    let mut firsts = BinaryHeap::with_capacity(sources.len());
+    for (at, source) in sources.iter_mut().enumerate() {
+        firsts.extend(source.next(older)?.map(|record| Reverse((record, at))));
+    }
+    let (mut chunk, mut number) = (Vec::with_capacity(CHUNK_BYTES), 0);
     let mut fences = Vec::new();
-    for (number, chunk) in (0_u32..).zip(records.chunks(per_chunk::<N>())) {
-        fences.extend(chunk.first().into_iter().flatten());
-        batch.put(table, row(id, number), chunk.as_flattened());
+    while let Some(mut first) = firsts.peek_mut() {
+        let Reverse((record, at)) = *first;
+        if chunk.is_empty() {
+            fences.extend(record);
+        }
+        chunk.extend(record);
+        if chunk.len() + N > CHUNK_BYTES {
+            batch.put(
+                table,
+                row(id, number),
+                std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK_BYTES)),
+            );
+            number += 1;
+        }
+        match sources.get_mut(at).map(|source| source.next(older)).transpose()?.flatten() {
+            Some(next) => *first = Reverse((next, at)),
+            None => drop(PeekMut::pop(first)),
+        }
+    }
+    if !chunk.is_empty() {
+        batch.put(table, row(id, number), chunk);
     }
     batch.put(table, row(id, FENCES), fences);
     Ok(())
