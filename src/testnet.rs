@@ -75,14 +75,20 @@ pub enum TestnetError {
 /// Name of the file with the seed from which accounts follow.
 pub const SEED_FILE: &str = "testnet.seed";
 
+/// Accounts after which it is told how many there are.
+const FUNDED_TOLD: usize = 10_000;
 /// What all accounts own together at most: half of what there may ever be.
 const BALANCES_SUM_MAX: u64 = 1 << 62;
 
-/// Makes the directories.
+/// Makes the directories. `funded` is told now and then how many accounts have their keys, which
+/// takes most of the time if they are millions.
 ///
 /// # Errors
 /// [`TestnetError`]; what was written until then stays.
-pub fn prepare(options: &TestnetOptions) -> Result<Vec<TestnetNode>, TestnetError> {
+pub fn prepare(
+    options: &TestnetOptions,
+    funded: &mut dyn FnMut(usize),
+) -> Result<Vec<TestnetNode>, TestnetError> {
     let seed = Zeroizing::new(keystore::random::<32>()?);
     let accounts = DevAccounts::from_seed(*seed);
     let digits = Zeroizing::new(format!("0x{}\n", Zeroizing::new(hex::encode(*seed)).as_str()));
@@ -95,7 +101,7 @@ pub fn prepare(options: &TestnetOptions) -> Result<Vec<TestnetNode>, TestnetErro
     }
     let validators: Vec<SecretKey> =
         options.weights.iter().map(|_| keystore::generate()).collect::<Result<_, _>>()?;
-    let document = genesis(options, &validators, &accounts)?;
+    let document = genesis(options, &validators, &accounts, funded)?;
     let text = serde_json::to_string_pretty(&document).unwrap_or_default();
     let mut nodes = Vec::new();
     for (at, (rpc, p2p)) in options.places.iter().enumerate() {
@@ -131,14 +137,17 @@ fn genesis(
     options: &TestnetOptions,
     validators: &[SecretKey],
     accounts: &DevAccounts,
+    funded: &mut dyn FnMut(usize),
 ) -> Result<GenesisDocument, TestnetError> {
     let names = FUNDED_NAMES.iter().map(|name| (*name).to_owned());
     let names = names.chain((0..options.accounts).map(|n| format!("account-{n}")));
     let balance = balance_of_each(options.accounts.saturating_add(FUNDED_NAMES.len()));
-    let allocate = |name: String| Allocation {
-        address: accounts.secret_key(&name).public_key().address(),
-        balance,
-        nonce: 0,
+    let allocate = |(at, name): (usize, String)| {
+        if at.is_multiple_of(FUNDED_TOLD) {
+            funded(at);
+        }
+        let address = accounts.secret_key(&name).public_key().address();
+        Allocation { address, balance, nonce: 0 }
     };
     let authorities = validators.iter().zip(&options.weights).map(|(key, weight)| {
         let power = VotingPower::new(*weight).filter(|power| power.get() > 0);
@@ -150,7 +159,7 @@ fn genesis(
         chain_id: options.chain_id,
         timestamp: now.map(|since| since.as_secs()).unwrap_or_default(),
         params: Default::default(),
-        accounts: names.map(allocate).collect(),
+        accounts: names.enumerate().map(allocate).collect(),
         authorities: authorities.collect::<Result<_, TestnetError>>()?,
         coordinators: Vec::new(),
         governor: Some(accounts.secret_key(FUNDED_NAMES[0]).public_key().address()),

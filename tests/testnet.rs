@@ -179,15 +179,18 @@ fn the_configuration_of_one_that_is_alone_can_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let place = |port| ("127.0.0.1:1".parse().unwrap(), ([127, 0, 0, 1], port).into());
     for count in [1, 2] {
-        let nodes = ait_node::testnet::prepare(&ait_node::testnet::TestnetOptions {
-            directory: folder.path().join(count.to_string()),
-            chain_id: "my-chain".parse().unwrap(),
-            weights: vec![1; count],
-            followers: 0,
-            accounts: 0,
-            block_interval: std::time::Duration::from_millis(200),
-            places: [place(2), place(3)].into_iter().take(count).collect(),
-        });
+        let nodes = ait_node::testnet::prepare(
+            &ait_node::testnet::TestnetOptions {
+                directory: folder.path().join(count.to_string()),
+                chain_id: "my-chain".parse().unwrap(),
+                weights: vec![1; count],
+                followers: 0,
+                accounts: 0,
+                block_interval: std::time::Duration::from_millis(200),
+                places: [place(2), place(3)].into_iter().take(count).collect(),
+            },
+            &mut |_| {},
+        );
         for node in nodes.unwrap() {
             let mut layers = ait_node::config::Layers::default();
             layers.read_file(&node.data_dir.join("config.toml"));

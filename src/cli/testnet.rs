@@ -14,7 +14,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CliError, Output};
+use super::{CliError, Output, progress};
 use crate::testnet::{TestnetNode, TestnetOptions, prepare};
 
 /// Validators if nothing is said.
@@ -122,8 +122,11 @@ pub async fn run(args: TestnetArgs, output: &Output) -> Result<(), CliError> {
             .hint("choose another --data-dir, or delete that one"));
     }
     std::fs::create_dir_all(&directory).map_err(|error| CliError::new(&error, ""))?;
-    let nodes = prepare(&args.options(directory.clone())?)
+    let bar = progress::bar(output, args.accounts as u64, "fund accounts");
+    let mut funded = |count: usize| bar.set_position(count as u64);
+    let nodes = prepare(&args.options(directory.clone())?, &mut funded)
         .map_err(|error| CliError::new(&error, "choose another --data-dir"))?;
+    bar.finish_and_clear();
     if args.prepare_only {
         for node in &nodes {
             let command = format!(

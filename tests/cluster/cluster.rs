@@ -90,15 +90,18 @@ impl Cluster {
             let rpc = SocketAddr::new(IpAddr::V4(management(node)), 8080);
             (rpc, SocketAddr::new(IpAddr::V4(address(node)), 7070))
         };
-        let plans = prepare(&TestnetOptions {
-            directory: directory.to_owned(),
-            chain_id: "ait-cluster".parse().unwrap(),
-            weights: vec![1; size.validators],
-            followers: size.followers,
-            accounts: size.accounts,
-            block_interval: size.block_interval,
-            places: (0..count).map(place).collect(),
-        })
+        let plans = prepare(
+            &TestnetOptions {
+                directory: directory.to_owned(),
+                chain_id: "ait-cluster".parse().unwrap(),
+                weights: vec![1; size.validators],
+                followers: size.followers,
+                accounts: size.accounts,
+                block_interval: size.block_interval,
+                places: (0..count).map(place).collect(),
+            },
+            &mut |_| {},
+        )
         .unwrap();
         let text = std::fs::read_to_string(plans[0].data_dir.join("genesis.json")).unwrap();
         let genesis: GenesisDocument = serde_json::from_str(&text).unwrap();

@@ -93,15 +93,18 @@ impl Target {
         }
         let (rpc, p2p) = (SocketAddr::from((NODE, 8080)), SocketAddr::from((NODE, 7070)));
         let chain_id = "ait-hostile".parse().unwrap();
-        let nodes = prepare(&TestnetOptions {
-            directory: folder.to_owned(),
-            chain_id,
-            weights: vec![1],
-            followers: 0,
-            accounts: ACCOUNTS,
-            block_interval: Duration::from_millis(200),
-            places: vec![(rpc, p2p)],
-        });
+        let nodes = prepare(
+            &TestnetOptions {
+                directory: folder.to_owned(),
+                chain_id,
+                weights: vec![1],
+                followers: 0,
+                accounts: ACCOUNTS,
+                block_interval: Duration::from_millis(200),
+                places: vec![(rpc, p2p)],
+            },
+            &mut |_| {},
+        );
         let node = nodes.unwrap().remove(0);
         let errors = fs::File::create(folder.join("stderr")).unwrap();
         let own = env!("CARGO_BIN_EXE_ait-node").to_owned();
