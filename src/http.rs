@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use warp::http::{HeaderMap, Version, header};
 use warp::reply::Response;
 
-pub use answers::ANSWER_BYTES_MAX;
+pub use answers::{ANSWER_BYTES_MAX, UntilCounted};
 use entrance::Entrance;
 pub use offenders::{Offence, Offenders};
 pub use places::{Share, Shares};

@@ -59,6 +59,11 @@ impl RecentBlocks {
         Some(block)
     }
 
+    fn has(&self, height: Height) -> bool {
+        let recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.iter().any(|block| block.height() == height)
+    }
+
     pub(super) fn put(&self, block: &Arc<CommittedBlock>) {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         recent.retain(|other| other.height() != block.height());
@@ -135,6 +140,12 @@ impl Chain {
             self.inner.recent.put(block);
         }
         Ok(block)
+    }
+
+    /// Whether a block needs not be read from storage.
+    #[must_use]
+    pub fn is_in_memory(&self, height: Height) -> bool {
+        self.inner.recent.has(height)
     }
 
     /// Id and header of a committed block.

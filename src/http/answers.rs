@@ -26,6 +26,21 @@ const LARGE_BYTES: u64 = 64 << 10;
 const PACE_GRACE: Duration = Duration::from_secs(10);
 const PACE_BYTES_PER_SECOND: u64 = 64 * 1024;
 
+/// What an answer keeps, in its extensions, until its bytes are counted here: what it was made of
+/// was bounded before.
+#[derive(Debug, Clone)]
+pub struct UntilCounted {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+impl UntilCounted {
+    /// Keeps this permit.
+    #[must_use]
+    pub fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self { _permit: Arc::new(permit) }
+    }
+}
+
 /// Room for the large answers of all connections.
 #[derive(Debug, Clone)]
 pub(super) struct Answers {
@@ -60,10 +75,11 @@ impl Answers {
     /// answer is that the node is busy, and whoever takes most is named.
     pub(super) fn admit(
         &self,
-        answer: Response,
+        mut answer: Response,
         place: &Place,
         offenders: &Offenders,
     ) -> (Response, Option<AnswerRoom>) {
+        let _counted = answer.extensions_mut().remove::<UntilCounted>();
         let bytes = Body::size_hint(answer.body()).lower();
         if bytes < LARGE_BYTES {
             return (answer, None);
@@ -143,6 +159,22 @@ mod tests {
         drop(room);
         let held: Vec<_> = (0..200).map(|_| admit(1 << 20, &proxy).1).collect();
         assert_eq!(held.iter().flatten().count(), 128);
+    }
+
+    #[tokio::test]
+    async fn what_an_answer_was_made_of_is_held_until_it_is_counted() {
+        let (answers, places, offenders) =
+            (Answers::default(), Places::default(), Offenders::default());
+        let made_of = Arc::new(Semaphore::new(1));
+        for bytes in [9, 1 << 20, 300 << 20] {
+            let permit = Arc::clone(&made_of).acquire_owned().await.unwrap();
+            let mut answer = answer(bytes);
+            answer.extensions_mut().insert(UntilCounted::new(permit));
+            assert_eq!(made_of.available_permits(), 0);
+            let counted = answers.admit(answer, &place(&places, 1, false), &offenders);
+            assert_eq!(made_of.available_permits(), 1, "{bytes}");
+            drop(counted);
+        }
     }
 
     #[tokio::test]

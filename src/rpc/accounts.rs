@@ -7,9 +7,10 @@ use ait_net::wire::{
 };
 
 use super::call::{Answer, Call, Page, bad_cursor, json};
+use super::reads::{Sought, at_each, cut_page};
 use super::transactions::{cursor_of, location_of};
 use super::{Api, ApiError, views};
-use crate::chain::{AccountStats, Location, Side};
+use crate::chain::{AccountStats, CommittedBlock, Location, Side};
 
 /// Most entries that may be skipped by offset; cursors go on from there.
 const OFFSET_MAX: u64 = 10_000;
@@ -39,7 +40,7 @@ async fn balance_at(call: &Call, address: String) -> Answer {
             updated_at: stats.map(|stats| rfc3339(stats.updated_at)),
         })
     };
-    json(&call.read(read).await?)
+    call.answer(read).await
 }
 
 /// `GET /rpc/address/{address}`
@@ -50,12 +51,21 @@ pub(super) async fn history(call: Call) -> Answer {
     page.bounded_offset(OFFSET_MAX)?;
     let cursor = |name: &str| call.query.get(name).map(location_of).transpose();
     let (sent_cursor, received_cursor) = (cursor("sent_cursor")?, cursor("received_cursor")?);
-    let read = move |api: &Api| {
-        let (account, stats) = known(api, &resolved)?;
+    let find = move |api: &Api| {
         let side = |side, cursor| side_of(api, &resolved, side, cursor, &page);
-        let (latest_sent, next_sent_cursor) = side(Side::Sent, sent_cursor)?;
-        let (latest_received, next_received_cursor) = side(Side::Received, received_cursor)?;
-        Ok(AddressView {
+        let parts = (side(Side::Sent, sent_cursor)?, side(Side::Received, received_cursor)?);
+        let places = [&parts.0.0[..], &parts.1.0].concat();
+        Ok((Sought::Parts(places.clone()), (places, parts)))
+    };
+    let show = move |api: &Api, (places, parts): (Vec<Location>, (Part, Part))| {
+        let ((sent, next_sent_cursor), (_, next_received_cursor)) = parts;
+        let (account, stats) = known(api, &resolved)?;
+        let mut latest_sent = at_each(api, &places, |block, nth, index| {
+            let side = if nth < sent.len() { Side::Sent } else { Side::Received };
+            entry(api, block, index, &resolved, side)
+        })?;
+        let latest_received = latest_sent.split_off(sent.len());
+        json(&AddressView {
             address,
             balance: account.balance.get(),
             nonce: account.nonce.get(),
@@ -68,7 +78,7 @@ pub(super) async fn history(call: Call) -> Answer {
             updated_at: stats.map(|stats| rfc3339(stats.updated_at)),
         })
     };
-    json(&call.read_index(read).await?)
+    call.read_blocks(find, show).await
 }
 
 /// What an account holds, and what it did if it is in the state.
@@ -77,7 +87,8 @@ fn known(api: &Api, address: &Address) -> Result<(Account, Option<AccountStats>)
     Ok((account, api.chain.index().account(address, &account)?))
 }
 
-type Part = (Vec<AddressTransaction>, Option<String>);
+/// Where the transactions of a page are, and the cursor of the page after it.
+type Part = (Vec<Location>, Option<String>);
 
 fn side_of(
     api: &Api,
@@ -90,27 +101,37 @@ fn side_of(
     // One more than shown says whether there is a next page.
     let limit = skip.saturating_add(page.count()).saturating_add(1);
     let found = api.chain.index().account_transactions(address, side, before, limit)?;
-    let shown = found.get(skip..).unwrap_or_default();
-    let (shown, rest) = shown.split_at(shown.len().min(page.count()));
-    let mut transactions = Vec::with_capacity(shown.len());
-    for at in shown {
-        let Some(block) = api.chain.block(at.height)? else { continue };
-        let Some(view) = views::transaction(api, &block, at.index) else { continue };
-        transactions.push(AddressTransaction {
-            counterparty: views::counterparty(api, &block, at.index, address),
-            direction: match side {
-                Side::Sent => "sent".to_owned(),
-                Side::Received => "received".to_owned(),
-            },
-            tx_hash: view.tx_hash,
-            block_height: view.block_height,
-            payload: view.payload,
-            created_at: view.created_at,
-            kind: view.kind,
-        });
+    let found = found.get(skip..).unwrap_or_default();
+    let mut shown = found.iter().take(page.count()).copied().collect();
+    cut_page(api, &mut shown)?;
+    let next = shown.last().filter(|_| shown.len() < found.len()).map(cursor_of);
+    Ok((shown, next))
+}
+
+/// What an account's history says of a transaction; none if it is not on that side of it.
+fn entry(
+    api: &Api,
+    block: &CommittedBlock,
+    index: u32,
+    address: &Address,
+    side: Side,
+) -> Option<AddressTransaction> {
+    if !views::is_on_side(block, index, address, side) {
+        return None;
     }
-    let next = shown.last().filter(|_| !rest.is_empty()).map(cursor_of);
-    Ok((transactions, next))
+    let view = views::transaction(api, block, index)?;
+    Some(AddressTransaction {
+        counterparty: views::counterparty(api, block, index, address),
+        direction: match side {
+            Side::Sent => "sent".to_owned(),
+            Side::Received => "received".to_owned(),
+        },
+        tx_hash: view.tx_hash,
+        block_height: view.block_height,
+        payload: view.payload,
+        created_at: view.created_at,
+        kind: view.kind,
+    })
 }
 
 fn after(cursor: &str) -> Result<(Amount, Address), ApiError> {
@@ -157,5 +178,5 @@ pub(super) async fn list(call: Call) -> Answer {
             next_cursor: next.map(|(address, balance)| format!("{balance}-{address}")),
         })
     };
-    json(&call.read_index(read).await?)
+    call.answer_by_index(read).await
 }

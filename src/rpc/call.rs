@@ -1,54 +1,32 @@
 //! One request as handlers see it: who asks, what was in the path, the query and the body.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ait_engine::types::{Address, ParseError, TxHash};
 use ait_net::wire::read_integer;
 use serde::Serialize;
 use serde_json::Value;
 use warp::Reply;
-use warp::http::{HeaderMap, StatusCode};
+use warp::http::{HeaderMap, StatusCode, header};
 use warp::hyper::body::Bytes;
 use warp::reply::Response;
 
 use super::submit::object_of;
 use super::{Api, ApiError};
-use crate::behind::{self, GivingWay};
-use crate::chain::ChainError;
+use crate::behind::GivingWay;
 use crate::http::Client;
-
-/// How long a reader waits for an index that is behind.
-const INDEX_WAIT: Duration = Duration::from_secs(2);
-
-/// Blocks of a range that count as one more request.
-const RANGE_OF_A_REQUEST: u64 = 50;
-/// How long a request waits for its turn to read.
-const READ_WAIT: Duration = Duration::from_secs(5);
 
 /// What a handler gives.
 pub(super) type Answer = Result<Response, ApiError>;
 
-/// A JSON answer.
+/// A JSON answer. A thread that stands behind gives way while it writes it.
 pub(super) fn json<T: Serialize>(body: &T) -> Answer {
-    Ok(warp::reply::json(body).into_response())
-}
-
-/// A JSON answer that may be long, written by a thread that stands behind.
-fn long_json<T: Serialize>(body: &T) -> Answer {
     let mut text = Vec::new();
     serde_json::to_writer(GivingWay::new(&mut text), body).map_err(|error| {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         ApiError::new(status, "answer_unwritten", error.to_string(), "the node's log says more")
     })?;
-    Ok(warp::reply::with_header(text, "content-type", "application/json").into_response())
-}
-
-fn busy() -> ApiError {
-    let status = StatusCode::SERVICE_UNAVAILABLE;
-    let detail = "as many requests are being read as this node reads at once";
-    let error = ApiError::new(status, "busy", detail, "try again in a moment");
-    ApiError { retry_after: Some(Duration::from_secs(1)), ..error }
+    Ok(warp::reply::with_header(text, header::CONTENT_TYPE, "application/json").into_response())
 }
 
 /// The parameters behind the question mark; unknown ones are ignored.
@@ -165,64 +143,6 @@ impl Call {
     pub(super) fn object(&self) -> Result<Value, ApiError> {
         object_of(&self.body)
     }
-
-    /// As [`Call::read`], once the index has what is committed now; what it has, if that
-    /// takes too long.
-    pub(super) async fn read_index<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Api) -> Result<T, ApiError> + Send + 'static,
-    ) -> Result<T, ApiError> {
-        self.api.chain.indexed(INDEX_WAIT).await;
-        self.read(read).await
-    }
-
-    /// As [`Call::read`] for `count` blocks, which are written out there as well. Few ranges are
-    /// read at once, so that other requests find a processor, and a long one counts as many
-    /// requests for the client's rate.
-    pub(super) async fn read_range<T: Serialize + Send + 'static>(
-        &self,
-        count: u64,
-        read: impl FnOnce(&Api) -> Result<T, ApiError> + Send + 'static,
-    ) -> Answer {
-        // One range alone never takes more than a client may ask at once.
-        let more = u32::try_from(count / RANGE_OF_A_REQUEST).unwrap_or(u32::MAX);
-        let more = more.min(self.api.options.rate_limit_burst / 2);
-        self.api.rate.check_many(self.client.ip, more).map_err(ApiError::rate_limited)?;
-        let permit = Arc::clone(&self.api.ranges).acquire_owned();
-        let permit = tokio::time::timeout(READ_WAIT, permit).await.map_err(|_| busy())?;
-        let permit = permit.map_err(|_| busy())?;
-        let api = Arc::clone(&self.api);
-        let reading = behind::work(move || {
-            // Held until the reading is over, also if its client has gone.
-            let _permit = permit;
-            long_json(&read(&api)?)
-        });
-        reading.await.unwrap_or_else(|_| Err(stopped()))
-    }
-
-    /// Reads storage on a blocking thread.
-    pub(super) async fn read<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Api) -> Result<T, ApiError> + Send + 'static,
-    ) -> Result<T, ApiError> {
-        let permit = Arc::clone(&self.api.reads).acquire_owned();
-        let permit = tokio::time::timeout(READ_WAIT, permit).await.map_err(|_| busy())?;
-        let permit = permit.map_err(|_| busy())?;
-        let api = Arc::clone(&self.api);
-        let reading = tokio::task::spawn_blocking(move || {
-            // Held until the reading is over, also if its client has gone.
-            let _permit = permit;
-            read(&api)
-        });
-        match reading.await {
-            Ok(result) => result,
-            Err(_) => Err(stopped()),
-        }
-    }
-}
-
-fn stopped() -> ApiError {
-    ChainError::Stopped { what: "a reading task" }.into()
 }
 
 pub(super) fn bad_hash(error: &ParseError) -> ApiError {

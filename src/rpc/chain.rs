@@ -5,6 +5,7 @@ use ait_net::wire::{BlockList, BlockRange, BlockSummary, Head, canonical_block};
 use serde_json::json as object;
 
 use super::call::{Answer, Call, bad_cursor, bad_hash, json};
+use super::reads::{Sought, misled};
 use super::{Api, ApiError, views};
 use crate::behind;
 use crate::chain::CommittedBlock;
@@ -17,6 +18,8 @@ const OLD_RANGE_MAX: u64 = 10_000;
 const CANONICAL_RANGE_MAX: u64 = 100;
 /// Length of canonical bytes in base64 after which such a range ends.
 const CANONICAL_BYTES_MAX: usize = 8 << 20;
+/// What the longest range of summaries holds, counted as bytes of blocks.
+const SUMMARIES_BYTES: u64 = 1 << 20;
 
 /// `GET /rpc/head`
 pub(super) async fn head(call: Call) -> Answer {
@@ -38,7 +41,9 @@ fn height_of(api: &Api, at: &str) -> Result<Height, ApiError> {
         at.starts_with("0x") || (at.len() == 64 && !at.bytes().all(|b| b.is_ascii_digit()));
     if is_hash {
         let id: BlockId = at.parse().map_err(|error| bad_hash(&error))?;
-        return api.chain.height_of(&id)?.ok_or_else(missing);
+        let height = api.chain.height_of(&id)?.ok_or_else(missing)?;
+        let is_so = api.chain.header(height)?.is_some_and(|(found, _)| found == id);
+        return if is_so { Ok(height) } else { Err(misled(height)) };
     }
     let digits = at.strip_prefix('-').unwrap_or(at);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -54,15 +59,16 @@ fn height_of(api: &Api, at: &str) -> Result<Height, ApiError> {
 pub(super) async fn block(call: Call) -> Answer {
     let at = call.param(0).to_owned();
     let with_canonical = call.query.flag("canonical");
-    let read = move |api: &Api| {
-        let block = api.chain.block(height_of(api, &at)?)?.ok_or_else(missing)?;
-        let mut view = views::block(api, &block);
-        if with_canonical {
-            view.summary.canonical = canonical(&block);
-        }
-        Ok(view)
+    let find = move |api: &Api| {
+        let height = height_of(api, &at)?;
+        Ok((Sought::Whole(height), height))
     };
-    json(&call.read_index(read).await?)
+    let show = move |api: &Api, height| {
+        let block = api.chain.block(height)?.ok_or_else(missing)?;
+        let canonical = if with_canonical { canonical(&block) } else { None };
+        json(&views::block(api, &block, canonical))
+    };
+    call.read_blocks(find, show).await
 }
 
 /// Canonical bytes of a certified block.
@@ -87,6 +93,20 @@ fn with_canonical(api: &Api, first: u64, last: u64) -> Result<Vec<BlockSummary>,
         blocks.push(summary);
     }
     Ok(blocks)
+}
+
+/// Bytes of blocks that [`with_canonical`] holds at once: those that it gives, and one more.
+fn held_of(api: &Api, first: u64, last: u64) -> Result<u64, ApiError> {
+    let (mut sum, mut largest) = (0, 0);
+    for height in (first..=last).map_while(Height::new) {
+        let Some((_, header)) = api.chain.header(height)? else { break };
+        let bytes = u64::from(header.body_bytes);
+        (sum, largest) = (bytes.saturating_add(sum), bytes.max(largest));
+        if sum > CANONICAL_BYTES_MAX as u64 {
+            break;
+        }
+    }
+    Ok(sum.max(largest))
 }
 
 /// The blocks of these heights, oldest first.
@@ -126,7 +146,7 @@ pub(super) async fn list(call: Call) -> Answer {
             next_cursor: next.map(|height| height.to_string()),
         })
     };
-    json(&call.read(read).await?)
+    call.answer(read).await
 }
 
 /// `GET /rpc/blocks-range` in both dialects: `start` and `end` give an object,
@@ -151,12 +171,16 @@ pub(super) async fn range(call: Call) -> Answer {
         return Err(ApiError::page(format!("range cannot exceed {max} blocks")));
     }
     let read = if is_canonical { with_canonical } else { summaries };
+    let bytes = match is_canonical {
+        true => call.read(move |api| held_of(api, start, end)).await?,
+        false => SUMMARIES_BYTES,
+    };
     let written = move |api: &Api| {
         let blocks = read(api, start, end)?;
         let count = u64::try_from(blocks.len()).unwrap_or(u64::MAX);
-        Ok(BlockRange { blocks, start, end, count })
+        json(&BlockRange { blocks, start, end, count })
     };
-    call.read_range(count_of(&call, start, end), written).await
+    call.read_range(count_of(&call, start, end), bytes, written).await
 }
 
 /// How many blocks of a range there are.
@@ -173,7 +197,9 @@ async fn old_range(call: Call) -> Answer {
     let limit = or("limit", 1_000)?.min(OLD_RANGE_MAX);
     let (start, end) = (or("start_height", 0)?, or("end_height", 100)?);
     let end = end.min(start.saturating_add(limit).saturating_sub(1));
-    let read =
-        move |api: &Api| if limit == 0 { Ok(Vec::new()) } else { summaries(api, start, end) };
-    call.read_range(count_of(&call, start, end), read).await
+    let read = move |api: &Api| match limit {
+        0 => json::<[(); 0]>(&[]),
+        _ => json(&summaries(api, start, end)?),
+    };
+    call.read_range(count_of(&call, start, end), SUMMARIES_BYTES, read).await
 }

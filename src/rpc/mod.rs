@@ -22,6 +22,7 @@ mod openapi;
 mod peers;
 mod proofs;
 mod quick;
+mod reads;
 mod receipts;
 mod remotes;
 mod route;
@@ -54,10 +55,8 @@ use crate::network::Network;
 pub use admin::{AdminToken, AdminTokenError};
 pub use dev::DevEdge;
 pub use error::ApiError;
+pub use reads::BLOCKS_BYTES_MAX;
 
-/// Reads of storage at once. One holds what its answer is made of: a block, or 8 MiB of a range
-/// and one block more.
-const READ_COUNT_MAX: usize = 32;
 /// Bodies over `rpc.body_bytes_max` at once, on the routes that take them.
 const LARGE_BODY_COUNT_MAX: usize = 2;
 /// Mints a minute that one client may ask a faucet for, and at once.
@@ -127,9 +126,7 @@ struct Api {
     /// What subscribers are told.
     hub: hub::Hub,
     /// Reads of storage at once.
-    reads: Arc<Semaphore>,
-    /// Ranges of blocks at once.
-    ranges: Arc<Semaphore>,
+    reads: reads::Reads,
     /// Large bodies at once.
     large_bodies: Arc<Semaphore>,
     closing: watch::Receiver<bool>,
@@ -218,8 +215,7 @@ pub async fn serve(
         offenders: offenders.clone(),
         takers: Takers::default(),
         hub: hub::Hub::default(),
-        reads: Arc::new(Semaphore::new(READ_COUNT_MAX)),
-        ranges: Arc::new(Semaphore::new(ranges_at_once())),
+        reads: reads::Reads::default(),
         large_bodies: Arc::new(Semaphore::new(LARGE_BODY_COUNT_MAX)),
         chain,
         mempool,

@@ -42,7 +42,7 @@ pub(super) async fn supply(call: Call) -> Answer {
             height: api.chain.state_height().get(),
         })
     };
-    json(&call.read(read).await?)
+    call.answer(read).await
 }
 
 /// `GET /rpc/validators`
@@ -57,7 +57,7 @@ pub(super) async fn validators(call: Call) -> Answer {
             validators_hash: set.hash().to_string(),
         })
     };
-    json(&call.read(read).await?)
+    call.answer(read).await
 }
 
 /// `GET /rpc/params`
@@ -109,7 +109,7 @@ pub(super) async fn sync_status(call: Call) -> Answer {
             remotes: remotes::list(api),
         })
     };
-    json(&call.read(read).await?)
+    call.answer(read).await
 }
 
 /// `GET /rpc/test-endpoint`

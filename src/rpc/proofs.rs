@@ -12,8 +12,9 @@ use ait_net::wire::{
 };
 
 use super::call::{Answer, Call, json};
+use super::reads::{Sought, indexed_block, misled};
 use super::{Api, ApiError};
-use crate::chain::ChainError;
+use crate::chain::{ChainError, Location};
 
 fn anchor(
     api: &Api,
@@ -61,7 +62,7 @@ pub(super) async fn account(call: Call) -> Answer {
         let Account { balance, nonce } = account.unwrap_or_default();
         Ok(AccountProof { address, exists: account.is_some(), balance, nonce, proof, anchor })
     };
-    json(&call.read(read).await?)
+    call.answer(read).await
 }
 
 /// `GET /rpc/proof/receipt/{receipt_id}`
@@ -77,27 +78,34 @@ pub(super) async fn receipt(call: Call) -> Answer {
         let claimed = claimed_at.is_some();
         Ok(ReceiptProof { receipt_id, claimed, claimed_at, minted_amount, proof, anchor })
     };
-    json(&call.read(read).await?)
+    call.answer(read).await
 }
 
 /// `GET /rpc/proof/transaction/{hash}`
 pub(super) async fn transaction(call: Call) -> Answer {
     let tx_hash = call.tx_hash()?;
-    let read = move |api: &Api| {
-        let missing = || ApiError::not_found("transaction not found");
-        let at = api.chain.index().transaction(&tx_hash)?.ok_or_else(missing)?;
-        let block = api.chain.block(at.height)?.ok_or_else(missing)?;
-        let encoded: Vec<Vec<u8>> =
-            block.block.transactions.iter().map(Canonical::encode).collect();
-        let leaves: Vec<_> = encoded.iter().map(|bytes| leaf_hash(bytes)).collect();
-        let place = usize::try_from(at.index).ok().and_then(|place| encoded.get(place));
-        let (bytes, proof) = place.zip(ListProof::new(&leaves, at.index)).ok_or_else(missing)?;
-        Ok(TransactionProof {
+    let find = move |api: &Api| {
+        let at = api.chain.index().transaction(&tx_hash)?;
+        let at = at.ok_or_else(|| ApiError::not_found("transaction not found"))?;
+        Ok((Sought::Whole(at.height), at))
+    };
+    let show = move |api: &Api, at: Location| {
+        let block = indexed_block(api, at.height)?;
+        let misled = || misled(at.height);
+        let place = usize::try_from(at.index).map_err(|_| misled())?;
+        if block.tx_hashes.get(place) != Some(&tx_hash) {
+            return Err(misled());
+        }
+        let transactions = &block.block.transactions;
+        let leaves: Vec<_> = transactions.iter().map(|one| leaf_hash(&one.encode())).collect();
+        let proof = ListProof::new(&leaves, at.index).ok_or_else(misled)?;
+        let transaction = transactions.get(place).ok_or_else(misled)?.encode();
+        json(&TransactionProof {
             tx_hash,
-            transaction: format!("0x{}", hex::encode(bytes)),
+            transaction: format!("0x{}", hex::encode(transaction)),
             proof: ListProofJson::from(&proof),
             anchor: anchor(api, &block.block.header, block.certificate.as_ref())?,
         })
     };
-    json(&call.read_index(read).await?)
+    call.read_blocks(find, show).await
 }

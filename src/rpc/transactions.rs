@@ -6,7 +6,8 @@ use ait_net::wire::{
     WhyResponse,
 };
 
-use super::call::{Answer, Call, Page, bad_cursor, json};
+use super::call::{Answer, Call, bad_cursor, json};
+use super::reads::{PROMPT_BYTES_MAX, Sought, at_each, cut_page, indexed_block, misled};
 use super::{Api, ApiError, views};
 use crate::chain::Location;
 use crate::mempool::TxStatus;
@@ -14,36 +15,44 @@ use crate::mempool::TxStatus;
 /// Most pending transactions of one answer.
 const PENDING_MAX: u64 = 1_000;
 
-/// A transaction of a committed block; none if it is in no block.
-fn find(api: &Api, hash: &TxHash) -> Result<Option<TransactionView>, ApiError> {
-    let Some(at) = api.chain.index().transaction(hash)? else { return Ok(None) };
-    Ok(api.chain.block(at.height)?.and_then(|block| views::transaction(api, &block, at.index)))
+/// A transaction of a committed block, which the index says is there.
+fn committed(api: &Api, hash: &TxHash, at: &Location) -> Result<TransactionView, ApiError> {
+    let view = views::transaction(api, &*indexed_block(api, at.height)?, at.index);
+    view.filter(|view| view.tx_hash == hash.to_string()).ok_or_else(|| misled(at.height))
 }
 
 /// `GET /rpc/tx/{hash}`
 pub(super) async fn one(call: Call) -> Answer {
     let hash = call.tx_hash()?;
-    let found = call.read_index(move |api| find(api, &hash)).await?;
-    json(&found.ok_or_else(|| {
-        let hint = format!("/rpc/tx/{hash}/why says what became of it");
-        ApiError { hint, ..ApiError::not_found("transaction not found") }
-    })?)
+    let find = move |api: &Api| {
+        let at = api.chain.index().transaction(&hash)?.ok_or_else(|| {
+            let hint = format!("/rpc/tx/{hash}/why says what became of it");
+            ApiError { hint, ..ApiError::not_found("transaction not found") }
+        })?;
+        Ok((Sought::Parts(vec![at]), at))
+    };
+    call.read_blocks(find, move |api, at| json(&committed(api, &hash, &at)?)).await
 }
 
 /// `GET /rpc/getTx/{hash}`
 pub(super) async fn status(call: Call) -> Answer {
     let hash = call.tx_hash()?;
-    let read = move |api: &Api| {
+    let find = move |api: &Api| {
         let status = explain(api, &hash)?.status;
-        Ok(TxStatusView { status, receipt: find(api, &hash)? })
+        let at = api.chain.index().transaction(&hash)?;
+        Ok((Sought::Parts(at.into_iter().collect()), (status, at)))
     };
-    json(&call.read_index(read).await?)
+    let show = move |api: &Api, (status, at): (String, Option<Location>)| {
+        let receipt = at.map(|at| committed(api, &hash, &at)).transpose()?;
+        json(&TxStatusView { status, receipt })
+    };
+    call.read_blocks(find, show).await
 }
 
 /// `GET /rpc/tx/{hash}/why`
 pub(super) async fn why(call: Call) -> Answer {
     let hash = call.tx_hash()?;
-    json(&call.read_index(move |api| explain(api, &hash)).await?)
+    call.answer_by_index(move |api| explain(api, &hash)).await
 }
 
 fn explain(api: &Api, hash: &TxHash) -> Result<WhyResponse, ApiError> {
@@ -111,37 +120,34 @@ pub(super) fn location_of(cursor: &str) -> Result<Location, ApiError> {
 /// `GET /rpc/transactions`
 pub(super) async fn list(call: Call) -> Answer {
     let page = call.query.page(20)?;
-    json(&call.read_index(move |api| transactions(api, &page)).await?)
-}
-
-fn transactions(api: &Api, page: &Page) -> Result<TransactionList, ApiError> {
-    let index = api.chain.index();
-    let total = index.transaction_count()?;
-    let skipped = match &page.cursor {
-        // Counted from the oldest, so that new blocks do not move it.
-        Some(cursor) => {
-            let place: u64 = cursor.parse().map_err(|_| bad_cursor())?;
-            total.saturating_sub(place).saturating_add(page.offset)
-        }
-        None => page.offset,
+    let (limit, offset) = (page.limit, page.offset);
+    let find = move |api: &Api| {
+        let index = api.chain.index();
+        let total = index.transaction_count()?;
+        let skipped = match &page.cursor {
+            // Counted from the oldest, so that new blocks do not move it.
+            Some(cursor) => {
+                let place: u64 = cursor.parse().map_err(|_| bad_cursor())?;
+                total.saturating_sub(place).saturating_add(page.offset)
+            }
+            None => page.offset,
+        };
+        let mut places = index.transactions(skipped, page.count())?;
+        cut_page(api, &mut places)?;
+        Ok((Sought::Parts(places.clone()), (places, total, skipped)))
     };
-    let locations = index.transactions(skipped, page.count())?;
-    let mut transactions = Vec::with_capacity(locations.len());
-    let mut block = None;
-    for at in &locations {
-        // Neighbours are mostly of one block.
-        if block
-            .as_ref()
-            .is_none_or(|b: &std::sync::Arc<crate::chain::CommittedBlock>| b.height() != at.height)
-        {
-            block = api.chain.block(at.height)?;
-        }
-        let view = block.as_ref().and_then(|block| views::transaction(api, block, at.index));
-        transactions.extend(view);
-    }
-    let left = total.saturating_sub(skipped).saturating_sub(locations.len() as u64);
-    let next_cursor = Some(left).filter(|left| *left > 0).map(|left| left.to_string());
-    Ok(TransactionList { transactions, total, limit: page.limit, offset: page.offset, next_cursor })
+    let show = move |api: &Api, (places, total, skipped): (Vec<Location>, u64, u64)| {
+        let left = total.saturating_sub(skipped).saturating_sub(places.len() as u64);
+        let show = |block: &_, _, index| views::transaction(api, block, index);
+        json(&TransactionList {
+            transactions: at_each(api, &places, show)?,
+            total,
+            limit,
+            offset,
+            next_cursor: Some(left).filter(|left| *left > 0).map(|left| left.to_string()),
+        })
+    };
+    call.read_blocks(find, show).await
 }
 
 /// `GET /rpc/mempool`: a bare list, oldest arrival first.
@@ -155,9 +161,16 @@ pub(super) async fn pending(call: Call) -> Answer {
     };
     let after = call.query.get("cursor").map(|cursor| cursor.parse().map_err(|_| bad_cursor()));
     let after = after.transpose()?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let read = move |api: &Api| {
-        let listed = api.mempool.list(usize::try_from(limit).unwrap_or(usize::MAX), after);
-        let last = listed.last().map(|last| last.seq);
+        let mut bytes = 0_u64;
+        let listed = api.mempool.list(limit, after).into_iter().enumerate();
+        let listed: Vec<_> = listed
+            .map_while(|(nth, item)| {
+                bytes = bytes.saturating_add(item.transaction.byte_count() as u64);
+                (nth == 0 || bytes <= PROMPT_BYTES_MAX).then_some(item)
+            })
+            .collect();
         let list: Vec<_> = listed
             .iter()
             .map(|item| PendingTransaction {
@@ -166,13 +179,12 @@ pub(super) async fn pending(call: Call) -> Answer {
                 transaction: TransactionJson::from(item.transaction.transaction()),
             })
             .collect();
-        Ok((list, last))
+        let mut answer = json(&list)?;
+        // The list is bare for old clients: the cursor travels beside it.
+        if let Some(last) = listed.last() {
+            answer.headers_mut().insert("x-next-cursor", last.seq.into());
+        }
+        Ok(answer)
     };
-    let (list, last) = call.read(read).await?;
-    let mut response = json(&list)?;
-    // The list is bare for old clients: the cursor travels beside it.
-    if let Some(last) = last {
-        response.headers_mut().insert("x-next-cursor", last.into());
-    }
-    Ok(response)
+    call.answered(read).await
 }

@@ -8,24 +8,50 @@ use ait_engine::receipt::{Receipt, signature_json};
 use ait_engine::transaction::Payload;
 use ait_engine::types::{Address, Height};
 use ait_net::wire::{
-    BlockBody, BlockSummary, CertificateJson, HeaderJson, OutcomeJson, ReceiptView, RewardJson,
+    BlockSummary, CertificateJson, HeaderJson, OutcomeJson, ReceiptView, RewardJson,
     TransactionView, payload_to_json, rfc3339,
 };
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::Api;
-use crate::chain::CommittedBlock;
+use crate::chain::{CommittedBlock, Side};
 
-/// A block with all that belongs to it.
-pub(super) fn block(api: &Api, block: &CommittedBlock) -> BlockBody {
+/// A block with all that belongs to it: a [`BlockBody`] whose parts are made as they are written,
+/// for those of a full block are several times as long as the text.
+///
+/// [`BlockBody`]: ait_net::wire::BlockBody
+pub(super) fn block(
+    api: &Api,
+    block: &CommittedBlock,
+    canonical: Option<String>,
+) -> impl Serialize {
+    #[derive(Serialize)]
+    struct Body<T, R> {
+        #[serde(flatten)]
+        summary: BlockSummary,
+        header: HeaderJson,
+        transactions: T,
+        receipts: R,
+        certificate: Option<CertificateJson>,
+    }
     let header = &block.block.header;
-    let indices = 0..u32::try_from(block.tx_hashes.len()).unwrap_or(u32::MAX);
-    BlockBody {
-        summary: BlockSummary::from(header),
+    let count = u32::try_from(block.tx_hashes.len()).unwrap_or(u32::MAX);
+    Body {
+        summary: BlockSummary { canonical, ..BlockSummary::from(header) },
         header: HeaderJson::from(header),
-        transactions: indices.clone().filter_map(|index| transaction(api, block, index)).collect(),
-        receipts: indices.filter_map(|index| receipt(block, index)).collect(),
+        transactions: Each(count, move |index| transaction(api, block, index)),
+        receipts: Each(count, move |index| receipt(block, index)),
         certificate: block.certificate.as_ref().map(CertificateJson::from),
+    }
+}
+
+/// What a function makes of the numbers below one, as a list.
+struct Each<F>(u32, F);
+
+impl<T: Serialize, F: Fn(u32) -> Option<T>> Serialize for Each<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq((0..self.0).filter_map(&self.1))
     }
 }
 
@@ -101,6 +127,20 @@ pub(super) fn receipt(block: &CommittedBlock, index: u32) -> Option<ReceiptView>
         recorded_at: rfc3339(block.block.header.time),
         tx_hash: outcome.tx_hash.to_string(),
         block_height: block.height().get(),
+    })
+}
+
+/// Whether an account is on this side of a transaction.
+pub(super) fn is_on_side(block: &CommittedBlock, index: u32, of: &Address, side: Side) -> bool {
+    let at = usize::try_from(index).unwrap_or(usize::MAX);
+    let transaction = block.block.transactions.get(at);
+    let rewards = block.outcomes.get(at).map(|outcome| outcome.rewards.as_slice());
+    transaction.is_some_and(|transaction| match side {
+        Side::Sent => transaction.sender() == *of,
+        Side::Received => {
+            recipient(&transaction.payload) == Some(*of)
+                || rewards.unwrap_or_default().iter().any(|reward| reward.address == *of)
+        }
     })
 }
 

@@ -9,7 +9,7 @@ use ait_engine::genesis::GenesisDocument;
 use ait_engine::types::Height;
 use ait_net::rest::{RestClient, RestError};
 use ait_node::chain::{ChainError, GenesisSource, StorageEngine};
-use ait_node::config::{Layers, NodeConfig};
+use ait_node::config::{Layers, NodeConfig, RpcConfig};
 use ait_node::import::{ImportBlock, ImportError, Imported};
 use ait_node::node::{Joining, Node, NodeOptions};
 use ait_node::rpc::{self, Backend};
@@ -41,13 +41,18 @@ impl Follower {
 
     /// Serves the node once more, with another back end.
     pub fn serve(&self, change: impl FnOnce(&mut Backend)) -> String {
+        self.serve_as(|backend, _| change(backend))
+    }
+
+    /// As [`Follower::serve`], and with other options.
+    pub fn serve_as(&self, change: impl FnOnce(&mut Backend, &mut RpcConfig)) -> String {
         static PAGE: LazyLock<PrometheusHandle> =
             LazyLock::new(|| metrics::install(false).unwrap());
         let page = PAGE.clone();
         let mut backend = self.node.backend(&ait_node::clock::system(), page);
-        change(&mut backend);
         let mut options = NodeConfig::from_layers(&Layers::default()).unwrap().rpc;
         options.bind.set_port(0);
+        change(&mut backend, &mut options);
         let served = rpc::serve(options, backend, std::future::pending());
         let (address, _) = self.runtime.block_on(served).unwrap();
         format!("http://{address}")
@@ -72,7 +77,11 @@ impl Follower {
     }
 
     pub fn get(&self, path: &str) -> Answer {
-        let client = RestClient::new(&self.url).unwrap();
+        self.get_at(&self.url, path)
+    }
+
+    pub fn get_at(&self, url: &str, path: &str) -> Answer {
+        let client = RestClient::new(url).unwrap();
         answer(self.runtime.block_on(client.get(path)))
     }
 

@@ -4,6 +4,7 @@
 use ait_engine::limits::BLOCK_BODY_BYTES_MAX;
 use ait_net::limits::{ANSWERS_MIB_MAX, BODIES_BYTES_MAX};
 use ait_node::http::ANSWER_BYTES_MAX;
+use ait_node::rpc::BLOCKS_BYTES_MAX;
 
 const MIB: u64 = 1 << 20;
 /// As configured here: the state, page caches, pending transactions, connections.
@@ -15,6 +16,10 @@ pub const CONNECTIONS_MAX: u64 = 1_024;
 const CONNECTION_BYTES: u64 = 128 << 10;
 /// The program, its threads, and what an allocator keeps.
 const PROGRAM_BYTES: u64 = 64 * MIB;
+/// Blocks read or committed last.
+const RECENT_BYTES: u64 = 160 * MIB;
+/// Blocks that answers are made of, decoded and written out, and 32 other reads.
+const READ_BYTES: u64 = 11 * BLOCKS_BYTES_MAX + 96 * MIB;
 /// Large bodies of requests at once.
 const LARGE_BODIES: u64 = 2 * BLOCK_BODY_BYTES_MAX as u64;
 /// Bodies of peers that wait to be looked at, those of later heights, bodies kept to be served,
@@ -26,11 +31,11 @@ const UNREAD_BYTES: u64 = 16 * 4 * MIB;
 /// The bound while HTTP or peers are attacked.
 pub fn bytes_max(is_by_peers: bool) -> u64 {
     // Pending transactions have indexes of about their own size.
-    let node = STATE_BYTES + CACHE_BYTES + 2 * MEMPOOL_BYTES + PROGRAM_BYTES;
+    let node = STATE_BYTES + CACHE_BYTES + 2 * MEMPOOL_BYTES + RECENT_BYTES + PROGRAM_BYTES;
     let connections = CONNECTIONS_MAX * CONNECTION_BYTES;
     let attacked = match is_by_peers {
         true => ANSWERS_MIB_MAX as u64 * MIB + PEERS_BYTES + UNREAD_BYTES,
-        false => ANSWER_BYTES_MAX as u64 + LARGE_BODIES,
+        false => ANSWER_BYTES_MAX as u64 + READ_BYTES + LARGE_BODIES,
     };
     node + connections + attacked
 }

@@ -1,0 +1,312 @@
+//! Reads of storage: how many at once, on which threads, and what they cost a client.
+//!
+//! What reads hold in memory is bounded for all together. An answer is written where it is read,
+//! and keeps its part of the bound until the listener has counted its bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ait_engine::limits::TRANSACTION_BYTES_MAX;
+use ait_engine::types::Height;
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use super::call::{Answer, Call, json};
+use super::{Api, ApiError, ranges_at_once};
+use crate::behind;
+use crate::chain::{ChainError, CommittedBlock, Location};
+use crate::http::UntilCounted;
+use crate::telemetry::metrics;
+
+/// Reads at once that stand behind nobody: each holds little.
+const PROMPT_COUNT_MAX: usize = 32;
+/// Bytes of blocks that such a read may be about: some two milliseconds of a processor.
+pub(super) const PROMPT_BYTES_MAX: u64 = 256 << 10;
+/// Bytes of blocks that count as one more request for the client's rate.
+const BYTES_OF_A_REQUEST: u64 = PROMPT_BYTES_MAX;
+/// Blocks of a range that count as one more request.
+const RANGE_OF_A_REQUEST: u64 = 50;
+/// Bytes of blocks that all other reads are about at once; a larger block is read alone.
+pub const BLOCKS_BYTES_MAX: u64 = 16 << 20;
+const BLOCKS_KIB: u32 = (BLOCKS_BYTES_MAX >> 10) as u32;
+/// Bytes of the blocks that one page is made of; a larger block is a page.
+const PAGE_BYTES_MAX: u64 = 32 << 20;
+/// How long a request waits for its turn to read.
+const READ_WAIT: Duration = Duration::from_secs(5);
+/// How long a reader waits for an index that is behind.
+const INDEX_WAIT: Duration = Duration::from_secs(2);
+
+/// What all requests read with.
+#[derive(Debug)]
+pub(super) struct Reads {
+    prompt: Arc<Semaphore>,
+    /// Reads that stand behind, so that others find a processor.
+    behind: Arc<Semaphore>,
+    /// KiB of blocks that those are about.
+    blocks: Arc<Semaphore>,
+}
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self {
+            prompt: Arc::new(Semaphore::new(PROMPT_COUNT_MAX)),
+            behind: Arc::new(Semaphore::new(ranges_at_once())),
+            blocks: Arc::new(Semaphore::new(BLOCKS_KIB as usize)),
+        }
+    }
+}
+
+/// The blocks that an answer is made of.
+pub(super) enum Sought {
+    /// All of one.
+    Whole(Height),
+    /// What stands at these places.
+    Parts(Vec<Location>),
+}
+
+/// What a read costs, in bytes of blocks.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    /// To be decoded, or written out as a whole.
+    worked_on: u64,
+    /// In memory at once.
+    held: u64,
+}
+
+impl Cost {
+    fn of(api: &Api, sought: &Sought) -> Result<Self, ApiError> {
+        let places = match sought {
+            Sought::Whole(height) => {
+                let bytes = body_bytes(api, *height)?;
+                return Ok(Self { worked_on: bytes, held: bytes });
+            }
+            Sought::Parts(places) => places,
+        };
+        let heights: BTreeSet<Height> = places.iter().map(|at| at.height).collect();
+        let (mut all, mut worked_on, mut largest) = (0_u64, 0_u64, 0);
+        for height in heights {
+            let bytes = body_bytes(api, height)?;
+            all = all.saturating_add(bytes);
+            if !api.chain.is_in_memory(height) {
+                worked_on = worked_on.saturating_add(bytes);
+                largest = bytes.max(largest);
+            }
+        }
+        let shown = places.len().saturating_mul(TRANSACTION_BYTES_MAX) as u64;
+        Ok(Self { worked_on, held: largest.saturating_add(shown.min(all)) })
+    }
+
+    const fn is_small(self) -> bool {
+        self.worked_on <= PROMPT_BYTES_MAX && self.held <= PROMPT_BYTES_MAX
+    }
+}
+
+/// Length of a block's body; nothing for one that is not here.
+fn body_bytes(api: &Api, height: Height) -> Result<u64, ApiError> {
+    Ok(api.chain.header(height)?.map_or(0, |(_, header)| u64::from(header.body_bytes)))
+}
+
+/// Leaves as many of a page's places as one answer is made of: all, unless their blocks are large.
+pub(super) fn cut_page(api: &Api, places: &mut Vec<Location>) -> Result<(), ApiError> {
+    let (mut last, mut sum, mut count) = (None, 0_u64, 0);
+    for at in places.iter() {
+        if last != Some(at.height) {
+            sum = sum.saturating_add(body_bytes(api, at.height)?);
+            if last.is_some() && sum > PAGE_BYTES_MAX {
+                break;
+            }
+            last = Some(at.height);
+        }
+        count += 1;
+    }
+    places.truncate(count);
+    Ok(())
+}
+
+/// What `show` makes of each place, which it is told by its number and its index in the block, in
+/// their order. Blocks are read one at a time, each once.
+pub(super) fn at_each<T>(
+    api: &Api,
+    places: &[Location],
+    show: impl Fn(&CommittedBlock, usize, u32) -> Option<T>,
+) -> Result<Vec<T>, ApiError> {
+    let mut by_height: BTreeMap<Height, Vec<(usize, u32)>> = BTreeMap::new();
+    for (nth, at) in places.iter().enumerate() {
+        by_height.entry(at.height).or_default().push((nth, at.index));
+    }
+    let mut shown = BTreeMap::new();
+    for (height, places) in by_height.into_iter().rev() {
+        behind::give_way();
+        let block = indexed_block(api, height)?;
+        for (nth, index) in places {
+            let one = show(&block, nth, index).ok_or_else(|| misled(height))?;
+            shown.insert(nth, one);
+        }
+    }
+    Ok(shown.into_values().collect())
+}
+
+/// The block that an index leads to.
+pub(super) fn indexed_block(api: &Api, height: Height) -> Result<Arc<CommittedBlock>, ApiError> {
+    api.chain.block(height)?.ok_or_else(|| misled(height))
+}
+
+/// What the index says is not so.
+pub(super) fn misled(height: Height) -> ApiError {
+    let what = format!("the index leads to what block {height} does not have");
+    ChainError::Corrupt { what }.into()
+}
+
+async fn permit(of: &Arc<Semaphore>, count: u32) -> Result<OwnedSemaphorePermit, ApiError> {
+    let permit = tokio::time::timeout(READ_WAIT, Arc::clone(of).acquire_many_owned(count)).await;
+    permit.ok().and_then(Result::ok).ok_or_else(busy)
+}
+
+fn busy() -> ApiError {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let detail = "as many requests are being read as this node reads at once";
+    let error = ApiError::new(status, "busy", detail, "try again in a moment");
+    ApiError { retry_after: Some(Duration::from_secs(1)), ..error }
+}
+
+fn stopped() -> ApiError {
+    ChainError::Stopped { what: "a reading task" }.into()
+}
+
+/// The answer, which keeps its permit until its bytes are counted.
+fn until_counted(mut answer: Response, permit: OwnedSemaphorePermit) -> Response {
+    answer.extensions_mut().insert(UntilCounted::new(permit));
+    answer
+}
+
+impl Call {
+    /// Reads what is no answer yet, and little.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Api) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        Ok(self.permitted(read).await?.0)
+    }
+
+    /// As [`Call::read`], once the index has what is committed now; what it has, if that
+    /// takes too long.
+    pub(super) async fn read_index<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Api) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.api.chain.indexed(INDEX_WAIT).await;
+        self.read(read).await
+    }
+
+    /// Reads a small answer.
+    pub(super) async fn answer<T: Serialize>(
+        &self,
+        read: impl FnOnce(&Api) -> Result<T, ApiError> + Send + 'static,
+    ) -> Answer {
+        self.answered(move |api| json(&read(api)?)).await
+    }
+
+    /// As [`Call::answer`], for what has a head of its own.
+    pub(super) async fn answered(
+        &self,
+        read: impl FnOnce(&Api) -> Answer + Send + 'static,
+    ) -> Answer {
+        let (answer, permit) = self.permitted(read).await?;
+        Ok(until_counted(answer, permit))
+    }
+
+    /// As [`Call::answer`], once the index has what is committed now.
+    pub(super) async fn answer_by_index<T: Serialize>(
+        &self,
+        read: impl FnOnce(&Api) -> Result<T, ApiError> + Send + 'static,
+    ) -> Answer {
+        self.api.chain.indexed(INDEX_WAIT).await;
+        self.answer(read).await
+    }
+
+    /// Reads on a blocking thread, and gives the permit for it, too.
+    async fn permitted<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Api) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<(T, OwnedSemaphorePermit), ApiError> {
+        let permit = permit(&self.api.reads.prompt, 1).await?;
+        let api = Arc::clone(&self.api);
+        // Held until the reading is over, also if its client has gone.
+        let reading = tokio::task::spawn_blocking(move || Ok((read(&api)?, permit)));
+        reading.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Reads an answer that is made of blocks: `find` says of which, and `show` makes it of what
+    /// `find` found. Large ones are read and written out by threads that stand behind, and count
+    /// as many requests for the client's rate.
+    pub(super) async fn read_blocks<P: Send + 'static>(
+        &self,
+        find: impl FnOnce(&Api) -> Result<(Sought, P), ApiError> + Send + 'static,
+        show: impl FnOnce(&Api, P) -> Answer + Send + 'static,
+    ) -> Answer {
+        self.api.chain.indexed(INDEX_WAIT).await;
+        let read = move |api: &Api| {
+            let (sought, found) = find(api)?;
+            let cost = Cost::of(api, &sought)?;
+            Ok(match cost.is_small() {
+                true => ControlFlow::Break(show(api, found)?),
+                false => ControlFlow::Continue((cost, found, show)),
+            })
+        };
+        let (looked, permit) = self.permitted(read).await?;
+        let (cost, found, show) = match looked {
+            ControlFlow::Break(answer) => return Ok(until_counted(answer, permit)),
+            ControlFlow::Continue(costly) => costly,
+        };
+        drop(permit);
+        self.charge(cost.worked_on / BYTES_OF_A_REQUEST)?;
+        let (answer, room) = self.read_behind(cost.held, move |api| show(api, found)).await?;
+        Ok(until_counted(answer, room))
+    }
+
+    /// Reads a range of `count` blocks, of which some `bytes` are held at once.
+    pub(super) async fn read_range(
+        &self,
+        count: u64,
+        bytes: u64,
+        read: impl FnOnce(&Api) -> Answer + Send + 'static,
+    ) -> Answer {
+        self.charge(count / RANGE_OF_A_REQUEST)?;
+        let (answer, room) = self.read_behind(bytes, read).await?;
+        Ok(until_counted(answer, room))
+    }
+
+    /// Counts as so many more requests of the client.
+    fn charge(&self, more: u64) -> Result<(), ApiError> {
+        // One alone never takes more than a client may ask at once.
+        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        let more = more.min(self.api.options.rate_limit_burst / 2);
+        self.api.rate.check_many(self.client.ip, more).map_err(|wait| {
+            metrics::rate_limited();
+            ApiError::rate_limited(wait)
+        })
+    }
+
+    /// Reads on a thread that stands behind, once there is room for as many bytes of blocks, and
+    /// gives the room, too. Few do at once, so that other requests find a processor.
+    pub(super) async fn read_behind<T: Send + 'static>(
+        &self,
+        bytes: u64,
+        read: impl FnOnce(&Api) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<(T, OwnedSemaphorePermit), ApiError> {
+        let kib = u32::try_from(bytes.div_ceil(1_024)).unwrap_or(BLOCKS_KIB).min(BLOCKS_KIB);
+        let room = permit(&self.api.reads.blocks, kib).await?;
+        let turn = permit(&self.api.reads.behind, 1).await?;
+        let api = Arc::clone(&self.api);
+        let reading = behind::work(move || {
+            // Held until the reading is over, also if its client has gone.
+            let _turn = turn;
+            Ok((read(&api)?, room))
+        });
+        reading.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}
