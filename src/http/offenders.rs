@@ -32,6 +32,8 @@ pub enum Offence {
     SlowBody,
     /// A body over the limit.
     LargeBody,
+    /// More of the room for bodies than its share, or most of it when there was no more.
+    HeldBodies,
     /// More subscriptions than its share.
     Subscriptions,
     /// More of the room for answers than its share, most of it when there was no more, or an answer
@@ -53,6 +55,7 @@ impl Offence {
             Self::SlowHead => "slow_head",
             Self::SlowBody => "slow_body",
             Self::LargeBody => "large_body",
+            Self::HeldBodies => "held_bodies",
             Self::Subscriptions => "subscriptions",
             Self::UntakenAnswers => "untaken_answers",
             Self::UnreadMessages => "unread_messages",

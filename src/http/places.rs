@@ -48,7 +48,7 @@ impl Shares {
     }
 
     /// Who has most.
-    pub(super) fn most(&self) -> Option<IpAddr> {
+    pub(crate) fn most(&self) -> Option<IpAddr> {
         let clients = self.count();
         clients.iter().max_by_key(|(client, count)| (**count, **client)).map(|(client, _)| *client)
     }

@@ -11,12 +11,15 @@ use ait_net::wire::{ImportForm, ImportFormError, ImportOutcome, ImportStatus};
 use warp::http::StatusCode;
 use warp::hyper::body::Bytes;
 
+use super::bodies::LARGE_BODIES_BYTES_MAX;
 use super::call::{Answer, Call, json};
+use super::reads::PROMPT_BYTES_MAX;
 use super::{Api, ApiError};
 use crate::import::{ImportBlock, ImportError, Imported};
 use crate::telemetry::metrics;
 
-/// JSON of a block is at most so many times its canonical body, and this on top.
+/// JSON of a block is at most so many times its canonical body, and this on top. Where that is
+/// over what all bodies may be, a block comes in its canonical bytes.
 const JSON_FACTOR: u64 = 8;
 const JSON_BYTES_MORE: u64 = 1 << 20;
 
@@ -26,7 +29,8 @@ pub(super) async fn body_bytes_max(api: &Api) -> Result<usize, ApiError> {
     let settings = tokio::task::spawn_blocking(move || chain.settings()).await;
     let settings = settings.map_err(|_| ApiError::crowded())??;
     let bytes = settings.params.block_bytes_max.saturating_mul(JSON_FACTOR);
-    Ok(usize::try_from(bytes.saturating_add(JSON_BYTES_MORE)).unwrap_or(usize::MAX))
+    let bytes = usize::try_from(bytes.saturating_add(JSON_BYTES_MORE)).unwrap_or(usize::MAX);
+    Ok(bytes.min(LARGE_BODIES_BYTES_MAX))
 }
 
 /// What a body says of its block, as far as it could be read.
@@ -119,7 +123,16 @@ async fn import(call: &Call) -> Result<Done, Box<Refused>> {
         return Err(boxed(ApiError::new(status, "not_importing", detail, hint)));
     };
     let body = call.body.clone();
-    let looked = call.read(move |api| look(api, &body)).await.map_err(boxed)?;
+    // Large ones are read behind, and hold their room among blocks until they are here.
+    let (looked, _room) = match body.len() as u64 {
+        bytes if bytes <= PROMPT_BYTES_MAX => {
+            (call.read(move |api| look(api, &body)).await.map_err(boxed)?, None)
+        }
+        bytes => {
+            let looked = call.read_behind(bytes, move |api| look(api, &body)).await;
+            looked.map(|(looked, room)| (looked, Some(room))).map_err(boxed)?
+        }
+    };
     let (stated, import) = match looked {
         Looked::Refused(refused) => return Err(refused),
         Looked::Here(stated) => {

@@ -11,6 +11,7 @@ mod accounts;
 mod admin;
 mod attest;
 mod batch;
+mod bodies;
 mod call;
 mod chain;
 mod dev;
@@ -53,12 +54,11 @@ use crate::mempool::Mempool;
 use crate::network::Network;
 
 pub use admin::{AdminToken, AdminTokenError};
+pub use bodies::{LARGE_BODIES_BYTES_MAX, ORDINARY_BODIES_BYTES_MAX};
 pub use dev::DevEdge;
 pub use error::ApiError;
 pub use reads::BLOCKS_BYTES_MAX;
 
-/// Bodies over `rpc.body_bytes_max` at once, on the routes that take them.
-const LARGE_BODY_COUNT_MAX: usize = 2;
 /// Mints a minute that one client may ask a faucet for, and at once.
 const FAUCET_RATE: (u32, u32) = (600, 200);
 
@@ -127,8 +127,8 @@ struct Api {
     hub: hub::Hub,
     /// Reads of storage at once.
     reads: reads::Reads,
-    /// Large bodies at once.
-    large_bodies: Arc<Semaphore>,
+    /// Room for bodies of requests.
+    bodies: bodies::Bodies,
     closing: watch::Receiver<bool>,
 }
 
@@ -216,7 +216,7 @@ pub async fn serve(
         takers: Takers::default(),
         hub: hub::Hub::default(),
         reads: reads::Reads::default(),
-        large_bodies: Arc::new(Semaphore::new(LARGE_BODY_COUNT_MAX)),
+        bodies: bodies::Bodies::default(),
         chain,
         mempool,
         ingress,

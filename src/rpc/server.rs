@@ -6,24 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use hyper::Request;
 use hyper::body::{Body, Incoming};
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::OwnedSemaphorePermit;
 use warp::filters::BoxedFilter;
 use warp::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
-use warp::hyper::body::Bytes;
 use warp::path::FullPath;
 use warp::reply::Response;
 use warp::ws::Ws;
 use warp::{Buf, Filter, Rejection, Reply};
 
+use super::bodies;
 use super::call::{Call, Query};
 use super::route::{Found, Route, find};
 use super::routes::ROUTES;
-use super::{Api, ApiError, import, subscribe};
+use super::{Api, ApiError, subscribe};
 use crate::http::{Client, Offence};
 use crate::telemetry::metrics;
 
@@ -32,12 +31,6 @@ const REQUEST_ID_BYTES_MAX: usize = 64;
 /// How long the answer to a client that asks too much is kept back: who asks again at once whatever
 /// is answered would take a processor with it.
 const REFUSAL_WAIT: Duration = Duration::from_millis(100);
-/// How long a large body waits for its place.
-const PLACE_WAIT: Duration = Duration::from_secs(5);
-/// What a large body may take before it must have come at this pace at least: there are few
-/// places, and who sends a byte now and then would hold one for the whole idle time-out.
-const PACE_GRACE: Duration = Duration::from_secs(10);
-const PACE_BYTES_PER_SECOND: u64 = 64 * 1024;
 
 /// The other end of the connection, and the version that it speaks.
 #[derive(Clone, Copy)]
@@ -162,15 +155,15 @@ async fn handle<B: Buf>(
     let (route, result) = match admit(&api, &method, path.as_str(), client) {
         Ok((route, params)) => {
             let body = if *route.method == Method::POST {
-                take_body(&api, route, &headers, body).await
+                bodies::take(&api, route, &headers, client.ip, body).await
             } else {
-                Ok((Bytes::new(), None))
+                Ok(bodies::Body::default())
             };
             let query = query.ok_or_else(bad_query);
             let result = match body.and_then(|body| Ok((body, query?))) {
-                // The place of a large body is held until it is answered.
-                Ok(((body, _place), query)) => {
-                    let query = Query(query);
+                // What it takes of the room is held until it is answered.
+                Ok((room, query)) => {
+                    let (query, body) = (Query(query), room.bytes.clone());
                     (route.handler)(Call { api, params, query, headers, body, client }).await
                 }
                 Err(error) => Err(error),
@@ -242,82 +235,6 @@ fn admit(
 fn bad_query() -> ApiError {
     let detail = "what stands behind the question mark cannot be read";
     ApiError::unprocessable("query_invalid", detail, "use name=value pairs, percent-encoded")
-}
-
-fn slow_body() -> ApiError {
-    let detail = "the body did not arrive in time";
-    ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail, "send it again")
-}
-
-/// The body of a request, and the place that it takes if it is large.
-async fn take_body<B: Buf>(
-    api: &Arc<Api>,
-    route: &Route,
-    headers: &HeaderMap,
-    body: impl Stream<Item = Result<B, warp::Error>>,
-) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
-    let usual = api.options.body_bytes_max;
-    let is_usual = declared_length(headers).is_some_and(|length| length <= usual);
-    let (max, place) = if route.large && !is_usual {
-        let place = Arc::clone(&api.large_bodies).acquire_owned();
-        let place = tokio::time::timeout(PLACE_WAIT, place).await;
-        let place = place.ok().and_then(Result::ok).ok_or_else(ApiError::crowded)?;
-        (import::body_bytes_max(api).await?.max(usual), Some(place))
-    } else {
-        (usual, None)
-    };
-    let bytes = read_body(max, headers, body, place.is_some());
-    let timed = tokio::time::timeout(api.options.idle_timeout, bytes).await;
-    Ok((timed.unwrap_or_else(|_| Err(slow_body()))?, place))
-}
-
-/// The length that a request states for its body.
-fn declared_length(headers: &HeaderMap) -> Option<usize> {
-    headers.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok())
-}
-
-async fn read_body<B: Buf>(
-    max: usize,
-    headers: &HeaderMap,
-    body: impl Stream<Item = Result<B, warp::Error>>,
-    keeps_pace: bool,
-) -> Result<Bytes, ApiError> {
-    let too_large = || {
-        let detail = format!("the body is over {max} bytes");
-        let status = StatusCode::PAYLOAD_TOO_LARGE;
-        ApiError::new(status, "body_too_large", detail, "send less at once")
-    };
-    if declared_length(headers).is_some_and(|length| length > max) {
-        return Err(too_large());
-    }
-    let mut bytes = Vec::new();
-    let mut body = std::pin::pin!(body);
-    let began = tokio::time::Instant::now();
-    loop {
-        let came = bytes.len() as u64;
-        let next = match keeps_pace {
-            true => {
-                let due = began + PACE_GRACE + Duration::from_secs(came / PACE_BYTES_PER_SECOND);
-                tokio::time::timeout_at(due, body.next()).await.map_err(|_| slow_body())?
-            }
-            false => body.next().await,
-        };
-        let Some(chunk) = next else { break };
-        let mut chunk = chunk.map_err(|error| {
-            let detail = format!("the body broke off: {error}");
-            ApiError::new(StatusCode::BAD_REQUEST, "body_incomplete", detail, "send it again")
-        })?;
-        if bytes.len() + chunk.remaining() > max {
-            return Err(too_large());
-        }
-        while chunk.has_remaining() {
-            let part = chunk.chunk();
-            let length = part.len();
-            bytes.extend_from_slice(part);
-            chunk.advance(length);
-        }
-    }
-    Ok(Bytes::from(bytes))
 }
 
 /// The client's own request id if it is a plain one, or a new one.

@@ -1,10 +1,9 @@
 //! How much memory the node may have, from what it is configured with and its documented bounds:
 //! the table of `specs/security.md`, Memory.
 
-use ait_engine::limits::BLOCK_BODY_BYTES_MAX;
 use ait_net::limits::{ANSWERS_MIB_MAX, BODIES_BYTES_MAX};
 use ait_node::http::ANSWER_BYTES_MAX;
-use ait_node::rpc::BLOCKS_BYTES_MAX;
+use ait_node::rpc::{BLOCKS_BYTES_MAX, LARGE_BODIES_BYTES_MAX, ORDINARY_BODIES_BYTES_MAX};
 
 const MIB: u64 = 1 << 20;
 /// As configured here: the state, page caches, pending transactions, connections.
@@ -20,8 +19,8 @@ const PROGRAM_BYTES: u64 = 64 * MIB;
 const RECENT_BYTES: u64 = 160 * MIB;
 /// Blocks that answers are made of, decoded and written out, and 32 other reads.
 const READ_BYTES: u64 = 11 * BLOCKS_BYTES_MAX + 96 * MIB;
-/// Large bodies of requests at once.
-const LARGE_BODIES: u64 = 2 * BLOCK_BODY_BYTES_MAX as u64;
+/// Bodies of requests, what is read of them, and those of blocks that are handed in.
+const REQUEST_BYTES: u64 = (4 * ORDINARY_BODIES_BYTES_MAX + LARGE_BODIES_BYTES_MAX) as u64;
 /// Bodies of peers that wait to be looked at, those of later heights, bodies kept to be served,
 /// blocks of sync that wait, bodies that are coming.
 const PEERS_BYTES: u64 = (128 + 64 + 96 + 64) * MIB + BODIES_BYTES_MAX as u64;
@@ -35,7 +34,7 @@ pub fn bytes_max(is_by_peers: bool) -> u64 {
     let connections = CONNECTIONS_MAX * CONNECTION_BYTES;
     let attacked = match is_by_peers {
         true => ANSWERS_MIB_MAX as u64 * MIB + PEERS_BYTES + UNREAD_BYTES,
-        false => ANSWER_BYTES_MAX as u64 + READ_BYTES + LARGE_BODIES,
+        false => ANSWER_BYTES_MAX as u64 + READ_BYTES + REQUEST_BYTES,
     };
     node + connections + attacked
 }

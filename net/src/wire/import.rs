@@ -30,6 +30,8 @@ const PAYLOAD_TEXT_BYTES_MAX: usize = 4 * TRANSACTION_BYTES_MAX;
 const SHORT_TEXT_BYTES_MAX: usize = 100;
 /// Longest text of a header, in bytes.
 const HEADER_TEXT_BYTES_MAX: usize = 16 * 1024;
+/// Base64 that holds a canonical header, in bytes: whole groups of four.
+const HEADER_BASE64_BYTES: usize = 1_024;
 /// Longest text of a certificate, in bytes: of each signature, names and spaces included.
 const CERTIFICATE_TEXT_BYTES_MAX: usize = 1_024 + VALIDATOR_COUNT_MAX * 512;
 
@@ -168,7 +170,7 @@ struct Parts<'a> {
     canonical: Option<&'a RawValue>,
 }
 
-/// What a body says of its block, which is not read yet unless it is canonical.
+/// What a body says of its block, of which no more than the header is read yet.
 #[derive(Debug)]
 pub struct ImportForm<'a> {
     /// Its height, at least 1.
@@ -178,14 +180,14 @@ pub struct ImportForm<'a> {
     /// Id of the block before.
     pub parent: BlockId,
     parts: Parts<'a>,
-    decoded: Option<(Block, Certificate)>,
+    canonical: Option<&'a str>,
 }
 
 impl<'a> ImportForm<'a> {
     /// Reads what a body says of its block.
     ///
     /// # Errors
-    /// [`ImportFormError`] if it does not say it, or is no canonical block.
+    /// [`ImportFormError`] if it does not say it, or begins with no canonical header.
     pub fn parse(body: &'a [u8]) -> Result<Self, ImportFormError> {
         let json = |error: serde_json::Error| ImportFormError::Json { reason: error.to_string() };
         // A list would count as an object's values in order.
@@ -199,8 +201,10 @@ impl<'a> ImportForm<'a> {
             return Err(wrong("height", "Input should be greater than 0"));
         }
         if let Some(raw) = parts.canonical {
-            let decoded = canonical(raw)?;
-            let header = &decoded.0.header;
+            // Base64 needs no escapes, so that the text is used where it is.
+            let text: &str =
+                serde_json::from_str(raw.get()).map_err(|error| wrong("canonical", error))?;
+            let header = canonical_header(text)?;
             let (found, parent) = (header.height, header.parent);
             if found == Height::ZERO {
                 return Err(wrong("height", "Input should be greater than 0"));
@@ -209,14 +213,14 @@ impl<'a> ImportForm<'a> {
                 return Err(wrong("height", format!("the canonical block is of height {found}")));
             }
             let hash = stated.unwrap_or_else(|| header.id());
-            return Ok(Self { height: found, hash, parent, parts, decoded: Some(decoded) });
+            return Ok(Self { height: found, hash, parent, parts, canonical: Some(text) });
         }
         let height = height.and_then(Height::new);
         let height = height.ok_or_else(|| wrong("height", "is missing or too large"))?;
         let hash = stated.ok_or_else(|| wrong("hash", "is missing"))?;
         let parent = parts.parent_hash.map(|raw| short("parent_hash", raw)).transpose()?;
         let parent = parent.ok_or_else(|| wrong("parent_hash", "is missing"))?;
-        Ok(Self { height, hash, parent, parts, decoded: None })
+        Ok(Self { height, hash, parent, parts, canonical: None })
     }
 
     /// Reads the block, whose header then has the stated height, parent and hash.
@@ -224,8 +228,8 @@ impl<'a> ImportForm<'a> {
     /// # Errors
     /// [`ImportFormError`]; `Unsigned` for the blocks of the old software.
     pub fn block(self) -> Result<(Block, Certificate), ImportFormError> {
-        let (block, certificate) = match self.decoded {
-            Some(decoded) => decoded,
+        let (block, certificate) = match self.canonical {
+            Some(text) => read_canonical(text)?,
             None => {
                 let raw = self.parts.certificate.ok_or(ImportFormError::Unsigned)?;
                 let certificate = certificate(raw)?;
@@ -271,10 +275,11 @@ fn integer(field: &'static str, raw: &RawValue) -> Result<u64, ImportFormError> 
     read_integer(&value).map_err(|reason| wrong(field, reason))
 }
 
-fn canonical(raw: &RawValue) -> Result<(Block, Certificate), ImportFormError> {
-    // Base64 needs no escapes, so that the text is used where it is.
-    let text: &str = serde_json::from_str(raw.get()).map_err(|error| wrong("canonical", error))?;
-    read_canonical(text)
+/// The header that a `canonical` begins with.
+fn canonical_header(text: &str) -> Result<Header, ImportFormError> {
+    let begin = text.as_bytes().get(..HEADER_BASE64_BYTES).unwrap_or(text.as_bytes());
+    let bytes = BASE64.decode(begin).map_err(|error| wrong("canonical", error))?;
+    Ok(Header::decode_from(&mut Reader::new(&bytes))?)
 }
 
 fn header(raw: &RawValue) -> Result<Header, ImportFormError> {
