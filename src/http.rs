@@ -62,7 +62,12 @@ pub fn share_of(max: usize) -> usize {
 /// behind which there are many.
 #[must_use]
 pub fn is_exempt(peer: IpAddr, trusted: &[IpAddr]) -> bool {
-    peer.is_loopback() || trusted.contains(&peer)
+    peer.to_canonical().is_loopback() || is_trusted(peer, trusted)
+}
+
+/// Whether this is one of the operator's own proxies.
+fn is_trusted(peer: IpAddr, trusted: &[IpAddr]) -> bool {
+    trusted.iter().any(|one| one.to_canonical() == peer.to_canonical())
 }
 
 /// Answers requests on `listener` until `shutdown` is done, then lets open ones end.
@@ -81,10 +86,11 @@ pub async fn serve<S, F>(
     entrance.serve(listener, trusted, service, shutdown).await;
 }
 
-/// What counts as one client: an address, or the 64-bit network of an IPv6 one.
+/// What counts as one client: an address, or the 64-bit network of an IPv6 one. An IPv4 address is
+/// the same when a socket of IPv6 shows it, which would put all of them into one network.
 fn network(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
+    match ip.to_canonical() {
+        v4 @ IpAddr::V4(_) => v4,
         IpAddr::V6(v6) => IpAddr::from((u128::from(v6) >> 64 << 64).to_be_bytes()),
     }
 }
@@ -117,15 +123,15 @@ impl Client {
     /// The client of a request, where `trusted` are the operator's own proxies.
     #[must_use]
     pub fn of(peer: SocketAddr, version: Version, headers: &HeaderMap, trusted: &[IpAddr]) -> Self {
-        let peer = peer.ip();
+        let peer = peer.ip().to_canonical();
         let mut ip = peer;
         // From the last hop back, as far as our own proxies vouch for it; what is no address
         // ends the trust, and so does a value that cannot be read.
         let values = headers.get_all("x-forwarded-for").iter();
         let hops: Option<Vec<&str>> = values.map(|value| value.to_str().ok()).collect();
         for hop in hops.unwrap_or_default().iter().flat_map(|value| value.split(',')).rev() {
-            match hop.trim().parse() {
-                Ok(hop) if trusted.contains(&ip) => ip = hop,
+            match hop.trim().parse::<IpAddr>() {
+                Ok(hop) if is_trusted(ip, trusted) => ip = hop.to_canonical(),
                 _ => break,
             }
         }

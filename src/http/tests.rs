@@ -69,6 +69,41 @@ fn believes_forwarded_addresses_of_trusted_proxies_only() {
     assert_eq!(found, "10.0.0.2");
 }
 
+#[test]
+fn an_ipv4_client_is_the_same_by_a_socket_of_ipv6() {
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    let (a, b) = (ip("::ffff:192.0.2.1"), ip("::ffff:192.0.2.2"));
+    assert_eq!((network(a), network(b)), (ip("192.0.2.1"), ip("192.0.2.2")));
+    assert!(is_exempt(ip("::ffff:127.0.0.1"), &[]) && !is_exempt(a, &[]));
+    assert!(is_exempt(a, &[ip("192.0.2.1")]) && is_exempt(ip("192.0.2.1"), &[a]));
+    let forwarded = headers(&[("x-forwarded-for", "::ffff:192.0.2.2")]);
+    let of = |peer: IpAddr, headers: &HeaderMap, trusted: &[IpAddr]| {
+        Client::of(SocketAddr::new(peer, 1), Version::HTTP_11, headers, trusted)
+    };
+    assert_eq!(of(a, &forwarded, &[ip("192.0.2.1")]).ip, ip("192.0.2.2"));
+    assert_eq!(of(a, &forwarded, &[]).ip, ip("192.0.2.1"));
+    assert!(of(ip("::ffff:127.0.0.1"), &HeaderMap::new(), &[]).local);
+}
+
+#[tokio::test]
+async fn a_client_of_ipv4_is_named_as_such_where_both_are_listened_on() {
+    let Ok(listener) = TcpListener::bind("[::]:0").await else { return };
+    let port = listener.local_addr().unwrap().port();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let answer = move |_: Request<Incoming>, peer| {
+        let client = Client::of(peer, Version::HTTP_11, &HeaderMap::new(), &[]);
+        tell.send((client, is_exempt(peer.ip(), &[]))).unwrap();
+        async { "hello".into_response() }
+    };
+    tokio::spawn(async move {
+        let (hour, never) = (Duration::from_secs(3_600), std::future::pending());
+        serve(listener, limits(9, hour, hour), &[], &Offenders::default(), answer, never).await;
+    });
+    assert!(answers(SocketAddr::from(([127, 0, 0, 1], port))).await);
+    let (client, is_exempt) = told.recv().await.unwrap();
+    assert_eq!((client.ip, client.local, is_exempt), ([127, 0, 0, 1].into(), true, true));
+}
+
 fn limits(connections_max: usize, header_timeout: Duration, idle_timeout: Duration) -> HttpLimits {
     HttpLimits { connections_max, header_timeout, idle_timeout, new_per_minute: 0, new_burst: 0 }
 }
