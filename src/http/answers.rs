@@ -3,6 +3,7 @@
 //! An answer lies in memory until its client has taken the last of it. One client has a quarter
 //! of the room at most, and a large answer must be taken at some pace.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use warp::Reply;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
-use super::places::Place;
+use super::places::Open;
 use super::{Offence, Offenders, Share, Shares, share_of};
 
 /// Bytes of large answers at once, of all clients. A larger one may be given alone.
@@ -49,6 +50,15 @@ pub(super) struct Answers {
     grace: Duration,
 }
 
+/// Who takes an answer.
+pub(super) struct Taker {
+    pub(super) client: IpAddr,
+    /// Whether that one may have any number.
+    pub(super) is_exempt: bool,
+    /// By which connection.
+    pub(super) connection: Arc<Open>,
+}
+
 /// The room of an answer until it is dropped, and the end of the client's time to take it.
 #[derive(Debug)]
 pub(super) struct AnswerRoom {
@@ -76,7 +86,7 @@ impl Answers {
     pub(super) fn admit(
         &self,
         mut answer: Response,
-        place: &Place,
+        taker: &Taker,
         offenders: &Offenders,
     ) -> (Response, Option<AnswerRoom>) {
         let _counted = answer.extensions_mut().remove::<UntilCounted>();
@@ -86,9 +96,9 @@ impl Answers {
         }
         let kib = u32::try_from(bytes >> 10).unwrap_or(ANSWERS_KIB).min(ANSWERS_KIB);
         let max = share_of(ANSWERS_KIB as usize);
-        let client = place.client();
+        let client = taker.client;
         // One that is larger than a share may be given alone.
-        let (count, max) = match place.is_exempt() {
+        let (count, max) = match taker.is_exempt {
             true => (kib as usize, usize::MAX),
             false => ((kib as usize).min(max), max),
         };
@@ -101,11 +111,11 @@ impl Answers {
             self.shares.most().inspect(|most| offenders.note(*most, Offence::UntakenAnswers));
             return (busy(), None);
         };
-        let (closer, offenders) = (place.closer(), offenders.clone());
+        let (connection, offenders) = (Arc::clone(&taker.connection), offenders.clone());
         let patience = self.grace + Duration::from_secs(bytes / PACE_BYTES_PER_SECOND);
         let late = tokio::spawn(async move {
             tokio::time::sleep(patience).await;
-            closer.close();
+            connection.close();
             offenders.note(client, Offence::UntakenAnswers);
         });
         (answer, Some(AnswerRoom { _all: all, _share: share, late: late.abort_handle() }))
@@ -128,14 +138,17 @@ fn busy() -> Response {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::http::places::Places;
+    use crate::http::places::{Place, Places};
 
     fn answer(bytes: usize) -> Response {
         Response::new(vec![b'x'; bytes].into())
     }
 
-    fn place(places: &Places, client: u8, is_exempt: bool) -> Place {
-        places.enter([192, 0, 2, client].into(), is_exempt, 9).unwrap()
+    /// A client with a connection of its own.
+    fn taker(places: &Places, client: u8, is_exempt: bool) -> (Taker, Place) {
+        let client = [192, 0, 2, client].into();
+        let place = places.enter(client, is_exempt, 9).unwrap();
+        (Taker { client, is_exempt, connection: place.closer() }, place)
     }
 
     fn named(offenders: &Offenders, client: u8) -> bool {
@@ -147,8 +160,8 @@ mod tests {
     async fn large_answers_are_bounded_together_and_small_ones_always_given() {
         let (answers, places, offenders) =
             (Answers::default(), Places::default(), Offenders::default());
-        let (proxy, other) = (place(&places, 1, true), place(&places, 2, false));
-        let admit = |bytes, place| answers.admit(answer(bytes), place, &offenders);
+        let (proxy, other) = (taker(&places, 1, true).0, taker(&places, 2, false).0);
+        let admit = |bytes, taker| answers.admit(answer(bytes), taker, &offenders);
         let (whole, room) = admit(300 << 20, &proxy);
         assert_eq!((whole.status(), room.is_some()), (StatusCode::OK, true));
         let (refused, none) = admit(1 << 20, &other);
@@ -171,7 +184,7 @@ mod tests {
             let mut answer = answer(bytes);
             answer.extensions_mut().insert(UntilCounted::new(permit));
             assert_eq!(made_of.available_permits(), 0);
-            let counted = answers.admit(answer, &place(&places, 1, false), &offenders);
+            let counted = answers.admit(answer, &taker(&places, 1, false).0, &offenders);
             assert_eq!(made_of.available_permits(), 1, "{bytes}");
             drop(counted);
         }
@@ -181,9 +194,9 @@ mod tests {
     async fn one_client_has_a_quarter_of_the_room_and_is_named_for_more() {
         let (answers, places, offenders) =
             (Answers::default(), Places::default(), Offenders::default());
-        let greedy = [place(&places, 1, false), place(&places, 1, false)];
-        let modest = place(&places, 2, false);
-        let admit = |bytes, place| answers.admit(answer(bytes), place, &offenders).1;
+        let greedy = [taker(&places, 1, false).0, taker(&places, 1, false).0];
+        let modest = taker(&places, 2, false).0;
+        let admit = |bytes, taker| answers.admit(answer(bytes), taker, &offenders).1;
         let held: Vec<_> = (0..50).map(|n| admit(1 << 20, &greedy[n % 2])).collect();
         assert_eq!(held.iter().flatten().count(), 32);
         assert!(named(&offenders, 1));
@@ -198,16 +211,16 @@ mod tests {
     async fn who_takes_an_answer_too_slowly_is_cut_and_named() {
         let answers = Answers { grace: Duration::ZERO, ..Answers::default() };
         let (places, offenders) = (Places::default(), Offenders::default());
-        let (quick, slow) = (place(&places, 1, false), place(&places, 2, false));
+        let (quick, slow) = (taker(&places, 1, false), taker(&places, 2, false));
         let bytes = PACE_BYTES_PER_SECOND as usize;
-        drop(answers.admit(answer(bytes), &quick, &offenders).1.unwrap());
-        let _untaken = answers.admit(answer(bytes), &slow, &offenders).1.unwrap();
-        tokio::time::timeout(Duration::from_secs(30), slow.closed()).await.unwrap();
+        drop(answers.admit(answer(bytes), &quick.0, &offenders).1.unwrap());
+        let _untaken = answers.admit(answer(bytes), &slow.0, &offenders).1.unwrap();
+        tokio::time::timeout(Duration::from_secs(30), slow.1.closed()).await.unwrap();
         while !named(&offenders, 2) {
             tokio::task::yield_now().await;
         }
         // Its time was over before, had it not taken all.
         assert!(!named(&offenders, 1));
-        assert!(tokio::time::timeout(Duration::ZERO, quick.closed()).await.is_err());
+        assert!(tokio::time::timeout(Duration::ZERO, quick.1.closed()).await.is_err());
     }
 }

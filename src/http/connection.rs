@@ -1,7 +1,7 @@
 //! One connection at work, and what its answers hold until they are given away.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,10 +14,10 @@ use hyper_util::server::graceful::Watcher;
 use tokio::net::TcpStream;
 use warp::reply::Response;
 
-use super::answers::{AnswerRoom, Answers};
+use super::answers::{AnswerRoom, Answers, Taker};
 use super::places::{Busy, Place};
 use super::turns::InTurns;
-use super::{HttpLimits, Offence, Offenders};
+use super::{Client, HttpLimits, Offence, Offenders, is_exempt};
 
 /// Most bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -30,6 +30,8 @@ pub(super) struct Connection {
     pub(super) place: Arc<Place>,
     pub(super) offenders: Offenders,
     pub(super) answers: Answers,
+    /// The operator's own proxies.
+    pub(super) trusted: Arc<[IpAddr]>,
 }
 
 impl Connection {
@@ -39,17 +41,21 @@ impl Connection {
         S: Fn(Request<Incoming>, SocketAddr) -> F + Send + 'static,
         F: Future<Output = Response> + Send + 'static,
     {
-        let Self { stream, peer, limits, place, offenders, answers } = self;
+        let Self { stream, peer, limits, place, offenders, answers, trusted } = self;
         let (first, mut first_seen) = tokio::sync::watch::channel(false);
         let (at_work, noting) = (Arc::clone(&place), offenders.clone());
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             first.send_replace(true);
             let busy = at_work.work(!request.body().is_end_stream());
+            // Behind a proxy there are many clients: each has its own share.
+            let asking = Client::of(peer, request.version(), request.headers(), &trusted).ip;
+            let is_exempt = is_exempt(asking, &trusted);
             let answer = service(request, peer);
             let (answers, place) = (answers.clone(), Arc::clone(&at_work));
             let noting = noting.clone();
             async move {
-                let (answer, room) = answers.admit(answer.await, &place, &noting);
+                let taker = Taker { client: asking, is_exempt, connection: place.closer() };
+                let (answer, room) = answers.admit(answer.await, &taker, &noting);
                 busy.answers();
                 let held = Arc::new(Held { _busy: busy, _room: room });
                 Ok::<_, std::convert::Infallible>(answer.map(|body| HeldBody { body, held }))

@@ -81,7 +81,7 @@ impl Entrance {
     {
         // What stands behind outlives this runtime, and ends with this nevertheless.
         let (_end, mut ended) = watch::channel(());
-        let (prompt, trusted) = (Handle::current(), trusted.to_vec());
+        let (prompt, trusted) = (Handle::current(), Arc::<[IpAddr]>::from(trusted));
         let serving = async move {
             // Its events come to the threads that are here.
             let listener = match listener.into_std().and_then(TcpListener::from_std) {
@@ -119,9 +119,11 @@ impl Entrance {
                 let (limits, place, answers) = (self.limits, Arc::new(place), answers.clone());
                 let offenders = self.offenders.clone();
                 let (service, watcher) = (service.clone(), graceful.watcher());
+                let trusted = Arc::clone(&trusted);
                 let (free, room_wait) = (Arc::clone(&self.connections), self.room_wait);
                 let answer = move |stream| async move {
-                    let connection = Connection { stream, peer, limits, place, offenders, answers };
+                    let connection =
+                        Connection { stream, peer, limits, place, offenders, answers, trusted };
                     // Held until the connection ends.
                     let Some(_permit) = permit.wait(free, room_wait, &connection.place).await
                     else {

@@ -342,3 +342,34 @@ async fn an_answer_holds_its_room_until_its_client_has_it() {
         assert!(began.elapsed() < Duration::from_secs(30), "its room is not given back");
     }
 }
+
+#[tokio::test]
+async fn clients_behind_a_proxy_have_shares_and_names_of_their_own() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let offenders = Offenders::default();
+    let noting = offenders.clone();
+    let answer = |_, _| async { vec![0_u8; 20 << 20].into_response() };
+    tokio::spawn(async move {
+        let (minute, never) = (Duration::from_secs(60), std::future::pending());
+        let trusted = ["127.0.0.1".parse().unwrap()];
+        serve(listener, limits(9, minute, minute), &trusted, &noting, answer, never).await;
+    });
+    let mut held = Vec::new();
+    let mut status = async |client: &str| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-for: {client}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).await.unwrap();
+        held.push(stream);
+        String::from_utf8_lossy(&start[9..]).into_owned()
+    };
+    // A quarter of the room has place for one of them.
+    assert_eq!(status("192.0.2.1").await, "200");
+    assert_eq!(status("192.0.2.1").await, "503");
+    assert_eq!(status("192.0.2.2").await, "200");
+    let page = offenders.metrics();
+    assert!(page.contains("{client=\"192.0.2.1\",offence=\"untaken_answers\"} 1"), "{page}");
+    assert!(!page.contains("127.0.0.1") && !page.contains("192.0.2.2"), "{page}");
+}
