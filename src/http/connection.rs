@@ -16,7 +16,7 @@ use warp::reply::Response;
 
 use super::answers::{AnswerRoom, Answers, Taker};
 use super::places::{Busy, Place};
-use super::turns::InTurns;
+use super::turns::{Heard, InTurns};
 use super::{Client, HttpLimits, Offence, Offenders, is_exempt};
 
 /// Most bytes of a request's head.
@@ -44,12 +44,15 @@ impl Connection {
         let Self { stream, peer, limits, place, offenders, answers, trusted } = self;
         let (first, mut first_seen) = tokio::sync::watch::channel(false);
         let (at_work, noting) = (Arc::clone(&place), offenders.clone());
+        let heard = Arc::new(Heard::new(peer.ip(), offenders.clone()));
+        let hearing = Arc::clone(&heard);
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             first.send_replace(true);
             let busy = at_work.work(!request.body().is_end_stream());
             // Behind a proxy there are many clients: each has its own share.
             let asking = Client::of(peer, request.version(), request.headers(), &trusted).ip;
             let is_exempt = is_exempt(asking, &trusted);
+            hearing.asks(asking);
             let answer = service(request, peer);
             let (answers, place) = (answers.clone(), Arc::clone(&at_work));
             let noting = noting.clone();
@@ -67,13 +70,21 @@ impl Connection {
             .timer(TokioTimer::new())
             .header_read_timeout(limits.idle_timeout)
             .max_buf_size(HEAD_BYTES_MAX);
-        let connection =
-            builder.serve_connection_with_upgrades(TokioIo::new(InTurns::new(stream)), service);
+        let connection = builder.serve_connection_with_upgrades(
+            TokioIo::new(InTurns::new(stream, Arc::clone(&heard))),
+            service,
+        );
         let mut connection = std::pin::pin!(watcher.watch(connection));
         let begun = first_seen.wait_for(|seen| *seen);
-        // A client that breaks off is its own affair.
+        let ended = |result: Result<(), Box<dyn std::error::Error + Send + Sync>>| match result {
+            // If it goes on, then as a subscription.
+            Ok(()) => heard.subscribes(),
+            Err(error) if is_large_head(&*error) => offenders.note(peer.ip(), Offence::LargeHead),
+            // A client that breaks off is its own affair.
+            Err(_) => {}
+        };
         tokio::select! {
-            _ = &mut connection => return,
+            result = &mut connection => return ended(result),
             () = place.closed() => return,
             begun = tokio::time::timeout(limits.header_timeout, begun) => {
                 if begun.is_err() {
@@ -83,10 +94,15 @@ impl Connection {
             }
         }
         tokio::select! {
-            _ = &mut connection => {}
+            result = &mut connection => ended(result),
             () = place.closed() => {}
         }
     }
+}
+
+/// Whether a head was over its bound, which the server has answered.
+fn is_large_head(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_too_large)
 }
 
 /// What an answer holds until the last of it is given away: its connection is at work, and its

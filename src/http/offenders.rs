@@ -28,6 +28,8 @@ pub enum Offence {
     IdleConnections,
     /// A head that did not come in time.
     SlowHead,
+    /// A head over the limit.
+    LargeHead,
     /// A body that did not come in time.
     SlowBody,
     /// A body over the limit.
@@ -41,6 +43,8 @@ pub enum Offence {
     UntakenAnswers,
     /// A subscriber that does not take what is sent.
     UnreadMessages,
+    /// A subscriber that sends more than signs of life.
+    UnaskedBytes,
 }
 
 impl Offence {
@@ -53,12 +57,14 @@ impl Offence {
             Self::NewConnections => "new_connections",
             Self::IdleConnections => "idle_connections",
             Self::SlowHead => "slow_head",
+            Self::LargeHead => "large_head",
             Self::SlowBody => "slow_body",
             Self::LargeBody => "large_body",
             Self::HeldBodies => "held_bodies",
             Self::Subscriptions => "subscriptions",
             Self::UntakenAnswers => "untaken_answers",
             Self::UnreadMessages => "unread_messages",
+            Self::UnaskedBytes => "unasked_bytes",
         }
     }
 }

@@ -231,6 +231,34 @@ async fn whoever_asks_has_a_place_though_others_hold_all_of_them() {
 }
 
 #[tokio::test]
+async fn a_head_over_the_limit_is_refused_and_its_sender_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let offenders = Offenders::default();
+    let noting = offenders.clone();
+    tokio::spawn(async move {
+        let (hour, never) = (Duration::from_secs(3_600), std::future::pending());
+        let answer = |_, _| async { "hello".into_response() };
+        serve(listener, limits(9, hour, hour), &[], &noting, answer, never).await;
+    });
+    let named = "{client=\"127.0.0.1\",offence=\"large_head\"}";
+    for (length, status) in [(9, b"HTTP/1.1 200"), (100_000, b"HTTP/1.1 431")] {
+        assert!(!offenders.metrics().contains(named));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("GET / HTTP/1.1\r\nhost: x\r\nx-huge: {}\r\n\r\n", "z".repeat(length));
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).await.unwrap();
+        assert_eq!(&start, status);
+    }
+    let began = std::time::Instant::now();
+    while !offenders.metrics().contains(named) {
+        assert!(began.elapsed() < Duration::from_secs(30), "{}", offenders.metrics());
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_closed() {
     let limits = limits(4, Duration::from_secs(60), Duration::from_millis(100));
     let (address, _stop) = start(limits).await;

@@ -3,13 +3,21 @@
 //! The system takes as much as it has room for, megabytes at once, and copies it meanwhile; on a
 //! machine's own network the other side's work is done in the same call. Whoever else has a
 //! request on this thread would wait for all of it.
+//!
+//! What a subscriber sends is bounded here, where it is bytes: parts of a message that never
+//! ends are never seen above.
 
-use std::io::{IoSlice, Result};
+use std::io::{ErrorKind, IoSlice, Result};
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::{Offence, Offenders};
 use crate::behind;
 
 /// What is written before others have their turn: some 20 microseconds of copying.
@@ -17,17 +25,63 @@ const TURN_BYTES: usize = 64 * 1024;
 /// Pieces of one write; as many as the server queues.
 const PIECES_MAX: usize = 16;
 
+/// What a subscriber may send at once, and in each second: it has nothing to say but that it lives.
+const UNASKED_BYTES_MAX: u64 = 64 * 1024;
+const UNASKED_BYTES_PER_SECOND: u64 = 1024;
+
+/// What is heard of a client once it subscribes.
+#[derive(Debug)]
+pub(super) struct Heard {
+    client: Mutex<IpAddr>,
+    offenders: Offenders,
+    /// Since when it subscribes.
+    since: OnceLock<Instant>,
+    bytes: AtomicU64,
+}
+
+impl Heard {
+    pub(super) const fn new(client: IpAddr, offenders: Offenders) -> Self {
+        let client = Mutex::new(client);
+        Self { client, offenders, since: OnceLock::new(), bytes: AtomicU64::new(0) }
+    }
+
+    /// Who asks, where there are many behind a proxy.
+    pub(super) fn asks(&self, client: IpAddr) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+    }
+
+    /// There are no more requests: what was asked last goes on.
+    pub(super) fn subscribes(&self) {
+        let _ = self.since.set(Instant::now());
+    }
+
+    /// Whether so many bytes more may be heard; else the client is named.
+    fn may_send(&self, bytes: usize) -> bool {
+        let Some(since) = self.since.get() else { return true };
+        let sent =
+            self.bytes.fetch_add(bytes as u64, Ordering::Relaxed).saturating_add(bytes as u64);
+        let allowed = since.elapsed().as_secs().saturating_mul(UNASKED_BYTES_PER_SECOND);
+        if sent <= allowed.saturating_add(UNASKED_BYTES_MAX) {
+            return true;
+        }
+        let client = *self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        self.offenders.note(client, Offence::UnaskedBytes);
+        false
+    }
+}
+
 /// A stream that is written to in turns.
 #[derive(Debug)]
 pub(super) struct InTurns<S> {
     stream: S,
     /// Bytes that are left of this turn.
     left: usize,
+    heard: Arc<Heard>,
 }
 
 impl<S> InTurns<S> {
-    pub(super) const fn new(stream: S) -> Self {
-        Self { stream, left: TURN_BYTES }
+    pub(super) const fn new(stream: S, heard: Arc<Heard>) -> Self {
+        Self { stream, left: TURN_BYTES, heard }
     }
 }
 
@@ -54,7 +108,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for InTurns<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let count = buffer.filled().len().saturating_sub(before);
+        Poll::Ready(match self.heard.may_send(count) {
+            true => Ok(()),
+            false => Err(ErrorKind::ConnectionAborted.into()),
+        })
     }
 }
 
@@ -161,12 +221,54 @@ mod tests {
         }
     }
 
+    fn heard() -> Arc<Heard> {
+        Arc::new(Heard::new([192, 0, 2, 1].into(), Offenders::default()))
+    }
+
+    /// A subscriber that sends without an end.
+    struct Noise;
+
+    impl AsyncRead for Noise {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<Result<()>> {
+            buffer.initialize_unfilled().fill(7);
+            buffer.set_filled(buffer.capacity());
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_subscriber_that_sends_without_an_end_is_cut_and_named() {
+        let heard = heard();
+        let mut stream = InTurns::new(Noise, Arc::clone(&heard));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut read = || {
+            let mut bytes = [0; 4_096];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            matches!(
+                Pin::new(&mut stream).poll_read(&mut context, &mut buffer),
+                Poll::Ready(Ok(()))
+            )
+        };
+        // As long as it asks, bodies have bounds of their own.
+        assert!((0..1_000).all(|_| read()));
+        heard.asks([192, 0, 2, 9].into());
+        heard.subscribes();
+        let heard_of = (0..1_000_000).take_while(|_| read()).count();
+        assert!((16..1_000).contains(&heard_of), "{heard_of}");
+        let named = "{client=\"192.0.2.9\",offence=\"unasked_bytes\"} 1\n";
+        assert!(heard.offenders.metrics().contains(named), "{}", heard.offenders.metrics());
+    }
+
     /// All of it, as a server writes it; how often it gave way.
     fn written(pieces: &[&[u8]], is_vectored: bool) -> (Vec<u8>, usize) {
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         let mut context = Context::from_waker(&waker);
-        let mut stream = InTurns::new(Sink::default());
+        let mut stream = InTurns::new(Sink::default(), heard());
         let (mut rest, mut waits) = (pieces.concat(), 0);
         while !rest.is_empty() {
             let middle = rest.len() / 3;

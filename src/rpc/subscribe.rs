@@ -149,7 +149,7 @@ pub(super) fn upgrade(
         let sending = async move {
             let _place = place;
             let offenders = api.offenders.clone();
-            if !send_all(socket, hub::batches(&api, topic)).await {
+            if !send_all(socket, hub::batches(&api, topic), SEND_TIMEOUT).await {
                 offenders.note(client, Offence::UnreadMessages);
             }
         };
@@ -160,7 +160,11 @@ pub(super) fn upgrade(
 }
 
 /// Sends messages until either side ends it; whether what was sent was taken.
-async fn send_all(socket: WebSocket, batches: impl Stream<Item = Vec<Told>>) -> bool {
+async fn send_all(
+    socket: WebSocket,
+    batches: impl Stream<Item = Vec<Told>>,
+    patience: Duration,
+) -> bool {
     let (mut to, mut from) = socket.split();
     let mut batches = std::pin::pin!(batches);
     let mut ping = tokio::time::interval(PING_INTERVAL);
@@ -189,7 +193,7 @@ async fn send_all(socket: WebSocket, batches: impl Stream<Item = Vec<Told>>) -> 
         };
         let mut messages = stream::iter(messages.into_iter().map(Ok));
         // Written at once.
-        match tokio::time::timeout(SEND_TIMEOUT, to.send_all(&mut messages)).await {
+        match tokio::time::timeout(patience, to.send_all(&mut messages)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return true,
             Err(_) => return false,
@@ -197,4 +201,52 @@ async fn send_all(socket: WebSocket, batches: impl Stream<Item = Vec<Told>>) -> 
     }
     let _ = tokio::time::timeout(Duration::from_secs(1), to.send(Message::close())).await;
     true
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use warp::Filter;
+
+    use super::*;
+
+    /// Whether a subscriber took all that it was sent; it reads so many bytes.
+    async fn takes(bytes: usize) -> bool {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let route = warp::ws().map(move |ws: Ws| {
+            let tell = tell.clone();
+            ws.on_upgrade(move |socket| async move {
+                // Far more than the system keeps for who does not read.
+                let batch = vec![Told::Message("x".repeat(64 << 10).into())];
+                let batches = stream::iter(std::iter::repeat_n(batch, 512));
+                tell.send(send_all(socket, batches, Duration::from_millis(500)).await).unwrap();
+            })
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(warp::serve(route).incoming(listener).run());
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let key = "dGhlIHNhbXBsZSBub25jZQ==";
+        let head = format!(
+            "GET / HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut read = 0;
+        let mut piece = vec![0; 64 << 10];
+        while read < bytes {
+            match stream.read(&mut piece).await {
+                Ok(count) if count > 0 => read += count,
+                _ => break,
+            }
+        }
+        tokio::time::timeout(Duration::from_secs(60), told.recv()).await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_subscriber_that_does_not_take_its_messages_is_found_out() {
+        assert!(takes(usize::MAX).await);
+        assert!(!takes(0).await);
+    }
 }
