@@ -158,12 +158,12 @@ pub(super) async fn list(call: Call) -> Answer {
         let (shown, rest) = shown.split_at(shown.len().min(page.count()));
         let next = shown.last().filter(|_| !rest.is_empty());
         let mut addresses = Vec::with_capacity(shown.len());
-        for (address, balance) in shown {
-            // What decides the place is shown, and the page goes on after it.
+        for (address, _) in shown {
+            // The index decides the place, and the state what the account holds.
             let (_, Some(stats)) = known(api, address)? else { continue };
             addresses.push(AddressSummary {
                 address: api.shown(address),
-                balance: balance.get(),
+                balance: stats.balance.get(),
                 nonce: stats.nonce.get(),
                 total_transactions_sent: stats.sent,
                 total_transactions_received: stats.received,
