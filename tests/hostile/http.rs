@@ -18,6 +18,9 @@ use crate::target::{ATTACKERS, Plan, attacker};
 /// As much as one range may have.
 const CANONICAL_RANGE: &str = "/rpc/blocks-range?start=1&end=100&canonical=true";
 
+/// Asks for a WebSocket.
+const SUBSCRIBE: &str = "GET /rpc/ws/transactions HTTP/1.1\r\nhost: node\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
 /// Works from each attacker's address until the time is over.
 fn from_everywhere(lasting: Duration, work: impl Fn(usize, &(dyn Fn() -> bool + Sync)) + Sync) {
     let began = Instant::now();
@@ -60,9 +63,36 @@ pub fn slow_bodies(plan: &Plan, lasting: Duration) {
     hold(plan, lasting, 300, begin, b" ");
 }
 
+/// Bodies of a megabyte that lack their end, as many as connections allow.
+pub fn held_bodies(plan: &Plan, lasting: Duration) {
+    let head = "POST /rpc/sendTx HTTP/1.1\r\nhost: node\r\ncontent-length: 1048576\r\n\r\n";
+    let begin = [head.as_bytes(), &vec![b' '; 1_000_000]].concat();
+    hold(plan, lasting, 200, &begin, b" ");
+}
+
+/// Whole blocks, again and again, whose answers are not waited for.
+pub fn whole_blocks(plan: &Plan, lasting: Duration) {
+    let ask = (1..20).map(|at| format!("GET /rpc/blocks/{at} HTTP/1.1\r\nhost: node\r\n\r\n"));
+    hold(plan, lasting, 100, ask.collect::<String>().as_bytes(), b"");
+}
+
+/// Subscribers that send parts of a message that never ends.
+pub fn noisy_subscribers(plan: &Plan, lasting: Duration) {
+    let noise = [0x01, 0x80, 0, 0, 0, 0].into_iter().chain([0x00, 0x80, 0, 0, 0, 0].repeat(2_000));
+    let begin = [SUBSCRIBE.as_bytes(), &noise.collect::<Vec<u8>>()].concat();
+    let more = [0x00, 0x80, 0, 0, 0, 0].repeat(10_000);
+    hold(plan, lasting, 10, &begin, &more);
+}
+
 /// Connections that were answered once and stay.
 pub fn idle_connections(plan: &Plan, lasting: Duration) {
     hold(plan, lasting, 300, b"GET /rpc/head HTTP/1.1\r\nhost: node\r\n\r\n", b"");
+}
+
+/// Heads of a megabyte.
+pub fn huge_heads(plan: &Plan, lasting: Duration) {
+    let head = [b"GET /rpc/head HTTP/1.1\r\nx-huge: ", &vec![b'a'; 1 << 20][..]].concat();
+    hold(plan, lasting, 20, &head, b"");
 }
 
 /// Heads of a megabyte, bodies of a gigabyte, and bodies that never end.
@@ -96,11 +126,7 @@ pub fn huge(plan: &Plan, lasting: Duration) {
 
 /// Subscribers that never read.
 pub fn deaf_subscribers(plan: &Plan, lasting: Duration) {
-    let key = "dGhlIHNhbXBsZSBub25jZQ==";
-    let begin = format!(
-        "GET /rpc/ws/transactions HTTP/1.1\r\nhost: node\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n\r\n"
-    );
-    hold(plan, lasting, 100, begin.as_bytes(), b"");
+    hold(plan, lasting, 100, SUBSCRIBE.as_bytes(), b"");
 }
 
 /// Connections from two addresses that are ended at once, and opened anew.
