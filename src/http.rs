@@ -3,6 +3,24 @@
 //!
 //! What is answered is the service's affair; no endpoint is known here.
 
+// What no input may do here: panic, or overflow unseen. An exception says why it is none.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_in_result,
+        clippy::unwrap_used
+    )
+)]
+
 mod answers;
 mod connection;
 mod entrance;

@@ -7,6 +7,24 @@
 //!
 //! Nothing is decoded here and no clock is read: the caller brings one.
 
+// What no input may do here: panic, or overflow unseen. An exception says why it is none.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_in_result,
+        clippy::unwrap_used
+    )
+)]
+
 mod line;
 mod source;
 #[cfg(test)]

@@ -18,8 +18,8 @@ use super::places::Open;
 use super::{Offence, Offenders, Share, Shares, share_of};
 
 /// Bytes of large answers at once, of all clients. A larger one may be given alone.
-pub const ANSWER_BYTES_MAX: usize = 128 << 20;
-const ANSWERS_KIB: u32 = (ANSWER_BYTES_MAX >> 10) as u32;
+pub const ANSWER_BYTES_MAX: usize = (ANSWERS_KIB as usize) << 10;
+const ANSWERS_KIB: u32 = 128 << 10;
 /// Bytes from which on an answer counts as large: less has every connection anyway.
 const LARGE_BYTES: u64 = 64 << 10;
 /// What a large answer may take before it must have been taken at this pace at least: who takes
@@ -112,7 +112,8 @@ impl Answers {
             return (busy(), None);
         };
         let (connection, offenders) = (Arc::clone(&taker.connection), offenders.clone());
-        let patience = self.grace + Duration::from_secs(bytes / PACE_BYTES_PER_SECOND);
+        let patience =
+            self.grace.saturating_add(Duration::from_secs(bytes / PACE_BYTES_PER_SECOND));
         let late = tokio::spawn(async move {
             tokio::time::sleep(patience).await;
             connection.close();

@@ -97,7 +97,8 @@ impl Offenders {
         let last = Instant::now();
         let one = named.entry(client).or_insert_with(|| Named { last, counts: BTreeMap::new() });
         one.last = last;
-        *one.counts.entry(offence).or_default() += 1;
+        let count = one.counts.entry(offence).or_default();
+        *count = count.saturating_add(1);
     }
 
     /// Whether this client was limited within this time.

@@ -58,7 +58,7 @@ impl Drop for Share {
     fn drop(&mut self) {
         let mut clients = self.shares.count();
         if let Some(count) = clients.get_mut(&self.client) {
-            *count -= self.count;
+            *count = count.saturating_sub(self.count);
             if *count == 0 {
                 clients.remove(&self.client);
             }
@@ -174,7 +174,7 @@ impl Places {
         let (requests, close) = (AtomicUsize::new(0), Notify::new());
         let open = Arc::new(Open { client, is_exempt, phase, requests, close });
         let mut all = self.open();
-        all.last_id += 1;
+        all.last_id = all.last_id.wrapping_add(1);
         let id = all.last_id;
         all.by_id.insert(id, Arc::clone(&open));
         Some(Place { id, open, places: self.clone(), _share: share })

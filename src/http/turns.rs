@@ -138,12 +138,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for InTurns<S> {
     ) -> Poll<Result<usize>> {
         let Some(mut left) = self.turn(context) else { return Poll::Pending };
         let mut parts = [IoSlice::new(&[]); PIECES_MAX];
-        let mut count = 0;
+        let mut count = 0_usize;
         for (part, piece) in parts.iter_mut().zip(pieces.iter().filter(|piece| !piece.is_empty())) {
             let taken = piece.get(..left).unwrap_or(piece);
             *part = IoSlice::new(taken);
-            count += 1;
-            left -= taken.len();
+            count = count.saturating_add(1);
+            left = left.saturating_sub(taken.len());
             if left == 0 {
                 break;
             }

@@ -59,7 +59,7 @@ impl<T> Line<T> {
         if room == 0 && wanted > 0 {
             return Err(SubmitError::Busy);
         }
-        state.count += room;
+        state.count = state.count.saturating_add(room);
         Ok(room)
     }
 
@@ -86,9 +86,9 @@ impl<T> Line<T> {
         let mut state = self.lock();
         loop {
             while state.jobs.is_empty() && !state.is_closed {
-                state.waiting += 1;
+                state.waiting = state.waiting.saturating_add(1);
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                state.waiting -= 1;
+                state.waiting = state.waiting.saturating_sub(1);
             }
             // Few signatures cost more each than many. On busy cores those who push come
             // first for a moment; on others this takes no time.
@@ -102,10 +102,11 @@ impl<T> Line<T> {
                 continue;
             }
             let (mut jobs, mut taken) = (Vec::new(), 0);
-            while let Some((count, job)) =
-                state.jobs.pop_front_if(|(count, _)| taken == 0 || taken + *count <= count_max)
+            while let Some((count, job)) = state
+                .jobs
+                .pop_front_if(|(count, _)| taken == 0 || count.saturating_add(taken) <= count_max)
             {
-                taken += count;
+                taken = count.saturating_add(taken);
                 jobs.push(job);
             }
             state.count = state.count.saturating_sub(taken);

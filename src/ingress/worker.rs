@@ -239,7 +239,7 @@ pub fn restore(
     let journaled = recovered.transactions.len();
     let unused = without_used(source, recovered.transactions)
         .map_err(|reason| SubmitError::Unavailable { reason })?;
-    let mut restored = Restored { kept: 0, dropped: journaled - unused.len() };
+    let mut restored = Restored { kept: 0, dropped: journaled.saturating_sub(unused.len()) };
     let mut waiting = unused.into_iter().peekable();
     let admission = Admission { mempool, source, now };
     while waiting.peek().is_some() {
@@ -250,10 +250,10 @@ pub fn restore(
         let results = admission.admit(batch, Mempool::restore_batch);
         for (hash, result) in hashes.into_iter().zip(results) {
             match result {
-                Ok(_) => restored.kept += 1,
+                Ok(_) => restored.kept = restored.kept.saturating_add(1),
                 Err(error) if error.is_temporary() => return Err(error),
                 Err(error) => {
-                    restored.dropped += 1;
+                    restored.dropped = restored.dropped.saturating_add(1);
                     mempool.note_not_restored(hash, error.code(), error.to_string(), now);
                 }
             }

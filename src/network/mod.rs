@@ -3,6 +3,24 @@
 //! What to say to whom is decided in `ait_net::protocol`, what is valid in the sequencer;
 //! here they are only connected. Votes go before everything else.
 
+// What no input may do here: panic, or overflow unseen. An exception says why it is none.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_in_result,
+        clippy::unwrap_used
+    )
+)]
+
 pub(crate) mod bridge;
 mod key;
 pub(crate) mod serve;

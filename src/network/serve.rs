@@ -63,7 +63,7 @@ pub(crate) fn blocks(chain: &Chain, from: Height, count: u32) -> Option<Vec<u8>>
         else {
             break;
         };
-        bytes += u64::from(block.header.body_bytes) + 1_024;
+        bytes = u64::from(block.header.body_bytes).saturating_add(1_024).saturating_add(bytes);
         if !blocks.0.is_empty() && bytes > u64::from(ANSWER_BYTES) {
             break;
         }

@@ -149,7 +149,8 @@ impl Service {
         gauge!("sync_blocks_behind").set(behind as f64);
         if behind >= PROGRESS_BLOCKS && self.progress_at.elapsed() >= PROGRESS {
             let done = sync.height.get().saturating_sub(self.progress_height);
-            let per_second = done / self.progress_at.elapsed().as_secs().max(1);
+            let seconds = self.progress_at.elapsed().as_secs();
+            let per_second = done.checked_div(seconds).unwrap_or(done);
             let left_seconds = behind.checked_div(per_second);
             let (height, target, reason) = (sync.height, sync.target, sync.reason.name());
             tracing::info!(%height, %target, per_second, left_seconds, reason, "syncing");
@@ -164,7 +165,7 @@ impl Service {
                 self.behind_since = Some((Instant::now(), sync.height.get()));
             }
             Some((since, from)) if behind == 0 && sync.reason == SyncReason::InSync => {
-                let (height, blocks) = (sync.height, sync.height.get() - from);
+                let (height, blocks) = (sync.height, sync.height.get().saturating_sub(from));
                 let seconds = since.elapsed().as_secs_f32();
                 tracing::info!(%height, blocks, seconds, "caught up");
                 self.behind_since = None;

@@ -70,7 +70,7 @@ fn decode(call: &Call) -> Result<Vec<Transaction>, ApiError> {
     let mut transactions = Vec::new();
     while reader.remaining() > 0 {
         let (count, at) = (transactions.len(), reader.position());
-        bounded(call, count + 1)?;
+        bounded(call, count.saturating_add(1))?;
         let transaction = Transaction::decode_from(&mut reader).map_err(|error| {
             let detail = format!("transaction {count}, which begins at byte {at}: {error}");
             let hint = "send canonical transactions one after the other; see specs/rpc.md";

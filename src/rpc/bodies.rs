@@ -3,11 +3,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use warp::Buf;
 use warp::http::{HeaderMap, StatusCode};
 use warp::hyper::body::Bytes;
@@ -176,7 +176,8 @@ async fn read<B: Buf>(
     let began = Instant::now();
     loop {
         let came = Duration::from_secs(bytes.len() as u64 / PACE_BYTES_PER_SECOND);
-        let next = timeout_at(began + PACE_GRACE + came, body.next()).await;
+        let patience = PACE_GRACE.saturating_add(came).saturating_sub(began.elapsed());
+        let next = timeout(patience, body.next()).await;
         let Some(chunk) = next.map_err(|_| slow())? else { break };
         let mut chunk = chunk.map_err(|error| {
             let detail = format!("the body broke off: {error}");

@@ -80,13 +80,13 @@ fn canonical(block: &CommittedBlock) -> Option<String> {
 /// pass the bound.
 fn with_canonical(api: &Api, first: u64, last: u64) -> Result<Vec<BlockSummary>, ApiError> {
     let mut blocks = Vec::new();
-    let mut bytes = 0;
+    let mut bytes = 0_usize;
     for height in (first..=last).map_while(Height::new) {
         behind::give_way();
         let Some(block) = api.chain.block(height)? else { break };
         let mut summary = BlockSummary::from(&block.block.header);
         summary.canonical = canonical(&block);
-        bytes += summary.canonical.as_ref().map_or(0, String::len);
+        bytes = summary.canonical.as_ref().map_or(0, String::len).saturating_add(bytes);
         if bytes > CANONICAL_BYTES_MAX && !blocks.is_empty() {
             break;
         }
@@ -133,7 +133,7 @@ pub(super) async fn list(call: Call) -> Answer {
         let mut blocks = Vec::new();
         let mut next = None;
         if let Some(newest) = newest {
-            let oldest = newest.saturating_sub(page.limit - 1);
+            let oldest = newest.saturating_sub(page.limit.saturating_sub(1));
             blocks = summaries(api, oldest, newest)?;
             blocks.reverse();
             next = oldest.checked_sub(1);
@@ -167,7 +167,7 @@ pub(super) async fn range(call: Call) -> Answer {
     let end = end.ok_or_else(|| ApiError::page("end must be greater than or equal to start"))?;
     let is_canonical = call.query.flag("canonical");
     let max = if is_canonical { CANONICAL_RANGE_MAX } else { RANGE_MAX };
-    if end - start >= max {
+    if end.saturating_sub(start) >= max {
         return Err(ApiError::page(format!("range cannot exceed {max} blocks")));
     }
     let read = if is_canonical { with_canonical } else { summaries };

@@ -11,7 +11,7 @@ use ait_net::wire::payload_from_json;
 use serde_json::{Value, json};
 
 use super::call::{Call, integer_field};
-use super::submit::payload_text;
+use super::submit::{payload_text, set};
 use super::{Api, ApiError};
 use crate::coordinator::Coordinator;
 use crate::devnet::DevAccounts;
@@ -88,16 +88,16 @@ pub(super) async fn submit_unsigned(
 fn transfer(call: &Call, body: &Value) -> Result<Payload, ApiError> {
     let mut payload = body.get("payload").cloned().unwrap_or(Value::Null);
     // The old proposer read the recipient beside the payload as well.
-    if payload.is_object()
-        && payload.get("to").is_none()
+    if payload.get("to").is_none()
         && payload.get("recipient").is_none()
         && let Some(recipient) = body.get("recipient").or_else(|| body.get("to"))
     {
-        payload["to"] = recipient.clone();
+        set(&mut payload, "to", recipient.clone());
     }
     for name in ["to", "recipient"] {
         if let Some(Value::String(text)) = payload.get(name) {
-            payload[name] = json!(call.resolve(text)?);
+            let address = call.resolve(text)?;
+            set(&mut payload, name, json!(address));
         }
     }
     payload_from_json(Kind::Transfer, &payload).map_err(|error| {
@@ -138,13 +138,15 @@ pub(super) async fn submit_next(
     let _one_at_a_time = dev.signing.lock().await;
     let address = key.public_key().address();
     let chain_id = api.chain.chain_id();
-    let mut tries = 0;
+    let mut tries = 0_u32;
     loop {
         let nonce = committed_nonce(api, address).await?;
         let nonce = api.mempool.next_nonce(&address, nonce);
         let transaction = Transaction::sign(key, chain_id, nonce, fee, None, payload.clone());
         match api.ingress.submit(transaction).await {
-            Err(error) if error.code() == "nonce_used" && tries < NONCE_TRIES => tries += 1,
+            Err(error) if error.code() == "nonce_used" && tries < NONCE_TRIES => {
+                tries = tries.saturating_add(1);
+            }
             result => return Ok(result?),
         }
     }

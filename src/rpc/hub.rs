@@ -123,7 +123,7 @@ async fn write<T: Clone>(
         let mut items = match source.recv().await {
             Ok(first) => vec![first],
             Err(RecvError::Lagged(missed)) => {
-                before += missed;
+                before = before.saturating_add(missed);
                 continue;
             }
             Err(RecvError::Closed) => return,
@@ -152,7 +152,7 @@ async fn write<T: Clone>(
                 let _ = to.send(Arc::new(Batch { before, texts }));
             }
         }
-        before += count + missed;
+        before = before.saturating_add(count).saturating_add(missed);
     }
 }
 
@@ -167,12 +167,12 @@ fn told(batches: Receiver<Arc<Batch>>) -> impl Stream<Item = Vec<Told>> + Send +
                 Err(RecvError::Closed) => return None,
             };
             let missed = expected.map_or(0, |expected| batch.before.saturating_sub(expected));
-            let mut all = Vec::with_capacity(batch.texts.len() + 1);
+            let mut all = Vec::with_capacity(batch.texts.len().saturating_add(1));
             if missed > 0 {
                 all.push(Told::Missed(missed));
             }
             all.extend(batch.texts.iter().cloned().map(Told::Message));
-            let expected = Some(batch.before + batch.texts.len() as u64);
+            let expected = Some(batch.before.saturating_add(batch.texts.len() as u64));
             return Some((all, (batches, expected)));
         }
     })

@@ -100,7 +100,7 @@ pub(super) async fn sync_status(call: Call) -> Answer {
             reason: reason.to_owned(),
             about: about.to_owned(),
             target_height: target.get(),
-            blocks_behind: target.get() - head.height.get(),
+            blocks_behind: target.get().saturating_sub(head.height.get()),
             waiting_seconds: sync.as_ref().map_or(0, |sync| sync.waiting_ms / 1_000),
             asked_peers: sync
                 .map(|sync| sync.from.iter().map(ToString::to_string).collect())

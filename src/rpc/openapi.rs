@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::route::{Route, Shape, schema};
 use super::routes::ROUTES;
+use super::submit::set;
 
 const ABOUT: &str = "REST interface of an ait-node. Amounts are integers of base units; hashes, \
 keys and signatures are 0x and hex digits; addresses are bech32m with the prefix ait. \
@@ -106,7 +107,7 @@ fn operation(route: &Route, error: &Value, schemas: &mut Schemas) -> Value {
     }));
     let mut ok = json!({ "description": "Done" });
     if let Some(content) = content(route.answer, schemas) {
-        ok["content"] = content;
+        set(&mut ok, "content", content);
     }
     let failed = json!({
         "description": "What went wrong and what to do",
@@ -123,10 +124,10 @@ fn operation(route: &Route, error: &Value, schemas: &mut Schemas) -> Value {
         "responses": responses,
     });
     if let Some(content) = content(route.body, schemas) {
-        operation["requestBody"] = json!({ "required": true, "content": content });
+        set(&mut operation, "requestBody", json!({ "required": true, "content": content }));
     }
     if route.admin {
-        operation["security"] = json!([{ "admin_token": [] }]);
+        set(&mut operation, "security", json!([{ "admin_token": [] }]));
     }
     operation
 }

@@ -31,8 +31,8 @@ const BYTES_OF_A_REQUEST: u64 = PROMPT_BYTES_MAX;
 /// Blocks of a range that count as one more request.
 const RANGE_OF_A_REQUEST: u64 = 50;
 /// Bytes of blocks that all other reads are about at once; a larger block is read alone.
-pub const BLOCKS_BYTES_MAX: u64 = 16 << 20;
-const BLOCKS_KIB: u32 = (BLOCKS_BYTES_MAX >> 10) as u32;
+pub const BLOCKS_BYTES_MAX: u64 = (BLOCKS_KIB as u64) << 10;
+const BLOCKS_KIB: u32 = 16 << 10;
 /// Bytes of the blocks that one page is made of; a larger block is a page.
 const PAGE_BYTES_MAX: u64 = 32 << 20;
 /// How long a request waits for its turn to read.
@@ -112,7 +112,7 @@ fn body_bytes(api: &Api, height: Height) -> Result<u64, ApiError> {
 
 /// Leaves as many of a page's places as one answer is made of: all, unless their blocks are large.
 pub(super) fn cut_page(api: &Api, places: &mut Vec<Location>) -> Result<(), ApiError> {
-    let (mut last, mut sum, mut count) = (None, 0_u64, 0);
+    let (mut last, mut sum, mut count) = (None, 0_u64, 0_usize);
     for at in places.iter() {
         if last != Some(at.height) {
             sum = sum.saturating_add(body_bytes(api, at.height)?);
@@ -121,7 +121,7 @@ pub(super) fn cut_page(api: &Api, places: &mut Vec<Location>) -> Result<(), ApiE
             }
             last = Some(at.height);
         }
-        count += 1;
+        count = count.saturating_add(1);
     }
     places.truncate(count);
     Ok(())

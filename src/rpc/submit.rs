@@ -28,7 +28,7 @@ pub(super) async fn send(call: Call) -> Answer {
 /// `POST /rpc/submitReceipt`: a `RECEIPT_CLAIM` whose type is not said.
 pub(super) async fn receipt(call: Call) -> Answer {
     let mut body = call.object()?;
-    body["type"] = object!(Kind::ReceiptClaim.name());
+    set(&mut body, "type", object!(Kind::ReceiptClaim.name()));
     let submitted = submit(&call, body, Kind::ReceiptClaim).await?;
     accepted(&submitted)
 }
@@ -83,6 +83,13 @@ pub(super) fn object_of(text: &[u8]) -> Result<Value, ApiError> {
     Err(ApiError::unprocessable("json_invalid", detail, "send one JSON object"))
 }
 
+/// Sets a field of an object; nothing else has any.
+pub(super) fn set(object: &mut Value, name: &str, value: Value) {
+    if let Some(object) = object.as_object_mut() {
+        object.insert(name.to_owned(), value);
+    }
+}
+
 /// The signed transaction in `body`, which `text` spells.
 pub(super) fn signed(text: &[u8], mut body: Value, kind: Kind) -> Result<Transaction, ApiError> {
     if kind == Kind::ReceiptClaim
@@ -92,7 +99,7 @@ pub(super) fn signed(text: &[u8], mut body: Value, kind: Kind) -> Result<Transac
         let text = payload_text(text)?;
         let claim = ReceiptClaim::from_signed_json(text.as_bytes());
         let claim = claim.map_err(crate::receipts::ClaimError::from)?;
-        body["payload"] = payload_to_json(&Payload::ReceiptClaim(claim));
+        set(&mut body, "payload", payload_to_json(&Payload::ReceiptClaim(claim)));
     }
     let json: TransactionJson = serde_json::from_value(body).map_err(|error| {
         let hint = "a transaction has type, chain_id, sender, public_key, nonce, fee, payload, sig";
@@ -127,10 +134,10 @@ pub(super) async fn estimate_fee(call: Call) -> Answer {
     let body = call.object()?;
     let kind = kind_of(&body, Some(Kind::Transfer))?;
     let text = payload_text(&call.body)?;
-    let canonical = ait_engine::json::parse(text.as_bytes()).map_err(|error| {
+    let canonical = ait_engine::json::parse(text.as_bytes()).map(|json| json.canonical().len());
+    let payload_bytes = canonical.map_err(|error| {
         ApiError::unprocessable("payload_invalid", error.to_string(), "send a smaller payload")
     })?;
-    let payload_bytes = canonical.canonical().len();
     let encoded = payload_length(&call, kind, body, &text).unwrap_or(payload_bytes);
     let settings = call.read(|api| Ok(api.chain.settings()?)).await?;
     let params = settings.params;
@@ -162,7 +169,8 @@ fn payload_length(call: &Call, kind: Kind, body: Value, text: &str) -> Option<us
     let mut payload = body.get("payload")?.clone();
     for name in ["to", "recipient"] {
         if let Some(Value::String(text)) = payload.get(name) {
-            payload[name] = object!(call.resolve(text).ok()?);
+            let address = call.resolve(text).ok()?;
+            set(&mut payload, name, object!(address));
         }
     }
     Some(payload_from_json(kind, &payload).ok()?.byte_count())
