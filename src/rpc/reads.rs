@@ -112,19 +112,27 @@ fn body_bytes(api: &Api, height: Height) -> Result<u64, ApiError> {
 
 /// Leaves as many of a page's places as one answer is made of: all, unless their blocks are large.
 pub(super) fn cut_page(api: &Api, places: &mut Vec<Location>) -> Result<(), ApiError> {
-    let (mut last, mut sum, mut count) = (None, 0_u64, 0_usize);
-    for at in places.iter() {
+    let count = fitting(places, |height| body_bytes(api, height))?;
+    places.truncate(count);
+    Ok(())
+}
+
+/// How many of the places stand in blocks that one page may be made of.
+fn fitting(
+    places: &[Location],
+    mut bytes_of: impl FnMut(Height) -> Result<u64, ApiError>,
+) -> Result<usize, ApiError> {
+    let (mut last, mut sum) = (None, 0_u64);
+    for (nth, at) in places.iter().enumerate() {
         if last != Some(at.height) {
-            sum = sum.saturating_add(body_bytes(api, at.height)?);
+            sum = sum.saturating_add(bytes_of(at.height)?);
             if last.is_some() && sum > PAGE_BYTES_MAX {
-                break;
+                return Ok(nth);
             }
             last = Some(at.height);
         }
-        count = count.saturating_add(1);
     }
-    places.truncate(count);
-    Ok(())
+    Ok(places.len())
 }
 
 /// What `show` makes of each place, which it is told by its number and its index in the block, in
@@ -308,5 +316,29 @@ impl Call {
             Ok((read(&api)?, room))
         });
         reading.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_page_ends_before_its_blocks_are_too_much_and_not_before_its_first() {
+        let at = |height, index| Location { height: Height::saturating(height), index };
+        let fitting = |places: &[Location], bytes: u64| {
+            let mut asked = Vec::new();
+            let bytes_of = |height: Height| {
+                asked.push(height.get());
+                Ok(bytes)
+            };
+            (fitting(places, bytes_of).unwrap(), asked)
+        };
+        let places = [at(9, 4), at(9, 2), at(7, 0), at(7, 1), at(5, 0)];
+        assert_eq!(fitting(&places, 99), (5, vec![9, 7, 5]), "each block is counted once");
+        assert_eq!(fitting(&places, PAGE_BYTES_MAX / 2), (4, vec![9, 7, 5]));
+        assert_eq!(fitting(&places, PAGE_BYTES_MAX + 1), (2, vec![9, 7]));
+        assert_eq!(fitting(&[], 99), (0, vec![]));
     }
 }
