@@ -29,6 +29,8 @@ pub(super) const WAITING_MAX: usize = 256;
 /// and so do all that a client opens within this time after it was limited.
 pub(super) const PROMPT_MAX: usize = 16;
 const LIMITED_FOR: Duration = Duration::from_secs(60);
+/// As how many a new connection counts for a client that sent too large a head within that time.
+const AFTER_LARGE_HEAD: u32 = 50;
 /// Connections that are accepted before others have their turn: some 20 microseconds each.
 const ACCEPTED_IN_TURN: u32 = 8;
 
@@ -160,9 +162,17 @@ impl Entrance {
         !place.is_exempt() && (place.count() > PROMPT_MAX || was_limited())
     }
 
+    /// Whether a client may open a connection by its rate.
+    fn may_open(&self, client: IpAddr) -> bool {
+        let sent_large = self.offenders.was_limited_for(client, Offence::LargeHead, LIMITED_FOR);
+        let more = if sent_large { AFTER_LARGE_HEAD.min(self.limits.new_burst) } else { 1 };
+        let more = more.saturating_sub(1);
+        self.rate.check(client).is_ok() && self.rate.check_many(client, more).is_ok()
+    }
+
     /// The place of a new connection, and its permit; none: it is turned away.
     pub(super) fn admit(&self, client: IpAddr, is_exempt: bool) -> Option<(Place, Permit)> {
-        if !is_exempt && self.rate.check(client).is_err() {
+        if !is_exempt && !self.may_open(client) {
             self.offenders.note(client, Offence::NewConnections);
             return None;
         }

@@ -73,7 +73,8 @@ impl Offence {
 #[derive(Debug)]
 struct Named {
     last: Instant,
-    counts: BTreeMap<Offence, u64>,
+    /// How often for what, and when for the last time.
+    counts: BTreeMap<Offence, (u64, Instant)>,
 }
 
 /// Whom a listener limited.
@@ -97,14 +98,22 @@ impl Offenders {
         let last = Instant::now();
         let one = named.entry(client).or_insert_with(|| Named { last, counts: BTreeMap::new() });
         one.last = last;
-        let count = one.counts.entry(offence).or_default();
-        *count = count.saturating_add(1);
+        let (count, at) = one.counts.entry(offence).or_insert((0, last));
+        (*count, *at) = (count.saturating_add(1), last);
     }
 
     /// Whether this client was limited within this time.
     #[must_use]
     pub fn was_limited(&self, client: IpAddr, within: Duration) -> bool {
         self.named().get(&network(client)).is_some_and(|one| one.last.elapsed() < within)
+    }
+
+    /// As [`Self::was_limited`], for this.
+    #[must_use]
+    pub fn was_limited_for(&self, client: IpAddr, offence: Offence, within: Duration) -> bool {
+        let named = self.named();
+        let one = named.get(&network(client)).and_then(|one| one.counts.get(&offence));
+        one.is_some_and(|(_, last)| last.elapsed() < within)
     }
 
     /// What a metrics page says of them.
@@ -118,7 +127,7 @@ impl Offenders {
             page.push_str("# TYPE rpc_client_limited_total counter\n");
         }
         for (client, one) in named.iter() {
-            for (offence, count) in &one.counts {
+            for (offence, (count, _)) in &one.counts {
                 let offence = offence.name();
                 // Writing to a string cannot fail.
                 let _ =

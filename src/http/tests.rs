@@ -312,6 +312,11 @@ fn new_connections_have_a_rate_and_who_opens_more_is_named() {
         |ip, is_exempt| (0..9).filter(|_| entrance.admit(ip, is_exempt).is_some()).count();
     assert_eq!((admitted(greedy, false), admitted(other, false)), (3, 3));
     assert_eq!(admitted(greedy, true), 9, "an operator's proxy stands for many");
+    let limits = HttpLimits { new_burst: 200, ..limits };
+    let entrance = Entrance::new(limits, &offenders);
+    offenders.note(other, Offence::LargeHead);
+    let admitted = |ip| (0..9).filter(|_| entrance.admit(ip, false).is_some()).count();
+    assert_eq!((admitted(greedy), admitted(other)), (9, 4), "a large head costs fifty");
     let named = "{client=\"192.0.2.1\",offence=\"new_connections\"} 6\n";
     assert!(offenders.metrics().contains(named), "{}", offenders.metrics());
 }
