@@ -240,6 +240,22 @@ mod tests {
         assert!(of(3, false).is_ok() && room.shares.most().is_none());
     }
 
+    #[tokio::test]
+    async fn one_client_has_one_large_body_under_way() {
+        let (bodies, offenders) = (Bodies::default(), Offenders::default());
+        let sender = |client: u8, is_exempt| {
+            let client = [192, 0, 2, client].into();
+            Sender { client, is_exempt, offenders: &offenders }
+        };
+        let first = large_place(&bodies, &sender(1, false)).await;
+        assert!(first.is_ok());
+        assert_eq!(large_place(&bodies, &sender(1, false)).await.unwrap_err().code, "busy");
+        assert!(large_place(&bodies, &sender(2, false)).await.is_ok());
+        drop(first);
+        let proxied = large_place(&bodies, &sender(3, true)).await;
+        assert!(proxied.is_ok() && large_place(&bodies, &sender(3, true)).await.is_ok());
+    }
+
     /// What a body of these lengths takes of the room, and what becomes of it.
     async fn taken(declared: Option<usize>, chunks: &[usize]) -> (Vec<usize>, Result<usize, u16>) {
         let (room, offenders) = (Room::new(64 * MIB, 64 * MIB), Offenders::default());

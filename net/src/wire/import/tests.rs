@@ -148,6 +148,22 @@ fn canonical_bytes_have_one_spelling() {
 }
 
 #[test]
+fn no_more_than_the_header_is_decoded_before_the_block_is_asked_for() {
+    let (block, certificate) = block();
+    let mut bytes = block.header.encode();
+    bytes.resize(2 * HEADER_BASE64_BYTES, 0xff);
+    let body = json!({ "canonical": BASE64.encode(&bytes) }).to_string();
+    let form = ImportForm::parse(body.as_bytes()).unwrap();
+    assert_eq!((form.height, form.parent), (block.header.height, block.header.parent));
+    assert_eq!(form.hash, block.header.id());
+    assert!(matches!(form.block(), Err(ImportFormError::Decode(_))));
+    // A short one is whole within what is decoded.
+    let short = canonical_block(&block, &certificate);
+    let form = json!({ "canonical": short }).to_string();
+    assert!(ImportForm::parse(form.as_bytes()).and_then(ImportForm::block).is_ok());
+}
+
+#[test]
 fn damaged_bodies_are_refused_or_are_another_spelling_of_the_same() {
     let (block, certificate) = block();
     let view = view(&block, &certificate).to_string();
