@@ -1,14 +1,24 @@
 //! A node that is told of a peer while it runs, over IPv6: it catches up, shows how far it
-//! is, and finds the peer again by itself after it was killed.
+//! is, and finds the peer again by itself after it was killed. What a stranger says of its height.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+use ait_engine::genesis::GenesisDocument;
+use ait_engine::types::Height;
+use ait_net::message::hello;
+use ait_net::peer::PeerAddress;
+use ait_net::quic::{Event, Events, PeerKey, QuicOptions, Transport};
+use ait_node::keystore;
 use common::{Devnet, height, init, make_block, run, until, validator_key};
 use serde_json::{Value, json};
+
+/// A height that nobody has.
+const FAR: u64 = 1 << 62;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ait-node");
 /// Blocks of the chain: enough that a node is seen behind.
@@ -103,4 +113,48 @@ fn a_peer_that_is_added_over_ipv6_is_synced_from_and_remembered() {
     assert!(terminal.contains("syncing, fetching [") && terminal.contains(&bar), "{terminal}");
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\x03").unwrap();
     assert!(child.wait().unwrap().success(), "{}", shown());
+}
+
+/// A peer under a new key that says it has a height and never gives a block.
+async fn claimer(at: &Path, peer: &PeerAddress) -> (Transport, Events) {
+    let text = std::fs::read_to_string(at.join("genesis.json")).unwrap();
+    let document: GenesisDocument = serde_json::from_str(&text).unwrap();
+    let genesis = document.build().unwrap();
+    let rules = ait_node::network::consensus_hash();
+    let mut hello = hello("my-chain".parse().unwrap(), genesis.block_id, rules);
+    hello.height = Height::saturating(FAR);
+    let key = PeerKey::new(&keystore::generate().unwrap()).unwrap();
+    let bind = "[::1]:0".parse().unwrap();
+    let (transport, mut events) = Transport::bind(QuicOptions { bind, key, hello }).unwrap();
+    transport.dial(peer.clone());
+    let connected = events.urgent.recv().await;
+    assert!(matches!(connected, Some(Event::Connected { .. })), "{connected:?}");
+    (transport, events)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_stays_ready_though_a_stranger_claims_any_height() {
+    let folder = tempfile::tempdir().unwrap();
+    init(folder.path(), &["--new-chain", "my-chain", "--no-passphrase"]);
+    let node = run(folder.path(), &["--block-interval", "1ms"]);
+    let peer: PeerAddress = node.announced["p2p"].as_str().unwrap().parse().unwrap();
+    until("it is ready", || node.get("/readyz").0 == 200);
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(claimer(folder.path(), &peer).await);
+    }
+    let claimed = format!(" {}", FAR as f64);
+    let is_heard = || {
+        let page = node.exchange("GET", "/metrics", &[], "").unwrap().2;
+        let heights = page.lines().filter(|line| line.starts_with("peer_height{"));
+        heights.filter(|line| line.ends_with(&claimed)).count() == held.len()
+    };
+    until("what they claim is heard", is_heard);
+    let (status, answer) = node.get("/readyz");
+    assert_eq!(status, 200, "{answer}");
+    let sync = node.get("/rpc/syncStatus").1;
+    assert_eq!((&sync["blocks_behind"], &sync["reason"]), (&json!(0), &json!("in_sync")), "{sync}");
+    let key = validator_key(folder.path());
+    make_block(&node, &key);
+    assert_eq!(node.get("/readyz").0, 200);
 }

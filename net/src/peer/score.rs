@@ -33,6 +33,8 @@ pub enum Fault {
     Flood,
     /// An answer that is not one, or none in time.
     BadAnswer,
+    /// Blocks that it says it has, and never gave one of.
+    Silent,
 }
 
 impl Fault {
@@ -47,12 +49,13 @@ impl Fault {
             Self::BadTransaction => "bad_transaction",
             Self::Flood => "flood",
             Self::BadAnswer => "bad_answer",
+            Self::Silent => "silent",
         }
     }
 
     const fn points(self) -> u32 {
         match self {
-            Self::Malformed | Self::BadBlock | Self::BadCertificate => 100,
+            Self::Malformed | Self::BadBlock | Self::BadCertificate | Self::Silent => 100,
             Self::BadMessage => 50,
             Self::Flood => 25,
             Self::BadTransaction | Self::BadAnswer => 10,

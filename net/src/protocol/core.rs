@@ -197,7 +197,7 @@ impl Protocol {
             has_asked_addresses: false,
         };
         self.links.insert(peer, link);
-        self.sync.peer_height(peer, hello.height);
+        self.sync.connected(peer, at, self.is_named(&peer), hello.height);
         self.is_status_due = true;
         if self.options.exchanges_addresses && self.links.len() < self.options.wanted {
             self.send(vec![peer], &Control::AskAddresses);
@@ -249,14 +249,14 @@ impl Protocol {
                 }
             }
             Control::Final(certificate) => {
-                self.sync.peer_height(peer, certificate.height);
+                self.sync.peer_height(&peer, certificate.height);
                 if certificate.height > self.height {
                     self.out.push(Output::Deliver(Delivery::Final { from: peer, certificate }));
                 }
             }
             Control::Status(status) => {
                 link.neighbours = status.neighbours.into_iter().collect();
-                self.sync.peer_height(peer, status.height);
+                self.sync.peer_height(&peer, status.height);
             }
             Control::AskAddresses if link.has_asked_addresses => {}
             Control::AskAddresses => {
@@ -373,6 +373,7 @@ impl Protocol {
                 self.judged(peer, tally, now_ms);
             }
             Local::AddPeer(address) => {
+                self.sync.named(&address.id);
                 if self.book.add(address, now_ms) {
                     self.out.push(Output::BookChanged);
                 }
@@ -442,12 +443,12 @@ impl Protocol {
                     self.out.push(Output::Deliver(delivery));
                 }
                 Step::BadAnswer { peer } => {
-                    self.fault(
-                        peer,
-                        Fault::BadAnswer,
-                        "no answer again and again, or not what was asked",
-                        now_ms,
-                    );
+                    let reason = "no answer again and again, or not what was asked";
+                    self.fault(peer, Fault::BadAnswer, reason, now_ms);
+                }
+                Step::Silent { peer } => {
+                    let reason = "it says that it has blocks and never gave one";
+                    self.fault(peer, Fault::Silent, reason, now_ms);
                 }
             }
         }

@@ -23,8 +23,7 @@ impl Protocol {
                 until.saturating_sub(now_ms).div_ceil(1_000)
             ));
         }
-        let is_known = self.book.iter().any(|(a, is_static)| is_static && a.id == *peer);
-        if is_known {
+        if self.is_named(peer) {
             return Ok(());
         }
         let max = self.options.connections_max;
@@ -38,6 +37,11 @@ impl Protocol {
             return Err("as many peers of its address are connected as there may be".to_owned());
         }
         Ok(())
+    }
+
+    /// Whether the operator named a peer.
+    pub(super) fn is_named(&self, peer: &PeerId) -> bool {
+        self.book.iter().any(|(address, is_static)| is_static && address.id == *peer)
     }
 
     pub(super) fn fault(&mut self, peer: PeerId, fault: Fault, reason: &str, now_ms: u64) {

@@ -6,9 +6,10 @@ use ait_engine::block::Block;
 use ait_engine::certificate::Certificate;
 use ait_engine::types::Height;
 
+use super::claims::{Claim, believed};
 use super::{SyncReason, SyncState};
 use crate::limits::ANSWER_BLOCKS_MAX;
-use crate::peer::PeerId;
+use crate::peer::{Host, PeerId};
 
 /// A peer this little ahead is given a moment: consensus most likely brings the block.
 const AHEAD: u64 = 2;
@@ -18,6 +19,9 @@ const ANSWER_MS_MAX: u64 = 15_000;
 /// Requests under way at once, of all and of one peer.
 const REQUESTS_MAX: usize = 8;
 const PER_PEER_MAX: usize = 2;
+/// Those of all strangers together: peers that were not named and never gave a block. Any number of
+/// silent ones leaves the rest to others.
+const STRANGERS_MAX: usize = 2;
 /// Bytes of blocks that were received and not yet applied.
 const WAITING_BYTES_MAX: u64 = 64 << 20;
 /// Blocks that are handed over and not yet applied, and blocks that wait, at most.
@@ -35,6 +39,9 @@ const SLOW_MS: u64 = 3_000;
 /// Requests without an answer, one after the other, that are nobody's fault: a slow line is
 /// asked for a quarter each time, and is down to single blocks well before.
 const UNANSWERED_MAX: u32 = 10;
+/// The same of a peer that never gave a block and is silent, not busy: it was asked for a single one
+/// by then.
+const SILENT_MAX: u32 = 4;
 /// Halvings after which a peer is asked for a single block.
 const HALVINGS_MAX: u32 = ANSWER_BLOCKS_MAX.ilog2();
 
@@ -66,11 +73,18 @@ pub enum Step {
         /// Which.
         peer: PeerId,
     },
+    /// A peer says that it has blocks, never gave one, and is silent when it is asked.
+    Silent {
+        /// Which.
+        peer: PeerId,
+    },
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Peer {
-    height: u64,
+    claim: Claim,
+    /// Whether it ever gave a block.
+    gave: bool,
     asked: usize,
     refused_until_ms: u64,
     silent_until_ms: u64,
@@ -81,15 +95,36 @@ struct Peer {
 }
 
 impl Peer {
+    const fn new(height: u64, host: Host, is_named: bool) -> Self {
+        Self {
+            claim: Claim { height, host, is_named },
+            gave: false,
+            asked: 0,
+            refused_until_ms: 0,
+            silent_until_ms: 0,
+            unanswered: 0,
+            halvings: 0,
+        }
+    }
+
+    const fn is_stranger(&self) -> bool {
+        !self.gave && !self.claim.is_named
+    }
+
     /// No answer came: it is not asked again at once, and for less if that took long.
-    /// Whether it is a fault.
-    fn gave_nothing(&mut self, asked: &Asked, pause_ms: u64, now_ms: u64) -> bool {
+    /// What is to be said of it, if it is a fault.
+    fn gave_nothing(&mut self, asked: &Asked, pause_ms: u64, now_ms: u64) -> Option<Step> {
         self.silent_until_ms = self.silent_until_ms.max(now_ms.saturating_add(pause_ms));
-        if now_ms.saturating_sub(asked.at_ms) >= SLOW_MS {
+        let is_silent = now_ms.saturating_sub(asked.at_ms) >= SLOW_MS;
+        if is_silent {
             self.halvings = self.halvings.saturating_add(2).min(HALVINGS_MAX);
         }
         self.unanswered = self.unanswered.saturating_add(1);
-        self.unanswered > UNANSWERED_MAX
+        let peer = asked.peer;
+        if is_silent && !self.gave && self.unanswered > SILENT_MAX {
+            return Some(Step::Silent { peer });
+        }
+        (self.unanswered > UNANSWERED_MAX).then_some(Step::BadAnswer { peer })
     }
 }
 
@@ -116,7 +151,9 @@ pub struct BlockSync {
     /// Bytes of handed over blocks that were not yet applied, by height.
     applying: BTreeMap<u64, u64>,
     next_id: u64,
-    /// Since when there is something to fetch, and when the height last changed.
+    /// Since when somebody says that there is something to fetch.
+    told_since_ms: Option<u64>,
+    /// Since when that is believed, and when the height last changed.
     behind_since_ms: Option<u64>,
     moved_ms: u64,
 }
@@ -134,21 +171,35 @@ impl BlockSync {
             waiting_bytes: 0,
             applying: BTreeMap::new(),
             next_id: 0,
+            told_since_ms: None,
             behind_since_ms: None,
             moved_ms: now_ms,
         }
     }
 
-    /// A peer is connected, or says how far it is.
-    pub fn peer_height(&mut self, peer: PeerId, height: Height) {
-        let peer = self.peers.entry(peer).or_default();
-        peer.height = peer.height.max(height.get());
+    /// A peer is connected and says how far it is.
+    pub fn connected(&mut self, peer: PeerId, host: Host, is_named: bool, height: Height) {
+        self.peers.insert(peer, Peer::new(height.get(), host, is_named));
+    }
+
+    /// The operator named a peer.
+    pub fn named(&mut self, peer: &PeerId) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.claim.is_named = true;
+        }
+    }
+
+    /// A connected peer says how far it is.
+    pub fn peer_height(&mut self, peer: &PeerId, height: Height) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.claim.height = peer.claim.height.max(height.get());
+        }
     }
 
     /// How far a peer is.
     #[must_use]
     pub fn height_of(&self, peer: &PeerId) -> Option<Height> {
-        self.peers.get(peer).map(|peer| Height::saturating(peer.height))
+        self.peers.get(peer).map(|peer| Height::saturating(peer.claim.height))
     }
 
     /// A peer is gone.
@@ -195,11 +246,7 @@ impl BlockSync {
         if let Some(peer) = self.peers.get_mut(&asked.peer) {
             peer.asked = peer.asked.saturating_sub(1);
             if blocks.is_none() {
-                let is_fault = peer.gave_nothing(&asked, PAUSE_MS, now_ms);
-                return is_fault
-                    .then_some(Step::BadAnswer { peer: asked.peer })
-                    .into_iter()
-                    .collect();
+                return peer.gave_nothing(&asked, PAUSE_MS, now_ms).into_iter().collect();
             }
         }
         let in_order = |blocks: &[(Block, Certificate)]| {
@@ -213,11 +260,12 @@ impl BlockSync {
         if blocks.is_empty() {
             // It said that it has them. Its next status puts that right, if it has.
             if let Some(peer) = self.peers.get_mut(&asked.peer) {
-                peer.height = peer.height.min(asked.from.saturating_sub(1));
+                peer.claim.height = peer.claim.height.min(asked.from.saturating_sub(1));
             }
             return vec![Step::BadAnswer { peer: asked.peer }];
         }
         if let Some(peer) = self.peers.get_mut(&asked.peer) {
+            peer.gave = true;
             peer.unanswered = 0;
             peer.halvings = peer.halvings.saturating_sub(1);
         }
@@ -246,10 +294,15 @@ impl BlockSync {
         }
         if self.target() <= self.height {
             self.behind_since_ms = None;
+        } else {
+            self.behind_since_ms.get_or_insert(now_ms);
+        }
+        if self.told() <= self.height {
+            self.told_since_ms = None;
             return steps;
         }
-        let since = *self.behind_since_ms.get_or_insert(now_ms);
-        if self.target() > self.height.saturating_add(AHEAD)
+        let since = *self.told_since_ms.get_or_insert(now_ms);
+        if self.told() > self.height.saturating_add(AHEAD)
             || now_ms.saturating_sub(since) >= GRACE_MS
         {
             self.ask(now_ms, &mut steps);
@@ -265,32 +318,29 @@ impl BlockSync {
             let Some(peer) = self.peers.get_mut(&asked.peer) else { continue };
             peer.asked = peer.asked.saturating_sub(1);
             // Others are asked first.
-            if peer.gave_nothing(&asked, ANSWER_MS_MAX, now_ms) {
-                steps.push(Step::BadAnswer { peer: asked.peer });
-            }
+            steps.extend(peer.gave_nothing(&asked, ANSWER_MS_MAX, now_ms));
         }
         steps
     }
 
     fn ask(&mut self, now_ms: u64, steps: &mut Vec<Step>) {
-        while self.asked.len() < REQUESTS_MAX
-            && self.waiting.len() < WAITING_MAX
-            && self.held_bytes() < WAITING_BYTES_MAX
-        {
+        while self.asked.len() < REQUESTS_MAX && (self.has_room() || self.lacks_next()) {
             let Some((from, count)) = self.gap() else { break };
+            let strangers = self.peers.values().filter(|peer| peer.is_stranger());
+            let has_room = strangers.map(|peer| peer.asked).sum::<usize>() < STRANGERS_MAX;
             let can = |peer: &Peer| {
-                peer.height >= from
+                peer.claim.height >= from
                     && peer.asked < PER_PEER_MAX
+                    && (has_room || !peer.is_stranger())
                     && peer.refused_until_ms.max(peer.silent_until_ms) <= now_ms
             };
-            // The least busy; among them the ids spread the load.
+            // Strangers last, then the least busy; among them the ids spread the load.
+            let order =
+                |id: &PeerId, peer: &Peer| (peer.is_stranger(), peer.asked, spread(id, from));
             let best = self.peers.iter_mut().filter(|(_, peer)| can(peer));
-            let Some((id, peer)) = best.min_by_key(|(id, peer)| (peer.asked, spread(id, from)))
-            else {
-                break;
-            };
+            let Some((id, peer)) = best.min_by_key(|(id, peer)| order(id, peer)) else { break };
             let most = u64::from(ANSWER_BLOCKS_MAX >> peer.halvings);
-            let count = count.min(heights(from, peer.height)).min(most);
+            let count = count.min(heights(from, peer.claim.height)).min(most);
             peer.asked = peer.asked.saturating_add(1);
             self.next_id = self.next_id.wrapping_add(1);
             let asked = Asked { peer: *id, from, count, at_ms: now_ms };
@@ -306,7 +356,7 @@ impl BlockSync {
 
     /// The first heights that nobody was asked for and that are not here: first and count.
     fn gap(&self) -> Option<(u64, u64)> {
-        let target = self.target();
+        let told = self.told();
         let mut covered: BTreeSet<(u64, u64)> =
             self.asked.values().map(|a| (a.from, a.from.saturating_add(a.count))).collect();
         covered.extend(self.waiting.keys().map(|height| (*height, height.saturating_add(1))));
@@ -317,15 +367,31 @@ impl BlockSync {
             }
             from = from.max(end);
         }
-        (from <= target).then(|| (from, heights(from, target)))
+        (from <= told).then(|| (from, heights(from, told)))
     }
 
-    fn held_bytes(&self) -> u64 {
-        self.waiting_bytes.saturating_add(self.applying.values().sum::<u64>())
+    fn has_room(&self) -> bool {
+        let held_bytes = self.waiting_bytes.saturating_add(self.applying.values().sum::<u64>());
+        self.waiting.len() < WAITING_MAX && held_bytes < WAITING_BYTES_MAX
     }
 
+    /// Whether nobody was asked for the block that all that waits is waiting for: there is room for
+    /// it always, or a peer that never gives it would stop everything.
+    fn lacks_next(&self) -> bool {
+        let next = self.handed.saturating_add(1);
+        let is_asked = |a: &Asked| (a.from..a.from.saturating_add(a.count)).contains(&next);
+        !self.waiting.contains_key(&next) && !self.asked.values().any(is_asked)
+    }
+
+    /// The greatest height that anybody says it has: blocks up to there are asked for.
+    fn told(&self) -> u64 {
+        self.peers.values().map(|peer| peer.claim.height).max().unwrap_or(0)
+    }
+
+    /// The height that the chain is believed to have, blocks that are being applied among them: how
+    /// far this node is behind.
     fn target(&self) -> u64 {
-        self.peers.values().map(|peer| peer.height).max().unwrap_or(0)
+        self.handed.max(believed(self.peers.values().map(|peer| peer.claim)))
     }
 
     /// How it stands.
@@ -334,7 +400,8 @@ impl BlockSync {
         let target = self.target();
         let behind_since = self.behind_since_ms.unwrap_or(now_ms).max(self.moved_ms);
         let waiting_ms = if target > self.height { now_ms.saturating_sub(behind_since) } else { 0 };
-        let ahead: Vec<&Peer> = self.peers.values().filter(|p| p.height > self.height).collect();
+        let ahead: Vec<&Peer> =
+            self.peers.values().filter(|p| p.claim.height > self.height).collect();
         let reason = if self.peers.is_empty() {
             SyncReason::NoPeers
         } else if target <= self.height {

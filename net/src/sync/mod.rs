@@ -6,6 +6,7 @@
 //! how far it came, and who sent one that was refused.
 
 mod blocks;
+mod claims;
 mod state;
 
 pub use blocks::{BlockSync, Step};

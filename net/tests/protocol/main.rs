@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod sync;
 mod world;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ait_engine::codec::Canonical;
@@ -159,109 +159,6 @@ fn a_body_that_does_not_come_is_asked_for_from_one_after_the_other() {
     world.run(12_000);
     assert_eq!(world.nodes[3].bodies, [id_of]);
     assert_eq!(world.nodes[3].asked_bodies, [id(1), id(2)]);
-}
-
-#[test]
-fn a_new_follower_fetches_from_several_at_once_and_applies_in_order() {
-    let mut world = World::default();
-    for n in 0..4 {
-        world.add(&(0..n).collect::<Vec<_>>(), 5_000);
-    }
-    world.run(1_000);
-    let new = world.add(&[0, 1, 2, 3], 0);
-    while world.nodes[new].asked.len() < 8 {
-        assert!(world.now_ms < 2_000, "it never asks");
-        world.run(1);
-    }
-    let state = world.nodes[new].protocol.sync_state(world.now_ms);
-    assert_eq!(state.reason, SyncReason::Fetching);
-    assert_eq!((state.target.get(), state.from.len()), (5_000, 4), "{state:?}");
-    world.run(20_000);
-    let node = &world.nodes[new];
-    assert_eq!(node.imported, (1..=5_000).collect::<Vec<_>>(), "each once, in order");
-    let state = node.protocol.sync_state(world.now_ms);
-    assert_eq!((state.reason, state.height.get()), (SyncReason::InSync, 5_000));
-    let asked: BTreeSet<_> = node.asked.iter().collect();
-    assert_eq!(asked.len(), 4);
-    assert!(node.asked.len() <= 5_000 / 256 + 8, "{} requests", node.asked.len());
-}
-
-#[test]
-fn sync_gets_round_peers_that_are_silent_or_answer_nonsense() {
-    for manner in [Manner::Silent, Manner::Wrong, Manner::Invalid] {
-        let mut world = World::default();
-        for n in 0..3 {
-            world.add(&(0..n).collect::<Vec<_>>(), 2_000);
-        }
-        world.nodes[0].manner = manner;
-        world.nodes[1].manner = manner;
-        world.run(1_000);
-        let new = world.add(&[0, 1, 2], 0);
-        world.run(300_000);
-        let node = &world.nodes[new];
-        assert_eq!(node.height, 2_000, "{manner:?}: {:?}", node.protocol.sync_state(world.now_ms));
-        let mut accepted = node.imported.clone();
-        accepted.dedup();
-        assert!(accepted.len() < 4_000, "{manner:?}: the same again and again");
-    }
-}
-
-#[test]
-fn a_slow_line_is_asked_for_less_until_it_answers_in_time() {
-    let mut world = World::default();
-    world.add(&[], 300);
-    world.nodes[0].manner = Manner::Slow;
-    let new = world.add(&[0], 0);
-    world.run(400_000);
-    let state = world.nodes[new].protocol.sync_state(world.now_ms);
-    assert_eq!(world.nodes[new].height, 300, "{state:?}");
-    assert_eq!(world.nodes[new].calls.len(), 1, "it did nothing wrong, and is never cut off");
-}
-
-#[test]
-fn who_has_too_much_to_do_is_left_in_peace_for_a_moment_and_not_banned() {
-    let mut world = World::default();
-    world.add(&[], 20_000);
-    world.nodes[0].manner = Manner::Busy;
-    let new = world.add(&[0], 0);
-    world.run(200_000);
-    assert_eq!(world.nodes[new].height, 20_000);
-    assert_eq!(world.nodes[new].calls.len(), 1, "it was banned for being busy");
-}
-
-#[test]
-fn who_claims_a_height_and_never_gives_a_block_is_banned_in_the_end() {
-    let mut world = World::default();
-    world.add(&[], u64::MAX / 2);
-    world.nodes[0].manner = Manner::Empty;
-    world.add(&[], 10);
-    let new = world.add(&[0, 1], 0);
-    world.run(5_000);
-    assert_eq!(world.nodes[new].height, 10, "others are asked meanwhile");
-    world.run(55_000);
-    let state = world.nodes[new].protocol.sync_state(world.now_ms);
-    assert!(!world.is_connected(0, new));
-    assert_eq!((state.reason, state.target.get()), (SyncReason::InSync, 10), "{state:?}");
-    assert!(world.nodes[new].asked.len() < 200, "{} requests", world.nodes[new].asked.len());
-}
-
-#[test]
-fn a_stalled_sync_says_why() {
-    for (manner, expected) in
-        [(Manner::Silent, SyncReason::PeersSilent), (Manner::Invalid, SyncReason::BadBlocks)]
-    {
-        let mut world = World::default();
-        world.add(&[], 100);
-        world.nodes[0].manner = manner;
-        let new = world.add(&[0], 0);
-        let state = |world: &World| world.nodes[1].protocol.sync_state(world.now_ms);
-        assert_eq!(state(&world).reason, SyncReason::NoPeers);
-        world.run(14_000);
-        let state = state(&world);
-        assert_eq!((state.reason, state.height.get()), (expected, 0), "{state:?}");
-        assert!(state.waiting_ms >= 10_000);
-        assert_eq!(world.nodes[new].height, 0);
-    }
 }
 
 #[test]

@@ -82,6 +82,8 @@ pub(crate) struct World {
     pub(crate) cut: BTreeSet<PeerId>,
     pub(crate) carried: Carried,
     pub(crate) known: BTreeMap<TxHash, Arc<VerifiedTransaction>>,
+    /// Where nodes are that are not at a host of their own.
+    pub(crate) hosts: BTreeMap<PeerId, &'static str>,
     /// In the order of time, and of sending within a moment.
     queue: BTreeMap<(u64, u64), (PeerId, Arrival)>,
     sent: u64,
@@ -229,6 +231,11 @@ impl World {
         self.nodes.iter().position(|node| node.id == *peer)
     }
 
+    fn host(&self, peer: &PeerId) -> String {
+        let own = || format!("node-{}.example", self.at(peer).unwrap());
+        self.hosts.get(peer).map_or_else(own, |host| (*host).to_owned())
+    }
+
     fn reaches(&self, from: &PeerId, to: &PeerId) -> bool {
         !self.cut.contains(from) && !self.cut.contains(to) && self.at(to).is_some()
     }
@@ -373,7 +380,7 @@ impl World {
     fn called(&mut self, n: usize, from: PeerId) {
         let (us, caller) = (self.nodes[n].id, self.at(&from).unwrap());
         let admits = |world: &Self, at: usize, peer: &PeerId| {
-            let host = format!("node-{}.example", world.at(peer).unwrap());
+            let host = world.host(peer);
             world.nodes[at].protocol.admit(peer, &host, world.now_ms).is_ok()
         };
         let is_open = self.reaches(&from, &us) && !self.nodes[n].connected.contains(&from);
@@ -385,7 +392,7 @@ impl World {
             hello.height = Height::saturating(self.nodes[self.at(&peer).unwrap()].height);
             hello.port = 7_000;
             self.nodes[at].connected.insert(peer);
-            let host = format!("node-{}.example", self.at(&peer).unwrap());
+            let host = self.host(&peer);
             self.feed(at, Input::Connected { peer, is_outbound, host, hello });
         }
     }
