@@ -97,6 +97,7 @@ impl Service {
     ) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.name_peers();
         self.feed(Input::Tick);
         loop {
             // What is read brings one batch at most: there is room for it.
@@ -172,6 +173,12 @@ impl Service {
             }
             _ => {}
         }
+    }
+
+    /// Whose calls are greeted whoever else calls.
+    fn name_peers(&self) {
+        let named = self.protocol.static_peers();
+        self.transport.name(&named.into_iter().map(|address| address.id).collect());
     }
 
     /// Tells a new peer of pending transactions.
@@ -289,7 +296,10 @@ impl Service {
                 self.transport.pause(&peer, Duration::from_millis(for_ms));
             }
             Output::Deliver(delivery) => self.deliver(delivery),
-            Output::BookChanged => write_book(&self.book, &self.protocol.static_peers()),
+            Output::BookChanged => {
+                write_book(&self.book, &self.protocol.static_peers());
+                self.name_peers();
+            }
         }
     }
 

@@ -13,7 +13,9 @@ mod http;
 mod memory;
 mod named;
 mod peer;
+mod stranger;
 mod target;
+mod witness;
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -22,6 +24,7 @@ use std::time::Duration;
 use cores::Cores;
 use honest::Seen;
 use target::Target;
+use witness::Witness;
 
 /// Set in the copy of this program that runs in a namespace of its own: who has which processors.
 const INSIDE: &str = "AIT_HOSTILE_INSIDE";
@@ -49,7 +52,9 @@ pub enum Named {
     Peer(&'static [&'static str]),
     /// The address of peers that call too often.
     Caller,
-    /// Nobody: what was sent proves no address.
+    /// Nobody, for what was sent proves no address, but this number grows.
+    Counted(&'static str),
+    /// Nobody, and nothing is counted: what comes is no packet.
     Nobody,
 }
 
@@ -62,7 +67,7 @@ struct Attack {
 
 impl Attack {
     const fn is_by_peers(&self) -> bool {
-        matches!(self.named, Named::Peer(_) | Named::Caller | Named::Nobody)
+        matches!(self.named, Named::Peer(_) | Named::Caller | Named::Counted(_) | Named::Nobody)
     }
 }
 
@@ -92,8 +97,10 @@ const ATTACKS: &[Attack] = &[
     attack("whole-chain", http::whole_chain, Named::Taker(&["rate"])),
     attack("whole-blocks", http::whole_blocks, Named::Client(&["rate"])),
     attack("udp-garbage", peer::udp_garbage, Named::Nobody),
+    attack("silent-callers", peer::silent_callers, Named::Counted("peer_calls_unproven_total")),
     attack("calling-peers", peer::calling, Named::Caller),
     attack("garbage-peers", peer::garbage, BANNED),
+    attack("garbage-peer", peer::garbage_of_one, Named::Peer(&["peer_banned_seconds"])),
     attack("flooding-peer", peer::unfunded, BANNED),
     attack("replaying-peer", peer::replay, BANNED),
     attack("asking-peer", peer::whole_chain, Named::Peer(&["peer_answer_bytes_total"])),
@@ -177,12 +184,14 @@ fn row(name: &str, seen: &Seen, calm: &Seen, memory: u64, named: &str) -> String
     )
 }
 
-/// Every honest request must be answered well, the node's memory stay below its bound, and who
-/// attacks be named. Times are shown, and no assertion.
+/// Every honest request must be answered well, honest peers hear of new blocks and be let in while peers
+/// attack, the node's memory stay below its bound, and who attacks be named. Times are shown, and no
+/// assertion.
 fn run(attacks: &[&Attack], cores: &Cores, lasting: Duration) -> ExitCode {
     let folder = tempfile::tempdir().unwrap();
     let target = Target::start(folder.path(), cores);
     let mut honest = honest::all(&target.plan);
+    let mut witness = Witness::start(&target.plan);
     let calm = honest::work(&mut honest, lasting.max(Duration::from_secs(5)));
     let all = |list: &str| if list.is_empty() { "all".to_owned() } else { list.to_owned() };
     let (node, clients) = (all(&cores.node), all(&cores.clients));
@@ -196,13 +205,21 @@ fn run(attacks: &[&Attack], cores: &Cores, lasting: Duration) -> ExitCode {
         // On a busy machine an attacker may need more time until it does harm.
         for _ in 0..TURNS_MAX {
             let mut attacker = target.attack(attack.name, lasting);
-            seen.join(honest::work(&mut honest, lasting.saturating_sub(LOOK)));
+            let (rest, plan) = (lasting.saturating_sub(LOOK), &target.plan);
+            std::thread::scope(|scope| {
+                let watching = attack.is_by_peers().then(|| {
+                    let watch = || witness.watch(plan, rest);
+                    scope.spawn(watch)
+                });
+                seen.join(honest::work(&mut honest, rest));
+                seen.failures.extend(watching.into_iter().flat_map(|one| one.join().unwrap()));
+            });
             // Peers are named as long as they are connected.
             let during = target.metrics();
             is_good &= attacker.wait().unwrap().success();
             named = [during, target.metrics()]
                 .iter()
-                .find_map(|after| named::named(attack.named, &before, after));
+                .find_map(|after| named::named(attack.named, &witness.name(), &before, after));
             if named.is_some() {
                 break;
             }

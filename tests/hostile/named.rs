@@ -34,8 +34,8 @@ impl Grown<'_> {
     }
 }
 
-/// Who is named for an attack, if who should be is.
-pub fn named(expected: Named, before: &str, after: &str) -> Option<String> {
+/// Who is named for an attack, if who should be is. To name the honest peer is none.
+pub fn named(expected: Named, honest: &str, before: &str, after: &str) -> Option<String> {
     let grown = Grown { before: numbers(before), after: numbers(after) };
     let is_attacker = |label: &str, labels: &str| {
         labels.strip_prefix(label).is_some_and(|rest| rest.starts_with(ATTACKER))
@@ -58,7 +58,15 @@ pub fn named(expected: Named, before: &str, after: &str) -> Option<String> {
             is_named.then_some(TAKEN).into_iter().chain(by_offence(offences)).collect()
         }
         Named::Peer(metrics) => {
-            metrics.iter().filter(|metric| !grown.of(metric).is_empty()).copied().collect()
+            let by_others = |metric: &&&str| {
+                grown.of(metric).iter().any(|(labels, _)| !labels.contains(honest))
+            };
+            metrics.iter().filter(by_others).copied().collect()
+        }
+        Named::Counted(metric) => {
+            let of = |page: &HashMap<&str, f64>| page.get(metric).copied().unwrap_or(0.0);
+            let has_grown = of(&grown.after) > of(&grown.before);
+            has_grown.then_some(metric).into_iter().collect()
         }
         Named::Caller => {
             const REFUSED: &str = "peer_calls_refused_total";

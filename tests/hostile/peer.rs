@@ -1,21 +1,21 @@
 //! Attacks by peers: whoever can make a key may call a node.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ait_engine::genesis::GenesisDocument;
 use ait_engine::transaction::{Payload, Transaction};
 use ait_engine::types::{Address, Amount, Height, Nonce};
 use ait_net::gossip::TransactionBatch;
 use ait_net::limits::ANSWER_BLOCKS_MAX;
-use ait_net::message::{Request, hello};
+use ait_net::message::Request;
+use ait_net::peer::PeerAddress;
 use ait_net::protocol::Frame;
-use ait_net::quic::{Event, Events, PeerKey, QuicOptions, Transport};
-use ait_node::keystore;
+use ait_net::quic::Event;
 
 use crate::http::poor;
-use crate::target::{Plan, attacker};
+use crate::stranger::Stranger;
+use crate::target::{ATTACKERS, Plan, attacker};
 
 /// Datagrams that are nothing, as fast as they go.
 pub fn udp_garbage(plan: &Plan, lasting: Duration) {
@@ -35,46 +35,7 @@ pub fn udp_garbage(plan: &Plan, lasting: Duration) {
     }
 }
 
-/// A peer under a new key.
-struct Stranger {
-    transport: Transport,
-    events: Events,
-}
-
-impl Stranger {
-    fn new(plan: &Plan, at: usize) -> Self {
-        let text = std::fs::read_to_string(plan.data_dir.join("genesis.json")).unwrap();
-        let document: GenesisDocument = serde_json::from_str(&text).unwrap();
-        let genesis = document.build().unwrap();
-        let rules = ait_node::network::consensus_hash();
-        let hello = hello(plan.chain_id, genesis.block_id, rules);
-        let bind = (attacker(at), 0).into();
-        let key = PeerKey::new(&keystore::generate().unwrap()).unwrap();
-        let (transport, events) = Transport::bind(QuicOptions { bind, key, hello }).unwrap();
-        Self { transport, events }
-    }
-
-    /// Calls the node until it is connected, or it is over.
-    async fn connect(&mut self, plan: &Plan, until: tokio::time::Instant) -> bool {
-        while tokio::time::Instant::now() < until {
-            self.transport.dial(plan.peer.clone());
-            loop {
-                match tokio::time::timeout_at(until, self.events.urgent.recv()).await {
-                    Ok(Some(Event::Connected { .. })) => return true,
-                    Ok(Some(Event::DialFailed { .. })) => {
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                        break;
-                    }
-                    Ok(Some(_)) => {}
-                    _ => return false,
-                }
-            }
-        }
-        false
-    }
-}
-
-fn block_on(lasting: Duration, work: impl AsyncFn(tokio::time::Instant)) {
+fn block_on(lasting: Duration, work: impl AsyncFnOnce(tokio::time::Instant)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(work(tokio::time::Instant::now() + lasting));
 }
@@ -84,7 +45,7 @@ pub fn garbage(plan: &Plan, lasting: Duration) {
     block_on(lasting, async |until| {
         let mut at = 0;
         while tokio::time::Instant::now() < until {
-            let mut stranger = Stranger::new(plan, at);
+            let mut stranger = Stranger::new(plan, attacker(at));
             at += 1;
             if !stranger.connect(plan, until).await {
                 continue;
@@ -100,12 +61,60 @@ pub fn garbage(plan: &Plan, lasting: Duration) {
     });
 }
 
+/// One key that sends garbage as fast as it goes, and calls again whenever it is thrown out.
+pub fn garbage_of_one(plan: &Plan, lasting: Duration) {
+    block_on(lasting, async |until| {
+        let mut stranger = Stranger::new(plan, attacker(0));
+        let frame = Frame::Control(Arc::new(vec![0xee; 500_000]));
+        let body = Frame::Body(Arc::new(vec![0xee; 4 << 20]));
+        while stranger.connect(plan, until).await {
+            while stranger.events.urgent.try_recv().is_err() {
+                stranger.transport.send(&[plan.peer.id], &frame);
+                stranger.transport.send(&[plan.peer.id], &body);
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+}
+
+/// Calls from eight addresses of which nothing more comes: no answer reaches who calls, as if each
+/// address were another's.
+pub fn silent_callers(plan: &Plan, lasting: Duration) {
+    block_on(lasting, async |until| {
+        let mut held = Vec::new();
+        for at in 0..ATTACKERS {
+            let to = (plan.peer.host.as_str(), plan.peer.port);
+            let one_way = tokio::net::UdpSocket::bind((attacker(at), 0)).await.unwrap();
+            let SocketAddr::V4(place) = one_way.local_addr().unwrap() else { unreachable!() };
+            let to = tokio::net::lookup_host(to).await.unwrap().next().unwrap();
+            let stranger = Stranger::new(plan, attacker(at));
+            let from = stranger.transport.local_addr().unwrap();
+            held.push((stranger, place));
+            tokio::spawn(async move {
+                let mut bytes = vec![0; 65_536];
+                while let Ok((count, sender)) = one_way.recv_from(&mut bytes).await {
+                    if sender == from {
+                        let _ = one_way.send_to(&bytes[..count], to).await;
+                    }
+                }
+            });
+        }
+        while tokio::time::Instant::now() < until {
+            for (stranger, place) in &held {
+                let (host, port) = (place.ip().to_string(), place.port());
+                stranger.transport.dial(PeerAddress { id: plan.peer.id, host, port });
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+}
+
 /// Ever new keys that call from two addresses, eight at once, and leave at once.
 pub fn calling(plan: &Plan, lasting: Duration) {
     block_on(lasting, async |until| {
         let call = async |at| {
             while tokio::time::Instant::now() < until {
-                let mut stranger = Stranger::new(plan, at);
+                let mut stranger = Stranger::new(plan, attacker(at));
                 stranger.transport.dial(plan.peer.clone());
                 let _ = tokio::time::timeout_at(until, stranger.events.urgent.recv()).await;
                 stranger.transport.close().await;
@@ -115,29 +124,29 @@ pub fn calling(plan: &Plan, lasting: Duration) {
     });
 }
 
-/// Batches of transactions, each sent as often as `times` says.
-async fn flood(plan: &Plan, until: tokio::time::Instant, times: usize) {
-    let mut stranger = Stranger::new(plan, 0);
-    // Others than those of the attack before, which the node may still know by their hashes.
-    let since = std::time::UNIX_EPOCH.elapsed().unwrap();
-    let (mut turn, mut sent) = (since.as_micros() as u64, Vec::new());
-    while tokio::time::Instant::now() < until {
-        if !stranger.connect(plan, until).await {
-            return;
-        }
+/// A batch of well signed transfers of accounts that hold nothing, others each time.
+fn unfunded_batches(plan: &Plan, turn: &mut u64) -> Vec<Arc<TransactionBatch>> {
+    let payload = Payload::Transfer { to: Address([66; 32]), amount: Amount::saturating(1) };
+    let all = (0..100).map(|_| {
+        *turn += 1;
+        let (nonce, fee) = (Nonce::ZERO, Amount::saturating(1_000));
+        Transaction::sign(&poor(9, *turn), plan.chain_id, nonce, fee, None, payload.clone())
+    });
+    let all: Vec<_> = all.collect();
+    TransactionBatch::split(all.iter()).into_iter().map(Arc::new).collect()
+}
+
+/// Sends what `next` gives, as fast as it goes.
+async fn flood(
+    plan: &Plan,
+    until: tokio::time::Instant,
+    mut next: impl FnMut() -> Vec<Arc<TransactionBatch>>,
+) {
+    let mut stranger = Stranger::new(plan, attacker(0));
+    while stranger.connect(plan, until).await {
         while tokio::time::Instant::now() < until {
-            let payload =
-                Payload::Transfer { to: Address([66; 32]), amount: Amount::saturating(1) };
-            let all = (0..100).map(|_| {
-                turn += 1;
-                let (nonce, fee) = (Nonce::ZERO, Amount::saturating(1_000));
-                Transaction::sign(&poor(9, turn), plan.chain_id, nonce, fee, None, payload.clone())
-            });
-            let all: Vec<_> = all.collect();
-            sent.extend(TransactionBatch::split(all.iter()).into_iter().map(Arc::new));
-            // The newest first, then those before.
-            for batch in sent.iter().rev().take(times) {
-                stranger.transport.send(&[plan.peer.id], &Frame::Transactions(Arc::clone(batch)));
+            for batch in next() {
+                stranger.transport.send(&[plan.peer.id], &Frame::Transactions(batch));
             }
             tokio::task::yield_now().await;
             if let Ok(Event::Disconnected { .. }) = stranger.events.urgent.try_recv() {
@@ -147,20 +156,35 @@ async fn flood(plan: &Plan, until: tokio::time::Instant, times: usize) {
     }
 }
 
-/// Well signed transfers of accounts that hold nothing.
-pub fn unfunded(plan: &Plan, lasting: Duration) {
-    block_on(lasting, async |until| flood(plan, until, 1).await);
+/// A number that no attack began with before: the node may still know what was sent then.
+fn turn() -> u64 {
+    std::time::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64
 }
 
-/// The same, each again and again and in another order.
+/// Ever new transfers of accounts that hold nothing.
+pub fn unfunded(plan: &Plan, lasting: Duration) {
+    let mut turn = turn();
+    block_on(lasting, async |until| flood(plan, until, || unfunded_batches(plan, &mut turn)).await);
+}
+
+/// The same few batches again and again, each time in another order, and nothing else.
 pub fn replay(plan: &Plan, lasting: Duration) {
-    block_on(lasting, async |until| flood(plan, until, 10).await);
+    let mut turn = turn();
+    let mut sent: Vec<_> = (0..20).flat_map(|_| unfunded_batches(plan, &mut turn)).collect();
+    block_on(lasting, async |until| {
+        let again = || {
+            sent.rotate_left(7);
+            sent.reverse();
+            sent.clone()
+        };
+        flood(plan, until, again).await;
+    });
 }
 
 /// The whole chain in a loop, as many requests at once as there may be.
 pub fn whole_chain(plan: &Plan, lasting: Duration) {
     block_on(lasting, async |until| {
-        let mut stranger = Stranger::new(plan, 0);
+        let mut stranger = Stranger::new(plan, attacker(0));
         if !stranger.connect(plan, until).await {
             return;
         }
@@ -196,7 +220,7 @@ pub fn untaken(plan: &Plan, lasting: Duration) {
         let until = tokio::time::Instant::now() + lasting;
         let mut strangers = Vec::new();
         for at in 0..8 {
-            let mut stranger = Stranger::new(plan, at);
+            let mut stranger = Stranger::new(plan, attacker(at));
             if !stranger.connect(plan, until).await {
                 break;
             }
@@ -220,7 +244,7 @@ pub fn untaken(plan: &Plan, lasting: Duration) {
 /// Transactions that are final, all that the chain has.
 pub fn final_again(plan: &Plan, lasting: Duration) {
     block_on(lasting, async |until| {
-        let mut stranger = Stranger::new(plan, 0);
+        let mut stranger = Stranger::new(plan, attacker(0));
         if !stranger.connect(plan, until).await {
             return;
         }

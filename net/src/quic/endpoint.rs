@@ -1,19 +1,19 @@
 //! The UDP socket with all its connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use metrics::gauge;
+use metrics::{counter, gauge};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{Connection, Endpoint, EndpointConfig, TransportConfig, VarInt};
 use tokio::sync::mpsc;
 
 use super::answers::AnswersRoom;
 use super::bodies::BodiesRoom;
-use super::callers::{Callers, Verdict};
+use super::callers::{Callers, Place, Verdict};
 use super::hello::{Greeted, greet};
 use super::link::{Event, Link, Sinks};
 use super::tls::PeerKey;
@@ -40,8 +40,6 @@ const REACHED_POLL: Duration = Duration::from_millis(20);
 /// Events that wait for the node.
 const URGENT_MAX: usize = 4_096;
 const BULK_MAX: usize = 256;
-/// Connections whose handshakes are under way.
-const GREETING_MAX: usize = 64;
 /// Codes of a close.
 const REFUSED: u32 = 1;
 const ENDED: u32 = 2;
@@ -113,6 +111,18 @@ struct Shared {
     sinks: Sinks,
     callers: Mutex<Callers>,
     began: Instant,
+}
+
+/// A call that is being greeted.
+struct Greeting {
+    transport: Transport,
+    place: Place,
+}
+
+impl Drop for Greeting {
+    fn drop(&mut self) {
+        self.transport.callers().greeted(self.place);
+    }
 }
 
 /// The transport; clones share one socket.
@@ -287,6 +297,11 @@ impl Transport {
         self.callers().refused()
     }
 
+    /// The operator named these peers: their calls are greeted whoever else calls.
+    pub fn name(&self, peers: &BTreeSet<PeerId>) {
+        self.callers().name(peers);
+    }
+
     /// What becomes of a call.
     fn judge(&self, ip: IpAddr, is_proven: bool) -> Verdict {
         let now_ms = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -333,7 +348,9 @@ impl Transport {
         let mut config = quinn::ClientConfig::new(Arc::new(config));
         config.transport_config(Arc::new(transport_config()));
         let resolved = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
-        let resolved = resolved.map_err(|error| format!("{}: {error}", address.host))?;
+        let resolved: Vec<_> =
+            resolved.map_err(|error| format!("{}: {error}", address.host))?.collect();
+        self.callers().found(&address.id, resolved.iter().map(SocketAddr::ip));
         let mut reason = format!("{} has no address", address.host);
         for socket in resolved {
             // The name means nothing: the key is the identity.
@@ -350,26 +367,25 @@ impl Transport {
     }
 
     async fn accept(self) {
-        let greeting = Arc::new(tokio::sync::Semaphore::new(GREETING_MAX));
         while let Some(incoming) = self.0.endpoint.accept().await {
             let is_proven = incoming.remote_address_validated();
-            let verdict = self.judge(incoming.remote_address().ip(), is_proven);
-            let permit = match verdict {
-                Verdict::Greet => Arc::clone(&greeting).try_acquire_owned().ok(),
-                Verdict::Prove | Verdict::Refuse => None,
-            };
-            let Some(permit) = permit else {
+            let place = match self.judge(incoming.remote_address().ip(), is_proven) {
+                Verdict::Greet(place) => place,
                 // A flood: each must show that its address is its own, and call more rarely.
-                if is_proven {
-                    incoming.refuse();
-                } else {
+                Verdict::Prove => {
+                    counter!("peer_calls_unproven_total").increment(1);
                     let _ = incoming.retry();
+                    continue;
                 }
-                continue;
+                Verdict::Refuse => {
+                    incoming.refuse();
+                    continue;
+                }
             };
             let transport = self.clone();
+            let greeting = Greeting { transport: self.clone(), place };
             tokio::spawn(async move {
-                let _permit = permit;
+                let _greeting = greeting;
                 let Ok(connecting) = incoming.accept() else { return };
                 let Ok(Ok(connection)) = tokio::time::timeout(DIAL_TIMEOUT, connecting).await
                 else {
