@@ -26,6 +26,10 @@ pub const ANSWERS_MIB_MAX: usize = 256;
 pub const HOST_ANSWERS_MIB_MAX: usize = ANSWERS_MIB_MAX / 4;
 /// Bytes of bodies that all peers are sending and that are in memory at once.
 pub const BODIES_BYTES_MAX: usize = 128 << 20;
+/// Bytes of batches of transactions that wait for all peers to take them, each counted once.
+pub const BATCHES_OUT_BYTES_MAX: usize = 64 << 20;
+/// Bytes of batches of all peers that are decoded and wait for the node.
+pub const BATCHES_IN_BYTES_MAX: usize = 32 << 20;
 /// Addresses of one message at most.
 pub const ADDRESSES_MAX: usize = 64;
 /// Neighbours of one message at most.

@@ -25,6 +25,7 @@ pub(crate) mod bridge;
 mod key;
 pub(crate) mod serve;
 mod service;
+mod sharing;
 mod view;
 
 use std::net::SocketAddr;

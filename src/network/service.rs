@@ -9,7 +9,7 @@ use ait_engine::certificate::Certificate;
 use ait_engine::transaction::VerifiedTransaction;
 use ait_net::gossip::{Incoming, Source};
 use ait_net::message::Request;
-use ait_net::peer::{PeerAddress, PeerId};
+use ait_net::peer::{Host, PeerAddress, PeerId};
 use ait_net::protocol::{Delivery, Input, Local, Output, Protocol, ProtocolOptions};
 use ait_net::quic::{Event, Events, Transport};
 use ait_net::sync::SyncReason;
@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::bridge::{self, Given};
 use super::serve::{self, Bodies};
+use super::sharing::Sharing;
 use super::view::{NetworkView, PeerLine};
 use super::{Command, NetworkOptions, Parts};
 use crate::import::{ImportBlock, ImportError};
@@ -27,8 +28,6 @@ use crate::sequencer::{self, Effect};
 const TICK: Duration = Duration::from_millis(100);
 /// Requests of peers that are answered at once however few processors there are.
 const ANSWERS_MIN: usize = 2;
-/// Pending transactions that a new peer is told of.
-const SHARED_MAX: usize = 20_000;
 /// How often progress is logged while behind, and how far behind that counts.
 const PROGRESS: Duration = Duration::from_secs(5);
 const PROGRESS_BLOCKS: u64 = 20;
@@ -38,6 +37,7 @@ pub(super) struct Service {
     transport: Transport,
     parts: Parts,
     bodies: Bodies,
+    sharing: Sharing,
     book: std::path::PathBuf,
     shown: watch::Sender<Arc<NetworkView>>,
     commands: mpsc::Sender<Command>,
@@ -77,6 +77,7 @@ impl Service {
             transport,
             parts,
             bodies: Bodies::default(),
+            sharing: Sharing::default(),
             book: options.book,
             shown,
             commands,
@@ -135,6 +136,7 @@ impl Service {
     fn tick(&mut self) {
         self.leave();
         self.feed(Input::Tick);
+        self.share();
         let now_ms = self.now_ms();
         let sync = self.protocol.sync_state(now_ms);
         let peers = self.protocol.peers(now_ms).into_iter();
@@ -181,11 +183,14 @@ impl Service {
         self.transport.name(&named.into_iter().map(|address| address.id).collect());
     }
 
-    /// Tells a new peer of pending transactions.
-    fn share(&mut self, peer: PeerId) {
-        let listed = self.parts.mempool.list(SHARED_MAX, None);
-        let transactions = listed.into_iter().map(|one| one.transaction).collect();
-        self.local(Local::Share { peer, transactions });
+    /// Tells new peers of pending transactions.
+    fn share(&mut self) {
+        let takes = |peer: &PeerId| self.transport.takes_batches(peer);
+        let list = |limit, after| self.parts.mempool.list(limit, after);
+        let now_ms = self.now_ms();
+        for (peer, transactions) in self.sharing.parts(now_ms, takes, list) {
+            self.local(Local::Share { peer, transactions });
+        }
     }
 
     fn on_command(&mut self, command: Command) {
@@ -228,9 +233,11 @@ impl Service {
                 }
                 let (agent, height) = (hello.agent.clone(), hello.height);
                 tracing::info!(peer = %peer.short(), host, agent, %height, "peer connected");
+                self.sharing.add(peer, Host::of(&host));
                 self.feed(Input::Connected { peer, is_outbound, host, hello });
             }
             Event::Disconnected { peer, reason } => {
+                self.sharing.gone(&peer);
                 tracing::info!(peer = %peer.short(), reason, "peer disconnected");
                 self.feed(Input::Disconnected { peer });
             }
@@ -239,7 +246,7 @@ impl Service {
                 self.feed(Input::DialFailed { peer });
             }
             Event::Control { peer, control } => self.feed(Input::Control { peer, control }),
-            Event::Transactions { peer, transactions } => {
+            Event::Transactions { peer, transactions, .. } => {
                 self.feed(Input::Transactions { peer, transactions });
             }
             Event::Body { peer, body } => self.feed(Input::Body { peer, body }),
@@ -306,10 +313,7 @@ impl Service {
     fn deliver(&mut self, delivery: Delivery) {
         let input = match bridge::given(delivery) {
             Given::Sequencer(input) => input,
-            Given::Connected(peer) => {
-                self.share(peer);
-                sequencer::Input::Connected { peer }
-            }
+            Given::Connected(peer) => sequencer::Input::Connected { peer },
             Given::Transactions(from, transactions) => {
                 let incoming = Incoming { source: Source::Peer(from), transactions };
                 if self.incoming.try_send(incoming).is_err() {

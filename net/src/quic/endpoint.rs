@@ -8,30 +8,22 @@ use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{Connection, Endpoint, EndpointConfig, TransportConfig, VarInt};
+use quinn::{Connection, Endpoint, EndpointConfig};
 use tokio::sync::mpsc;
 
 use super::answers::AnswersRoom;
+use super::batches::{self, BatchesRoom};
 use super::bodies::BodiesRoom;
 use super::callers::{Callers, Place, Verdict};
 use super::hello::{Greeted, greet};
 use super::link::{Event, Link, Sinks};
+use super::socket::{socket, transport_config};
 use super::tls::PeerKey;
 use crate::limits::BODIES_BYTES_MAX;
 use crate::message::{Hello, Request};
 use crate::peer::{PeerAddress, PeerId};
 use crate::protocol::Frame;
 
-/// Buffers of the socket: with the kernel's own, bursts are lost (measured in DESIGN).
-const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
-/// Without a packet for this long a connection is dead.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-const KEEP_ALIVE: Duration = Duration::from_secs(3);
-/// Bytes that a peer may send ahead of what is read, in all and on one stream. Two bodies that wait
-/// for two others and a paused stream of transactions leave room for votes.
-const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-const STREAMS_MAX: u32 = 32;
 /// How long a call may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the other side's call may take to be greeted once it ended ours.
@@ -129,39 +121,20 @@ impl Drop for Greeting {
 #[derive(Debug, Clone)]
 pub struct Transport(Arc<Shared>);
 
-fn transport_config() -> TransportConfig {
-    let mut config = TransportConfig::default();
-    config
-        .max_idle_timeout(IDLE_TIMEOUT.try_into().ok())
-        .keep_alive_interval(Some(KEEP_ALIVE))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_MAX))
-        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
-        .datagram_receive_buffer_size(None);
-    config
-}
-
-fn socket(bind: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
-    let domain = socket2::Domain::for_address(bind);
-    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
-    if bind.ip() == IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED) {
-        // One socket for both families.
-        socket.set_only_v6(false)?;
-    }
-    // Less is granted where the system allows less; it works all the same.
-    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
-    let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
-    socket.bind(&bind.into())?;
-    Ok(socket.into())
-}
-
 impl Transport {
     /// Binds the socket and accepts connections. To be called inside a runtime.
     ///
     /// # Errors
     /// [`QuicError`] when the socket or the keys cannot be used.
     pub fn bind(options: QuicOptions) -> Result<(Self, Events), QuicError> {
+        Self::bind_with(options, BODIES_BYTES_MAX)
+    }
+
+    /// The same with other room for the bodies that all peers are sending.
+    pub(super) fn bind_with(
+        options: QuicOptions,
+        bodies_bytes_max: usize,
+    ) -> Result<(Self, Events), QuicError> {
         let QuicOptions { bind, key, mut hello } = options;
         let tls = |error: &dyn std::fmt::Display| QuicError::Tls(error.to_string());
         let crypto = key.server_config(&hello.genesis).map_err(|error| tls(&error))?;
@@ -187,7 +160,8 @@ impl Transport {
                 urgent,
                 bulk,
                 answers: AnswersRoom::default(),
-                bodies: BodiesRoom::new(BODIES_BYTES_MAX),
+                bodies: BodiesRoom::new(bodies_bytes_max),
+                batches: BatchesRoom::default(),
             },
             callers: Mutex::default(),
             began: Instant::now(),
@@ -226,9 +200,21 @@ impl Transport {
     /// Writes to peers; those that are not connected are passed over.
     pub fn send(&self, peers: &[PeerId], frame: &Frame) {
         let links = self.links();
-        for link in peers.iter().filter_map(|peer| links.get(peer)) {
-            link.send(frame);
-        }
+        let links = peers.iter().filter_map(|peer| links.get(peer));
+        let Frame::Transactions(batch) = frame else {
+            links.for_each(|link| link.send(frame));
+            return;
+        };
+        let Some(going) = self.0.sinks.batches.go(batch) else {
+            return batches::dropped("no_room", batch.count().saturating_mul(links.count()));
+        };
+        links.for_each(|link| link.send_batch(Arc::clone(&going)));
+    }
+
+    /// Whether a peer is connected and has taken all transactions that it was sent.
+    #[must_use]
+    pub fn takes_batches(&self, peer: &PeerId) -> bool {
+        self.links().get(peer).is_some_and(Link::takes_batches)
     }
 
     /// Asks a peer; an event follows in any case.
@@ -284,6 +270,11 @@ impl Transport {
             held_answer_bytes,
             untaken_answers,
         })
+    }
+
+    #[cfg(test)]
+    pub(super) fn sinks(&self) -> &Sinks {
+        &self.0.sinks
     }
 
     fn callers(&self) -> MutexGuard<'_, Callers> {

@@ -32,12 +32,26 @@ impl From<io::Error> for FrameError {
 /// # Errors
 /// [`FrameError`] when the stream ends before the frame does, or the frame is too long.
 pub async fn read<R: AsyncRead + Unpin>(stream: &mut R, max: usize) -> Result<Vec<u8>, FrameError> {
+    let bytes = length(stream, max).await?;
+    rest(stream, bytes).await
+}
+
+/// The length of the next frame.
+pub(super) async fn length<R: AsyncRead + Unpin>(
+    stream: &mut R,
+    max: usize,
+) -> Result<usize, FrameError> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).await?;
     let bytes = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-    if bytes > max {
-        return Err(FrameError::TooLong { bytes, max });
-    }
+    if bytes > max { Err(FrameError::TooLong { bytes, max }) } else { Ok(bytes) }
+}
+
+/// A frame of this length.
+pub(super) async fn rest<R: AsyncRead + Unpin>(
+    stream: &mut R,
+    bytes: usize,
+) -> Result<Vec<u8>, FrameError> {
     // Grows with what arrives: a length is only a claim.
     let mut frame = Vec::with_capacity(bytes.min(64 * 1024));
     while frame.len() < bytes {

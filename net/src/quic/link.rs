@@ -13,12 +13,13 @@ use ait_engine::types::{BlockId, TxHash};
 use metrics::counter;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::answers::{AnswersRoom, Given};
+use super::batches::{self, BatchesRoom, Came, Going};
 use super::bodies::BodiesRoom;
 use super::frames::{self, FrameError};
-use crate::gossip::{BATCH_BYTES_MAX, TransactionBatch};
 use crate::limits::{ANSWER_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::message::{Blocks, Body, Control, Hello, Request};
 use crate::peer::{Fault, PeerId};
@@ -26,8 +27,8 @@ use crate::protocol::Frame;
 
 /// Kinds of streams, as their first byte says.
 pub(super) const CONTROL: u8 = 1;
-const TRANSACTIONS: u8 = 2;
-const BODY: u8 = 3;
+pub(super) const TRANSACTIONS: u8 = 2;
+pub(super) const BODY: u8 = 3;
 
 /// Control messages and batches of transactions that wait to be written.
 const CONTROL_QUEUE_MAX: usize = 4_096;
@@ -89,6 +90,8 @@ pub enum Event {
         peer: PeerId,
         /// The transactions.
         transactions: Vec<(TxHash, Transaction)>,
+        /// What they take of the room of all, until it is dropped.
+        room: Came,
     },
     /// A proposed block.
     Body {
@@ -140,6 +143,8 @@ pub(super) struct Sinks {
     pub(super) answers: AnswersRoom,
     /// Room for the bodies that all peers are sending.
     pub(super) bodies: BodiesRoom,
+    /// Room for batches of transactions that all peers are sent, and send.
+    pub(super) batches: BatchesRoom,
 }
 
 /// A connection that can be written to.
@@ -151,7 +156,7 @@ pub(super) struct Link {
     pub(super) since: std::time::Instant,
     peer: PeerId,
     control: mpsc::Sender<Arc<Vec<u8>>>,
-    batches: mpsc::Sender<Arc<TransactionBatch>>,
+    batches: mpsc::Sender<Arc<Going>>,
     bodies: Arc<Semaphore>,
     /// Until when no transactions are read.
     paused_until: watch::Sender<Instant>,
@@ -172,7 +177,7 @@ impl Link {
         let (batches, to_send) = mpsc::channel(BATCH_QUEUE_MAX);
         let (control_out, control_in) = streams;
         tokio::spawn(write_control(control_out, to_write));
-        tokio::spawn(write_batches(connection.clone(), to_send));
+        tokio::spawn(batches::write(connection.clone(), to_send));
         let (paused_until, paused) = watch::channel(Instant::now());
         let (sinks, given) = (sinks.clone(), Arc::<Given>::default());
         let answered = Arc::clone(&given);
@@ -203,19 +208,26 @@ impl Link {
         self.paused_until.send_replace(now.checked_add(lasting).unwrap_or(now));
     }
 
+    /// Whether no batch waits to be written.
+    pub(super) fn takes_batches(&self) -> bool {
+        self.batches.capacity() == BATCH_QUEUE_MAX
+    }
+
+    pub(super) fn send_batch(&self, batch: Arc<Going>) {
+        if let Err(error) = self.batches.try_send(batch) {
+            batches::dropped("queue_full", error.into_inner().count());
+        }
+    }
+
+    /// All but batches, which have their own way.
     pub(super) fn send(&self, frame: &Frame) {
         match frame {
+            Frame::Transactions(_) => {}
             Frame::Control(bytes) => {
                 counter!("peer_sent_bytes_total", "kind" => "control")
                     .increment(bytes.len() as u64);
                 if self.control.try_send(Arc::clone(bytes)).is_err() {
                     self.connection.close(SLOW.into(), b"too slow: control messages pile up");
-                }
-            }
-            Frame::Transactions(batch) => {
-                if self.batches.try_send(Arc::clone(batch)).is_err() {
-                    counter!("gossip_dropped_total", "backend" => "quic", "reason" => "queue_full")
-                        .increment(batch.count() as u64);
                 }
             }
             Frame::Body(bytes) => {
@@ -270,7 +282,7 @@ impl Link {
 }
 
 /// Code of a close because the peer does not keep up.
-const SLOW: u32 = 3;
+pub(super) const SLOW: u32 = 3;
 
 async fn ask(connection: &Connection, request: Request) -> Option<Vec<u8>> {
     let (mut out, mut answer) = connection.open_bi().await.ok()?;
@@ -293,27 +305,6 @@ async fn write_control(mut out: SendStream, mut queue: mpsc::Receiver<Arc<Vec<u8
     }
 }
 
-async fn write_batches(connection: Connection, mut queue: mpsc::Receiver<Arc<TransactionBatch>>) {
-    // Opened when there is something to say: an idle node has no such stream.
-    let Some(mut next) = queue.recv().await else { return };
-    let Ok(mut out) = connection.open_uni().await else { return };
-    let _ = out.set_priority(0);
-    if out.write_all(&[TRANSACTIONS]).await.is_err() {
-        return;
-    }
-    loop {
-        counter!("peer_sent_bytes_total", "kind" => "transactions")
-            .increment(next.bytes().len() as u64);
-        if frames::write(&mut out, next.bytes()).await.is_err() {
-            return;
-        }
-        match queue.recv().await {
-            Some(batch) => next = batch,
-            None => return,
-        }
-    }
-}
-
 async fn write_body(connection: &Connection, bytes: &[u8]) -> Option<()> {
     let mut out = connection.open_uni().await.ok()?;
     let _ = out.set_priority(1);
@@ -326,16 +317,16 @@ async fn write_body(connection: &Connection, bytes: &[u8]) -> Option<()> {
 }
 
 #[derive(Clone)]
-struct Reader {
+pub(super) struct Reader {
     connection: Connection,
-    peer: PeerId,
-    sinks: Sinks,
-    paused: watch::Receiver<Instant>,
+    pub(super) peer: PeerId,
+    pub(super) sinks: Sinks,
+    pub(super) paused: watch::Receiver<Instant>,
     given: Arc<Given>,
 }
 
 impl Reader {
-    async fn fault(&self, fault: Fault, reason: String) {
+    pub(super) async fn fault(&self, fault: Fault, reason: String) {
         let _ = self.sinks.urgent.send(Event::Fault { peer: self.peer, fault, reason }).await;
     }
 
@@ -360,6 +351,7 @@ impl Reader {
 
     async fn accept_streams(self) {
         let bodies = Arc::new(Semaphore::new(BODIES_IN_MAX));
+        let mut batches: Option<AbortHandle> = None;
         while let Ok(mut stream) = self.connection.accept_uni().await {
             let mut kind = [0];
             if stream.read_exact(&mut kind).await.is_err() {
@@ -367,7 +359,11 @@ impl Reader {
             }
             match kind[0] {
                 TRANSACTIONS => {
-                    tokio::spawn(self.clone().read_batches(stream));
+                    // A correct peer begins another when it has given up the one before.
+                    let reading = tokio::spawn(self.clone().read_batches(stream));
+                    if let Some(before) = batches.replace(reading.abort_handle()) {
+                        before.abort();
+                    }
                 }
                 BODY => {
                     let Ok(permit) = Arc::clone(&bodies).acquire_owned().await else { return };
@@ -381,29 +377,6 @@ impl Reader {
                     let reason = format!("a stream of the unknown kind {other}");
                     return self.fault(Fault::Malformed, reason).await;
                 }
-            }
-        }
-    }
-
-    async fn read_batches(self, mut stream: RecvStream) {
-        loop {
-            let paused_until = *self.paused.borrow();
-            tokio::time::sleep_until(paused_until).await;
-            let bytes = match frames::read(&mut stream, BATCH_BYTES_MAX).await {
-                Ok(bytes) => bytes,
-                Err(FrameError::Ended) => return,
-                Err(error) => return self.fault(Fault::Malformed, error.to_string()).await,
-            };
-            counter!("peer_received_bytes_total", "kind" => "transactions")
-                .increment(bytes.len() as u64);
-            let transactions = match TransactionBatch::decode(&bytes) {
-                Ok((_, transactions)) => transactions,
-                Err(error) => return self.fault(Fault::Malformed, error.to_string()).await,
-            };
-            let hashed = transactions.into_iter().map(|one| (one.hash(), one)).collect();
-            let event = Event::Transactions { peer: self.peer, transactions: hashed };
-            if self.sinks.bulk.send(event).await.is_err() {
-                return;
             }
         }
     }

@@ -7,12 +7,16 @@
 //! [`crate::protocol`].
 
 mod answers;
+mod batches;
 mod bodies;
 mod callers;
 mod endpoint;
 pub mod frames;
 mod hello;
 mod link;
+mod socket;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 pub use endpoint::{Events, QuicError, QuicOptions, Traffic, Transport};

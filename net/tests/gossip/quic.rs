@@ -61,7 +61,7 @@ impl Loop {
                     _ => continue,
                 },
                 Some(event) = events.bulk.recv(), if self.heard.capacity() > 0 => match event {
-                    Event::Transactions { peer, transactions } => {
+                    Event::Transactions { peer, transactions, .. } => {
                         Input::Transactions { peer, transactions }
                     }
                     _ => continue,
