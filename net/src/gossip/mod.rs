@@ -8,6 +8,7 @@
 
 mod aging;
 mod batch;
+mod gated;
 mod redis;
 mod seen;
 

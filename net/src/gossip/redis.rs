@@ -14,19 +14,21 @@ use std::time::{Duration, Instant};
 use ait_engine::transaction::VerifiedTransaction;
 use ait_engine::types::{Hash, TxHash};
 use backon::{BackoffBuilder, ExponentialBuilder};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use metrics::{counter, gauge};
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr};
+use redis::aio::{MultiplexedConnection, PubSub, PubSubStream};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, Msg};
 use tokio::sync::{Notify, mpsc};
 
+use super::gated::{self, Gate};
 use super::{Aging, BATCH_BYTES_MAX, Gossip, Incoming, Source, TransactionBatch, Verdict};
 
 /// First byte of every message.
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 1 + 16;
-/// Publications, and batches of others, that wait.
+/// Publications that wait, and batches of others.
 const QUEUE_MAX: usize = 64;
+const HEARD_MAX: usize = 8;
 /// Transactions are forgotten before those that wait for long are published again.
 const TURN_MS: u64 = 10_000;
 const SEEN_MAX: usize = 500_000;
@@ -149,7 +151,7 @@ impl RedisGossip {
         let (welcomes, began) = (AtomicU64::new(0), Instant::now());
         let lately = Arc::new(Lately { seen, welcomes, began });
         let (queue, to_publish) = mpsc::channel(QUEUE_MAX);
-        let (heard, incoming) = mpsc::channel(QUEUE_MAX);
+        let (heard, incoming) = mpsc::channel(HEARD_MAX);
         let channel = options.channel();
         let publisher = Publisher {
             client: client.clone(),
@@ -210,12 +212,35 @@ fn backoff() -> impl Iterator<Item = Duration> {
     all.without_max_times().with_jitter().build()
 }
 
-/// A connection to publish over.
-async fn connect(client: &Client) -> redis::RedisResult<MultiplexedConnection> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(TIMEOUT))
-        .set_response_timeout(Some(TIMEOUT));
-    client.get_multiplexed_async_connection_with_config(&config).await
+/// A connection to publish over. Its task ends with it.
+#[derive(Debug)]
+struct Outlet {
+    connection: MultiplexedConnection,
+    gate: Gate,
+}
+
+impl Outlet {
+    async fn connect(client: &Client) -> Result<Self, String> {
+        let connecting = async {
+            let info = client.get_connection_info();
+            let (stream, gate) = gated::connect(info).await?;
+            let config = AsyncConnectionConfig::new().set_response_timeout(Some(TIMEOUT));
+            let made =
+                MultiplexedConnection::new_with_config(info.redis_settings(), stream, config);
+            let (connection, driver) = made.await?;
+            tokio::spawn(driver);
+            redis::RedisResult::Ok(Self { connection, gate })
+        };
+        let connected = tokio::time::timeout(TIMEOUT, connecting).await;
+        connected.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())
+    }
+
+    async fn publish(&mut self, channel: &str, message: &[u8]) -> redis::RedisResult<()> {
+        self.gate.open();
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(channel).arg(message);
+        command.query_async::<u64>(&mut self.connection).await.map(drop)
+    }
 }
 
 /// What every message of a process begins with.
@@ -232,7 +257,7 @@ struct Publisher {
 
 impl Publisher {
     async fn run(self, mut queue: mpsc::Receiver<Vec<Arc<VerifiedTransaction>>>) {
-        let mut connection = None;
+        let mut outlet = None;
         while let Some(transactions) = queue.recv().await {
             let welcomes = self.lately.welcomes.load(Ordering::Relaxed);
             let is_new = |one: &&Arc<VerifiedTransaction>| match self
@@ -246,7 +271,7 @@ impl Publisher {
             let new: Vec<_> = transactions.iter().filter(is_new).collect();
             let batches = TransactionBatch::split(new.iter().map(|one| one.transaction()));
             for batch in batches {
-                self.publish(&mut connection, &batch).await;
+                self.publish(&mut outlet, &batch).await;
             }
             // Not before: what a server did not take is not said.
             self.lately.with(|seen| {
@@ -259,24 +284,17 @@ impl Publisher {
     }
 
     /// Until the server has it.
-    async fn publish(
-        &self,
-        connection: &mut Option<MultiplexedConnection>,
-        batch: &TransactionBatch,
-    ) {
+    async fn publish(&self, outlet: &mut Option<Outlet>, batch: &TransactionBatch) {
         let mut message = head(&self.process);
         message.extend_from_slice(batch.bytes());
         let mut waits = backoff();
         loop {
-            if connection.is_none() {
-                *connection = connect(&self.client).await.ok();
+            if outlet.is_none() {
+                *outlet = Outlet::connect(&self.client).await.ok();
             }
-            if let Some(open) = connection {
-                let command =
-                    redis::cmd("PUBLISH").arg(&self.channel).arg(message.as_slice()).to_owned();
-                let published: redis::RedisResult<u64> = command.query_async(open).await;
-                match published {
-                    Ok(_) => {
+            if let Some(open) = outlet {
+                match open.publish(&self.channel, &message).await {
+                    Ok(()) => {
                         counter!("gossip_sent_bytes_total", "backend" => "redis")
                             .increment(message.len() as u64);
                         return;
@@ -284,9 +302,26 @@ impl Publisher {
                     Err(error) => tracing::debug!(%error, "Redis does not take a message"),
                 }
             }
-            *connection = None;
+            *outlet = None;
             tokio::time::sleep(waits.next().unwrap_or(BACKOFF_MAX)).await;
         }
+    }
+}
+
+/// The next message, if the server does not end the connection. What is read ahead of it is bounded,
+/// and so is a message, or whatever else a server may send without end.
+async fn next(messages: &mut PubSubStream, gate: &Gate) -> Result<Option<Msg>, String> {
+    if let Some(message) = messages.next().now_or_never() {
+        return Ok(message);
+    }
+    gate.open();
+    tokio::select! {
+        biased;
+        message = messages.next() => Ok(message),
+        () = gate.shut() => match messages.next().now_or_never() {
+            Some(message) => Ok(message),
+            None => Err("it sends what is longer than any message".to_owned()),
+        },
     }
 }
 
@@ -340,15 +375,17 @@ impl Subscriber {
         let late = |_| "no answer".to_owned();
         let text = |error: redis::RedisError| error.to_string();
         let opened = tokio::time::timeout(TIMEOUT, async {
-            let mut pubsub = self.client.get_async_pubsub().await?;
-            pubsub.subscribe(&self.channel).await?;
+            let info = self.client.get_connection_info();
+            let (stream, gate) = gated::connect(info).await.map_err(text)?;
+            let mut pubsub = PubSub::new(info.redis_settings(), stream).await.map_err(text)?;
+            pubsub.subscribe(&self.channel).await.map_err(text)?;
             // Not before: what is said upon it must be heard here.
-            let mut hello = redis::cmd("PUBLISH");
-            hello.arg(&self.channel).arg(head(&self.process));
-            let () = hello.query_async(&mut connect(&self.client).await?).await?;
-            Ok(pubsub)
+            let mut outlet = Outlet::connect(&self.client).await?;
+            outlet.publish(&self.channel, &head(&self.process)).await.map_err(text)?;
+            Ok::<_, String>((pubsub, gate))
         });
-        let (mut sink, mut messages) = opened.await.map_err(late)?.map_err(text)?.split();
+        let (pubsub, gate) = opened.await.map_err(late)??;
+        let (mut sink, mut messages) = pubsub.split();
         tracing::info!(server = %self.options.url, "gossip over Redis");
         gauge!("gossip_connected", "backend" => "redis").set(1.0);
         self.was_connected = true;
@@ -358,15 +395,17 @@ impl Subscriber {
         loop {
             self.welcome();
             let due = self.welcome_due.map(|due| due.saturating_duration_since(Instant::now()));
-            match tokio::time::timeout(due.unwrap_or(PING), messages.next()).await {
-                Ok(Some(message)) => {
+            let next = next(&mut messages, &gate);
+            match tokio::time::timeout(due.unwrap_or(PING), next).await {
+                Ok(Err(error)) => return Err(error),
+                Ok(Ok(Some(message))) => {
                     if let Some(incoming) = self.read(message.get_payload_bytes())
                         && self.heard.send(incoming).await.is_err()
                     {
                         return Ok(());
                     }
                 }
-                Ok(None) => return Err("the server ended the connection".to_owned()),
+                Ok(Ok(None)) => return Err("the server ended the connection".to_owned()),
                 Err(_) if due.is_some() => {}
                 Err(_) => {
                     // A server that is gone without a word looks like a silent one.

@@ -99,8 +99,8 @@ async fn bodies_that_never_end_give_way_to_those_of_others() {
     const KIB: usize = 1_024;
     let (node, mut events) = node(1_000 * KIB);
     let (greedy, modest, comes) = (raw(&node, 2).await, raw(&node, 3).await, raw(&node, 4).await);
-    let mut first = greedy.begin(BODY, &vec![0xee; 400 * KIB]).await;
-    let mut second = greedy.begin(BODY, &vec![0xee; 400 * KIB]).await;
+    let first = greedy.begin(BODY, &vec![0xee; 400 * KIB]).await;
+    let second = greedy.begin(BODY, &vec![0xee; 400 * KIB]).await;
     let mut third = modest.begin(BODY, &vec![0xee; 100 * KIB]).await;
     // A hundred KiB are left. Who comes has room, and who has most makes it.
     let mut comes_whole = comes.begin(BODY, &vec![0xee; 300 * KIB]).await;
@@ -144,7 +144,7 @@ async fn a_batch_that_has_begun_ends_in_time_or_is_cut() {
     let (node, mut events) = node(1 << 20);
     let peer = raw(&node, 2).await;
     let whole = frame(&batch());
-    let mut begun = peer.begin(TRANSACTIONS, &whole[..whole.len() - 1]).await;
+    let begun = peer.begin(TRANSACTIONS, &whole[..whole.len() - 1]).await;
     assert_eq!(soon(begun.stopped()).await.unwrap(), Some(SLOW.into()));
     // It may begin anew.
     let _again = peer.begin(TRANSACTIONS, &whole).await;

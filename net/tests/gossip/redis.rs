@@ -132,6 +132,65 @@ async fn chains_do_not_hear_each_other_and_garbage_is_dropped() {
     assert_eq!(ours.hear(5).await, hashes(&good));
 }
 
+/// Bytes that the server keeps for those that subscribed.
+async fn kept(client: &mut redis::aio::MultiplexedConnection) -> u64 {
+    let listed: String = redis::cmd("CLIENT")
+        .arg("LIST")
+        .arg("TYPE")
+        .arg("pubsub")
+        .query_async(client)
+        .await
+        .unwrap();
+    let words = listed.split_whitespace().filter_map(|word| word.strip_prefix("omem="));
+    words.map(|bytes| bytes.parse::<u64>().unwrap()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_handled_waits_at_the_server() {
+    const FLOOD: usize = 96;
+    let site = Site::start();
+    let (mut deaf, _) = site.member(1).await;
+    let (speaks, _) = site.member(1).await;
+    let first = transactions(1, 20);
+    // One a message: more than wait for the node.
+    for one in first.chunks(1) {
+        speaks.publish(one);
+    }
+    let client = redis::Client::open(site.0.url()).unwrap();
+    let mut client = client.get_multiplexed_async_connection().await.unwrap();
+    let channel = format!("ait:{}:transactions", hex::encode([1; 32]));
+    // The other process reads all of it, and so would one that reads ahead.
+    let junk = vec![7_u8; 250_000];
+    for _ in 0..FLOOD {
+        let _: u64 =
+            redis::cmd("PUBLISH").arg(&channel).arg(&junk).query_async(&mut client).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let waits = kept(&mut client).await;
+    assert!(waits > 4 << 20, "{waits} bytes wait at the server");
+    assert_eq!(deaf.hear(20).await, hashes(&first));
+    let after = transactions(2, 5);
+    speaks.publish(&after);
+    assert_eq!(deaf.hear(5).await, hashes(&after));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_longer_than_any_ends_the_connection() {
+    let site = Site::start();
+    let (mut ours, connected) = site.member(1).await;
+    let client = redis::Client::open(site.0.url()).unwrap();
+    let mut client = client.get_multiplexed_async_connection().await.unwrap();
+    let channel = format!("ait:{}:transactions", hex::encode([1; 32]));
+    let long = vec![7_u8; 5 << 20];
+    let _: u64 =
+        redis::cmd("PUBLISH").arg(&channel).arg(&long).query_async(&mut client).await.unwrap();
+    tokio::time::timeout(PATIENCE, connected.notified()).await.expect("it connects again");
+    let (other, _) = site.member(1).await;
+    let good = transactions(2, 5);
+    other.publish(&good);
+    assert_eq!(ours.hear(5).await, hashes(&good));
+}
+
 #[test]
 fn a_password_is_never_shown() {
     let url: RedisUrl = "redis://user:secret@redis.example:7000/0".parse().unwrap();
