@@ -110,6 +110,7 @@ impl Turn {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use ait_engine::crypto::SecretKey;
     use ait_engine::transaction::{Payload, Transaction};
     use ait_engine::types::{Address, Amount, ChainId, Nonce, TimestampMs};
