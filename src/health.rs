@@ -33,6 +33,11 @@ pub enum Status {
         /// Why.
         shortage: Shortage,
     },
+    /// Something that is stored is damaged: it is not given to anybody, and has to be mended.
+    Damaged {
+        /// What.
+        reason: String,
+    },
     /// A part failed; no block will be made any more.
     Failed {
         /// Which and why.
@@ -48,6 +53,7 @@ impl Status {
             Self::Ok => "ok",
             Self::Stalled { .. } | Self::Unattended { .. } => "stalled",
             Self::Paused { shortage } => shortage.code(),
+            Self::Damaged { .. } => "database_corrupt",
             Self::Failed { .. } => "failed",
         }
     }
@@ -66,7 +72,7 @@ impl Status {
                 since.as_secs()
             )),
             Self::Paused { shortage } => Some(shortage.to_string()),
-            Self::Failed { reason } => Some(reason.clone()),
+            Self::Damaged { reason } | Self::Failed { reason } => Some(reason.clone()),
         }
     }
 }
@@ -80,6 +86,8 @@ pub struct Looked {
     pub has_work: bool,
     /// Why nothing may be written.
     pub shortage: Option<Shortage>,
+    /// What is damaged.
+    pub damage: Option<String>,
     /// What failed.
     pub failure: Option<String>,
 }
@@ -91,6 +99,7 @@ struct Seen {
     /// Since when there has been work and no block.
     waiting_since: Option<Instant>,
     shortage: Option<Shortage>,
+    damage: Option<String>,
     failure: Option<String>,
 }
 
@@ -106,13 +115,20 @@ impl Watchdog {
     #[must_use]
     pub fn new(block_interval: Duration, height: Height, now: Instant) -> Self {
         let stall_after = block_interval.saturating_mul(5).max(STALL_MIN);
-        let seen = Seen { at: now, height, waiting_since: None, shortage: None, failure: None };
+        let seen = Seen {
+            at: now,
+            height,
+            waiting_since: None,
+            shortage: None,
+            damage: None,
+            failure: None,
+        };
         Self { stall_after, seen: Mutex::new(seen) }
     }
 
     /// Takes note of how things stand.
     pub fn observe(&self, now: Instant, looked: Looked) {
-        let Looked { height, has_work, shortage, failure } = looked;
+        let Looked { height, has_work, shortage, damage, failure } = looked;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody expects blocks of a node that is paused.
         if !has_work || shortage.is_some() {
@@ -123,6 +139,7 @@ impl Watchdog {
         seen.at = now;
         seen.height = height;
         seen.shortage = shortage;
+        seen.damage = damage;
         // The first reason explains the ones after it.
         seen.failure = seen.failure.take().or(failure);
     }
@@ -140,6 +157,9 @@ impl Watchdog {
         }
         if let Some(shortage) = seen.shortage {
             return Status::Paused { shortage };
+        }
+        if let Some(reason) = &seen.damage {
+            return Status::Damaged { reason: reason.clone() };
         }
         let waited = seen.waiting_since.map(|since| now.saturating_duration_since(since));
         match waited {

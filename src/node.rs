@@ -212,7 +212,9 @@ impl Node {
         };
         // Whoever asks at once is told.
         let (height, shortage) = (node.chain.head().height, node.disk.shortage());
-        node.health.observe(Instant::now(), Looked { height, shortage, ..Looked::default() });
+        let damage = node.chain.damage();
+        let looked = Looked { height, shortage, damage, ..Looked::default() };
+        node.health.observe(Instant::now(), looked);
         node.start_sequencer(core, logged, desk, joining.effects, options.data_dir.clone())?;
         node.start_upkeep(clock)?;
         Ok(node)

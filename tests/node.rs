@@ -328,7 +328,8 @@ fn readiness_fails_with_the_reason_when_the_height_should_move_and_does_not() {
         assert!(reason.contains("no block was made for 6"), "{reason}");
         assert_eq!(ask("/health").await, (200, "stalled".to_owned()));
         let shortage = Shortage::Full { free_bytes: 5, needed_bytes: 9 };
-        let paused = Looked { height, has_work: true, shortage: Some(shortage), failure: None };
+        let paused =
+            Looked { height, has_work: true, shortage: Some(shortage), ..Looked::default() };
         health.observe(now, paused);
         assert_eq!(ask("/readyz").await, (503, shortage.to_string()));
         // A paused node is to go on: it serves what it has.

@@ -94,8 +94,9 @@ impl BlockStore {
             let (id, fingerprint) = rest.split_first_chunk::<32>()?;
             Some((u32::from_le_bytes(*schema), BlockId(*id), fingerprint))
         });
-        let (schema, found, fingerprint) = parts
-            .ok_or_else(|| ChainError::corrupt("the store of blocks has no valid meta record"))?;
+        let (schema, found, fingerprint) = parts.ok_or_else(|| {
+            ChainError::blocks_corrupt("the store of blocks has no valid meta record")
+        })?;
         if schema > SCHEMA_VERSION {
             return Err(ChainError::SchemaTooNew { found: schema, known: SCHEMA_VERSION });
         }
@@ -199,9 +200,11 @@ impl BlockStore {
             return Ok(block.height());
         }
         let last = self.storage.snapshot()?.last(BLOCKS, KeyRange::all())?;
-        let (key, _) = last.ok_or_else(|| ChainError::corrupt("the store of blocks is empty"))?;
-        let key = <[u8; 8]>::try_from(&*key)
-            .map_err(|_| ChainError::corrupt("a key of the store of blocks is not a height"))?;
+        let (key, _) =
+            last.ok_or_else(|| ChainError::blocks_corrupt("the store of blocks is empty"))?;
+        let key = <[u8; 8]>::try_from(&*key).map_err(|_| {
+            ChainError::blocks_corrupt("a key of the store of blocks is not a height")
+        })?;
         Ok(Height::saturating(u64::from_be_bytes(key)))
     }
 
@@ -220,22 +223,11 @@ impl BlockStore {
             if header.id() == id && header.height == height {
                 Ok((id, header))
             } else {
-                Err(ChainError::corrupt(format!("the header of block {height} is another's")))
+                Err(ChainError::blocks_corrupt(format!(
+                    "the header of block {height} is another's"
+                )))
             }
         })
-    }
-
-    /// Certificate of a committed block; none for genesis.
-    ///
-    /// # Errors
-    /// When the store fails or the record is corrupt.
-    pub fn certificate(&self, height: Height) -> Result<Option<Certificate>, ChainError> {
-        if let Some(block) = self.unwritten_at(height) {
-            return Ok(block.certificate.clone());
-        }
-        let snapshot = self.storage.snapshot()?;
-        let read = |record: &ArchivedBlockRecord| certificate(record, height);
-        Ok(with_record(&*snapshot, height, read)?.flatten())
     }
 
     /// A committed block with all that belongs to it.
@@ -250,7 +242,7 @@ impl BlockStore {
         let read = with_record(&*snapshot, height, |record| {
             let id = BlockId(record.block_id);
             let block = body(&*snapshot, height, &id)?
-                .ok_or_else(|| ChainError::corrupt(format!("block {height} has no body")))?;
+                .ok_or_else(|| ChainError::blocks_corrupt(format!("block {height} has no body")))?;
             let tx_hashes: Vec<_> = block.transactions.iter().map(|t| t.hash()).collect();
             let outcomes = outcomes(record, &block, &tx_hashes)?;
             Ok(CommittedBlock {
@@ -263,11 +255,15 @@ impl BlockStore {
         })?;
         match read {
             Some(block) if block.block.header.id() != block.id || block.height() != height => {
-                Err(ChainError::corrupt(format!("the body of block {height} is another block's")))
+                Err(ChainError::blocks_corrupt(format!(
+                    "the body of block {height} is another block's"
+                )))
             }
             Some(block) if !block.block.body_matches_header() => {
                 let what = "the transactions of block";
-                Err(ChainError::corrupt(format!("{what} {height} are not those of its header")))
+                Err(ChainError::blocks_corrupt(format!(
+                    "{what} {height} are not those of its header"
+                )))
             }
             read => Ok(read),
         }
@@ -288,7 +284,8 @@ fn body(
 }
 
 fn decode<T: Canonical>(bytes: &[u8], what: &str) -> Result<T, ChainError> {
-    T::decode(bytes).map_err(|error: DecodeError| ChainError::corrupt(format!("{what}: {error}")))
+    T::decode(bytes)
+        .map_err(|error: DecodeError| ChainError::blocks_corrupt(format!("{what}: {error}")))
 }
 
 fn with_record<T>(
@@ -297,10 +294,10 @@ fn with_record<T>(
     read: impl FnOnce(&ArchivedBlockRecord) -> Result<T, ChainError>,
 ) -> Result<Option<T>, ChainError> {
     let Some(bytes) = snapshot.get(BLOCKS, &height.get().to_be_bytes())? else { return Ok(None) };
-    read(access_block(&bytes).map_err(ChainError::corrupt)?).map(Some)
+    read(access_block(&bytes).map_err(ChainError::blocks_corrupt)?).map(Some)
 }
 
-/// The certificate of a record, which is for its block. Its signatures are not verified here.
+/// The certificate of a record, which is for its block. Who gives it to others verifies it.
 fn certificate(
     record: &ArchivedBlockRecord,
     height: Height,
@@ -310,7 +307,9 @@ fn certificate(
     }
     let read: Certificate = decode(&record.certificate, "a stored certificate")?;
     if (read.height, read.block_id.0) != (height, record.block_id) {
-        return Err(ChainError::corrupt(format!("the certificate of block {height} is another's")));
+        return Err(ChainError::blocks_corrupt(format!(
+            "the certificate of block {height} is another's"
+        )));
     }
     Ok(Some(read))
 }
@@ -333,7 +332,7 @@ fn outcomes(
         let at = usize::try_from(stored.0.to_native()).unwrap_or(usize::MAX);
         let place = outcomes
             .get_mut(at)
-            .ok_or_else(|| ChainError::corrupt("an outcome without a transaction"))?;
+            .ok_or_else(|| ChainError::blocks_corrupt("an outcome without a transaction"))?;
         *place = decode(&stored.1, "a stored outcome")?;
     }
     // Those that follow from the body need no proof; a record may have lost those that do not.
@@ -343,7 +342,7 @@ fn outcomes(
         if list::root(&leaves) != block.header.outcomes_root {
             let height = block.header.height;
             let what = format!("the outcomes of block {height} are not those of its header");
-            return Err(ChainError::corrupt(what));
+            return Err(ChainError::blocks_corrupt(what));
         }
     }
     Ok(outcomes)

@@ -2,7 +2,7 @@
 
 use ait_engine::execute::StateFault;
 use ait_engine::types::{BlockId, Height};
-use ait_storage::StorageError;
+use ait_storage::{StorageError, StorageErrorKind};
 
 use super::ViewError;
 
@@ -18,6 +18,14 @@ pub enum ChainError {
     /// Something stored is not what it must be.
     #[error("the database is corrupt: {what}; restore a copy of the data directory")]
     Corrupt {
+        /// What and where.
+        what: String,
+    },
+    /// The store of blocks is not what it must be, which neither state nor index can mend.
+    #[error(
+        "the database is corrupt: the store of blocks: {what}; restore a copy of the data directory"
+    )]
+    Blocks {
         /// What and where.
         what: String,
     },
@@ -78,7 +86,7 @@ impl ChainError {
         match self {
             Self::Genesis(_) => "genesis_invalid",
             Self::Storage(_) => "storage_failed",
-            Self::Corrupt { .. } => "database_corrupt",
+            Self::Corrupt { .. } | Self::Blocks { .. } => "database_corrupt",
             Self::OtherChain { .. } => "database_of_other_chain",
             Self::SchemaTooNew { .. } => "database_too_new",
             Self::Replay { .. } => "replay_failed",
@@ -99,7 +107,7 @@ impl ChainError {
             Self::Storage(_) => {
                 "ait-node db check says which file; check the disk and its permissions"
             }
-            Self::Corrupt { .. } | Self::Replay { .. } => {
+            Self::Corrupt { .. } | Self::Blocks { .. } | Self::Replay { .. } => {
                 "ait-node db check finds the first bad block; restore a copy of the data directory"
             }
             Self::OtherChain { .. } => "use the genesis of that chain, or another --data-dir",
@@ -110,8 +118,22 @@ impl ChainError {
         }
     }
 
+    /// Whether what is stored is not what was written.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } | Self::Blocks { .. } | Self::Replay { .. } => true,
+            Self::Storage(error) => error.kind() == StorageErrorKind::Corrupt,
+            _ => false,
+        }
+    }
+
     pub(super) fn corrupt(what: impl Into<String>) -> Self {
         Self::Corrupt { what: what.into() }
+    }
+
+    pub(super) fn blocks_corrupt(what: impl Into<String>) -> Self {
+        Self::Blocks { what: what.into() }
     }
 }
 

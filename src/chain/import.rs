@@ -41,7 +41,7 @@ impl ChainWriter {
         let (header, head) = (certified.header(), self.parent());
         if header.height <= head.height {
             let (ours, _) = self.chain().header(header.height)?.ok_or_else(|| {
-                ChainError::corrupt(format!("block {} is missing", header.height))
+                ChainError::blocks_corrupt(format!("block {} is missing", header.height))
             })?;
             if ours == certified.id() {
                 return Ok(None);

@@ -13,6 +13,7 @@
 
 mod background;
 mod blocks;
+mod certified;
 mod divergence;
 mod error;
 mod fingerprint;

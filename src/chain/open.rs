@@ -12,8 +12,9 @@ use ait_engine::types::Height;
 use tokio::sync::{broadcast, watch};
 
 use super::blocks::{BlockStore, CommittedBlock, GenesisSource};
+use super::certified::{Damage, RecentBlocks};
 use super::index::Index;
-use super::read::{Chain, Head, Inner, RecentBlocks};
+use super::read::{Chain, Head, Inner, validators};
 use super::state::{CheckpointPolicy, StateStore};
 use super::{ChainError, ChainWriter, Stores};
 
@@ -68,7 +69,7 @@ pub fn open(
     progress: &mut dyn FnMut(OpenProgress),
 ) -> Result<ChainWriter, ChainError> {
     let (blocks, genesis) = BlockStore::open(Arc::clone(&stores.blocks), source)?;
-    let missing = |height| ChainError::corrupt(format!("block {height} is missing"));
+    let missing = |height| ChainError::blocks_corrupt(format!("block {height} is missing"));
     let (genesis_id, genesis_header) =
         blocks.header(Height::ZERO)?.ok_or_else(|| missing(Height::ZERO))?;
     let first_state = || match genesis {
@@ -91,6 +92,7 @@ pub fn open(
     let policy = options.checkpoints;
     let parent = replay(&blocks, &state, at_checkpoint, head, policy, progress)?;
     let indexed = index.height()?;
+    let validators = validators(&state.reader())?;
     let known = Head {
         height: head,
         block_id: parent.id(),
@@ -103,15 +105,32 @@ pub fn open(
         state,
         index,
         genesis_id,
+        validators: validators.clone(),
         recent: RecentBlocks::default(),
+        damage: Damage::default(),
         head: watch::Sender::new(known),
         indexed: watch::Sender::new(indexed),
         events: broadcast::Sender::new(EVENT_BLOCKS),
     };
     let chain = Chain { inner: Arc::new(inner) };
-    let validators = chain.validators()?;
+    look_at_newest(&chain, head)?;
     ChainWriter::new(chain, parent, validators, options)
 }
+
+/// Reads the newest blocks, which are asked for first. What is damaged is not given to anybody and
+/// keeps nobody from the others.
+fn look_at_newest(chain: &Chain, head: Height) -> Result<(), ChainError> {
+    for height in head.get().saturating_sub(NEWEST - 1)..=head.get() {
+        match chain.block(Height::saturating(height)) {
+            Err(error) if !error.is_damage() => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Newest blocks that a start looks at.
+const NEWEST: u64 = 16;
 
 /// Blocks that are read ahead of their execution.
 const BLOCKS_AHEAD: usize = 4;
@@ -171,7 +190,7 @@ fn read_ahead(
     ahead: &SyncSender<Result<CommittedBlock, ChainError>>,
 ) {
     for height in heights {
-        let missing = || ChainError::corrupt(format!("block {height} is missing"));
+        let missing = || ChainError::blocks_corrupt(format!("block {height} is missing"));
         let read =
             blocks.block(Height::saturating(height)).and_then(|block| block.ok_or_else(missing));
         if let Ok(block) = &read {

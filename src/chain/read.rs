@@ -1,7 +1,6 @@
 //! Read access to the chain, shared by all parts of the node.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ait_engine::block::Header;
@@ -15,6 +14,7 @@ use ait_engine::types::{Address, BlockId, ChainId, Height, TimestampMs};
 use ait_engine::validator::ValidatorSet;
 use tokio::sync::{broadcast, watch};
 
+use super::certified::{Damage, RecentBlocks};
 use super::{BlockStore, ChainError, CommittedBlock, Index, StateReader, StateStore};
 
 /// The newest committed block.
@@ -41,48 +41,16 @@ pub struct Proven {
     pub proof: StateProof,
 }
 
-/// Blocks that were read or committed last, decoded: a page of transactions mostly asks
-/// for few blocks, each many times.
-#[derive(Debug, Default)]
-pub(super) struct RecentBlocks(Mutex<VecDeque<Arc<CommittedBlock>>>);
-
-impl RecentBlocks {
-    /// Blocks at most, and bytes of their bodies.
-    const COUNT_MAX: usize = 64;
-    const BYTES_MAX: u64 = 64 << 20;
-
-    pub(super) fn get(&self, height: Height) -> Option<Arc<CommittedBlock>> {
-        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = recent.iter().position(|block| block.height() == height)?;
-        let block = recent.remove(at)?;
-        recent.push_back(Arc::clone(&block));
-        Some(block)
-    }
-
-    fn has(&self, height: Height) -> bool {
-        let recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.iter().any(|block| block.height() == height)
-    }
-
-    pub(super) fn put(&self, block: &Arc<CommittedBlock>) {
-        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.retain(|other| other.height() != block.height());
-        recent.push_back(Arc::clone(block));
-        let bytes = |block: &Arc<CommittedBlock>| u64::from(block.block.header.body_bytes);
-        let mut total: u64 = recent.iter().map(bytes).sum();
-        while recent.len() > Self::COUNT_MAX || (total > Self::BYTES_MAX && recent.len() > 1) {
-            total -= recent.pop_front().as_ref().map_or(0, bytes);
-        }
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) blocks: BlockStore,
     pub(super) state: StateStore,
     pub(super) index: Index,
     pub(super) genesis_id: BlockId,
+    /// Validators of every height: no transaction changes them.
+    pub(super) validators: ValidatorSet,
     pub(super) recent: RecentBlocks,
+    pub(super) damage: Damage,
     pub(super) head: watch::Sender<Head>,
     /// Height up to which the index goes.
     pub(super) indexed: watch::Sender<Height>,
@@ -127,15 +95,15 @@ impl Chain {
         self.inner.events.subscribe()
     }
 
-    /// A committed block.
+    /// A committed block, with a certificate that proves it final.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When the store fails, or what it has does not prove.
     pub fn block(&self, height: Height) -> Result<Option<Arc<CommittedBlock>>, ChainError> {
         if let Some(block) = self.inner.recent.get(height) {
             return Ok(Some(block));
         }
-        let block = self.inner.blocks.block(height)?.map(Arc::new);
+        let block = self.inner.damage.note(self.inner.certified(height))?.map(Arc::new);
         if let Some(block) = &block {
             self.inner.recent.put(block);
         }
@@ -153,15 +121,22 @@ impl Chain {
     /// # Errors
     /// When the store fails.
     pub fn header(&self, height: Height) -> Result<Option<(BlockId, Header)>, ChainError> {
-        self.inner.blocks.header(height)
+        self.inner.damage.note(self.inner.blocks.header(height))
     }
 
-    /// Certificate of a committed block; none for genesis.
+    /// Certificate of a committed block, which proves it final; none for genesis. Read with its
+    /// block, which is mostly in memory and verified already.
     ///
     /// # Errors
-    /// When the store fails.
+    /// As [`Chain::block`].
     pub fn certificate(&self, height: Height) -> Result<Option<Certificate>, ChainError> {
-        self.inner.blocks.certificate(height)
+        Ok(self.block(height)?.and_then(|block| block.certificate.clone()))
+    }
+
+    /// What was found damaged first since the start, if anything was.
+    #[must_use]
+    pub fn damage(&self) -> Option<String> {
+        self.inner.damage.first()
     }
 
     /// Height of the committed block with this id.
@@ -235,7 +210,7 @@ impl Chain {
     /// # Errors
     /// When the state cannot be read.
     pub fn account(&self, address: &Address) -> Result<Option<Account>, ChainError> {
-        account(&self.state(), address)
+        self.inner.damage.note(account(&self.state(), address))
     }
 
     /// Accounts as of one state.
@@ -248,7 +223,7 @@ impl Chain {
         for part in addresses.chunks(EXPECTED_TOGETHER) {
             state.expect(&part.iter().map(Key::account).collect::<Vec<_>>());
             for address in part {
-                accounts.push(account(&state, address)?);
+                accounts.push(self.inner.damage.note(account(&state, address))?);
             }
         }
         Ok(accounts)
@@ -259,7 +234,7 @@ impl Chain {
     /// # Errors
     /// When the state cannot be read.
     pub fn value(&self, key: &Key) -> Result<Option<Value>, ChainError> {
-        value(&self.state(), key)
+        self.inner.damage.note(value(&self.state(), key))
     }
 
     /// Parameters and roles.
@@ -295,9 +270,10 @@ impl Chain {
     pub fn prove(&self, key: &Key) -> Result<Proven, ChainError> {
         let (height, proof) = {
             let state = self.state();
-            (state.shared.height(), StateProof::new(&state, key)?)
+            let proof = StateProof::new(&state, key).map_err(ChainError::from);
+            (state.shared.height(), self.inner.damage.note(proof)?)
         };
-        let missing = || ChainError::corrupt(format!("block {height} is missing"));
+        let missing = || ChainError::blocks_corrupt(format!("block {height} is missing"));
         let (_, header) = self.header(height)?.ok_or_else(missing)?;
         Ok(Proven { header, certificate: self.certificate(height)?, proof })
     }
@@ -315,7 +291,7 @@ impl Chain {
         let height = state.shared.height();
         let (_, parent) = self
             .header(height)?
-            .ok_or_else(|| ChainError::corrupt(format!("block {height} is missing")))?;
+            .ok_or_else(|| ChainError::blocks_corrupt(format!("block {height} is missing")))?;
         let validators = validators(&state)?;
         let time = now.max(parent.time.next().unwrap_or(parent.time));
         let proposer = validators.proposer(height, ait_engine::types::Round::ZERO).address();

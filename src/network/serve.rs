@@ -43,7 +43,8 @@ impl Bodies {
     }
 }
 
-/// Certified blocks from a height on. Reads the disk: not for an async thread.
+/// Certified blocks from a height on, up to the first that cannot be read; none if that is the
+/// first of all. Reads the disk: not for an async thread.
 pub(crate) fn blocks(chain: &Chain, from: Height, count: u32) -> Option<Vec<u8>> {
     let mut blocks = Blocks::default();
     let mut bytes = 0_u64;
@@ -54,7 +55,10 @@ pub(crate) fn blocks(chain: &Chain, from: Height, count: u32) -> Option<Vec<u8>>
             Ok(found) => found,
             Err(error) => {
                 tracing::error!(%height, %error, "a block cannot be read for a peer");
-                return None;
+                if blocks.0.is_empty() {
+                    return None;
+                }
+                break;
             }
         };
         // Genesis has no certificate: nobody asks for it.

@@ -28,6 +28,9 @@ use crate::sequencer::{self, Effect};
 const TICK: Duration = Duration::from_millis(100);
 /// Requests of peers that are answered at once however few processors there are.
 const ANSWERS_MIN: usize = 2;
+/// How long a peer waits to hear that blocks cannot be read here. It asks again at once, and who
+/// gives no answer too often counts as faulty.
+const UNREADABLE_WAIT: Duration = Duration::from_secs(10);
 /// How often progress is logged while behind, and how far behind that counts.
 const PROGRESS: Duration = Duration::from_secs(5);
 const PROGRESS_BLOCKS: u64 = 20;
@@ -276,9 +279,13 @@ impl Service {
                     }
                     let read = move || {
                         let _permit = permit;
-                        let _ = reply.send(serve::blocks(&chain, from, count));
+                        serve::blocks(&chain, from, count)
                     };
-                    crate::behind::work(read);
+                    let Ok(read) = crate::behind::work(read).await else { return };
+                    if read.is_none() {
+                        tokio::time::sleep(UNREADABLE_WAIT).await;
+                    }
+                    let _ = reply.send(read);
                 });
             }
         }

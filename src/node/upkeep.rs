@@ -54,7 +54,8 @@ impl Upkeep {
             let failure = failure.or_else(|| self.mempool.failure());
             let has_work = self.mempool.has_executable();
             let height = self.chain.state_height();
-            let looked = Looked { height, has_work, shortage, failure };
+            let damage = self.chain.damage();
+            let looked = Looked { height, has_work, shortage, damage, failure };
             self.health.observe(Instant::now(), looked);
             metrics::state_memory(self.chain.state_memory_bytes());
             metrics::upkeep();

@@ -151,6 +151,11 @@ pub(super) async fn ready(call: Call) -> Answer {
             let unavailable = StatusCode::SERVICE_UNAVAILABLE;
             Err(ApiError::new(unavailable, shortage.code(), shortage.to_string(), shortage.hint()))
         }
+        (Status::Damaged { reason }, _) => {
+            let hint = "stop the node: ait-node db check says what is damaged and what mends it";
+            let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+            Err(ApiError::new(unavailable, "database_corrupt", reason, hint))
+        }
         (_, behind) => {
             let reason = health.reason.or(behind).unwrap_or_default();
             let hint = "the node's log says more; /metrics shows when the last block was made";

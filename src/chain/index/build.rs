@@ -30,7 +30,7 @@ pub(in super::super) struct Indexable {
 impl Indexable {
     /// A committed block that was not handed over.
     pub(in super::super) fn read(inner: &Inner, height: Height) -> Result<Self, ChainError> {
-        let missing = || ChainError::corrupt(format!("block {height} is missing"));
+        let missing = || ChainError::blocks_corrupt(format!("block {height} is missing"));
         let block = match inner.recent.get(height) {
             Some(block) => block,
             None => Arc::new(inner.blocks.block(height)?.ok_or_else(missing)?),

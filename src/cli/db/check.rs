@@ -259,15 +259,6 @@ fn check_blocks(
             return Err(format!("block {height} does not follow block {}", height - 1));
         }
         parent = Some(block.id);
-        // The set of another epoch is not kept here; replay verifies those certificates.
-        if height > 0 && header.validators_hash == writer.validators().hash() {
-            let certificate = block.certificate.as_ref();
-            let certificate =
-                certificate.ok_or_else(|| format!("block {height} has no certificate"))?;
-            certificate
-                .verify(&header.chain_id, at, block.id, writer.validators())
-                .map_err(|error| format!("certificate of block {height}: {error}"))?;
-        }
         if has_index && !checked.has(INDEX) {
             let mut missing = Vec::new();
             if chain.height_of(&block.id).ok().flatten() != Some(at) {
