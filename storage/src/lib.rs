@@ -28,7 +28,9 @@ pub use error::{LimitKind, Place, StorageError, StorageErrorKind};
 pub use faulty::{Fault, FaultEffect, FaultMoment, FaultPlan, Faulty, Operation};
 pub use key_range::{Direction, KeyRange};
 pub use memory::MemoryStorage;
-pub use redb_storage::{DiskFault, PanicIn, RedbOptions, RedbStorage, SimulatedDisk, note_panic};
+pub use redb_storage::{
+    DiskFault, Mend, PanicIn, RedbOptions, RedbStorage, SimulatedDisk, note_panic,
+};
 pub use stats::TableStats;
 pub use storage::{Durability, Entry, EntryIterator, Snapshot, Storage};
 pub use table::Table;

@@ -11,8 +11,10 @@ mod contain;
 mod damage;
 mod disk;
 mod failure;
+mod mend;
 mod open;
 mod snapshot;
+mod watched;
 
 use std::{
     fmt,
@@ -36,6 +38,7 @@ use crate::{
 
 pub use contain::{PanicIn, note_panic};
 pub use disk::{DiskFault, SimulatedDisk};
+pub use mend::Mend;
 
 /// Name of this engine in configuration and messages.
 const ENGINE: &str = "redb";
@@ -107,12 +110,7 @@ impl RedbStorage {
         let place = Place::Path(path.to_owned());
         match contain(&place, || open::open(path, options)) {
             Ok(database) => Ok(Self::new(Handle::Writable(database), place, options)),
-            Err(StorageError::Corrupt { place, detail }) if options.verify => {
-                let found = damage::find(path, options);
-                let where_to = found.map_or_else(|_| String::new(), |found| format!("; {found}"));
-                Err(failure::corrupt(&place, detail + &where_to))
-            }
-            Err(error) => Err(error),
+            Err(error) => Err(damage::located(error, path, options)),
         }
     }
 

@@ -41,6 +41,7 @@ pub(super) fn open_read_only(
 /// An existing file, to read from, and locked against every other.
 pub(super) fn existing(path: &Path, place: &Place) -> Result<FileBackend, StorageError> {
     let file = File::open(path).map_err(|error| failure::io(place, error))?;
+    check_plausible(&file, place)?;
     backend(file, place)
 }
 
