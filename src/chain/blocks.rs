@@ -117,6 +117,11 @@ impl BlockStore {
         Self { storage, unwritten: Mutex::new(None) }
     }
 
+    /// Whether the chain was begun.
+    pub(super) fn has_genesis(&self) -> Result<bool, ChainError> {
+        Ok(self.storage.snapshot()?.get(BLOCKS_META, ONLY)?.is_some())
+    }
+
     fn write_genesis(&self, genesis: &Genesis, fingerprint: &[u8; 32]) -> Result<(), ChainError> {
         let block = Block { header: genesis.header.clone(), transactions: Vec::new() };
         let record = BlockRecord {

@@ -29,9 +29,21 @@ pub enum ChainError {
         /// What and where.
         what: String,
     },
+    /// The store of blocks ends before what was made of its blocks, and was longer therefore.
+    #[error(
+        "blocks are missing at the end of the store of blocks: it ends at {head}, the {part} is at {height}"
+    )]
+    BlocksLost {
+        /// Newest block that is there.
+        head: Height,
+        /// What was made of more.
+        part: &'static str,
+        /// Of how many.
+        height: Height,
+    },
     /// The database belongs to another chain.
     #[error(
-        "the database belongs to another chain: its genesis is {found}, the configured one is {expected}; use another --data-dir, or `ait-node db reset`"
+        "the database belongs to another chain: its genesis is {found}, the configured one is {expected}"
     )]
     OtherChain {
         /// Genesis that was configured.
@@ -86,7 +98,9 @@ impl ChainError {
         match self {
             Self::Genesis(_) => "genesis_invalid",
             Self::Storage(_) => "storage_failed",
-            Self::Corrupt { .. } | Self::Blocks { .. } => "database_corrupt",
+            Self::Corrupt { .. } | Self::Blocks { .. } | Self::BlocksLost { .. } => {
+                "database_corrupt"
+            }
             Self::OtherChain { .. } => "database_of_other_chain",
             Self::SchemaTooNew { .. } => "database_too_new",
             Self::Replay { .. } => "replay_failed",
@@ -110,7 +124,12 @@ impl ChainError {
             Self::Corrupt { .. } | Self::Blocks { .. } | Self::Replay { .. } => {
                 "ait-node db check finds the first bad block; restore a copy of the data directory"
             }
-            Self::OtherChain { .. } => "use the genesis of that chain, or another --data-dir",
+            Self::BlocksLost { .. } => {
+                "ait-node db repair looks for them in what is left of the file"
+            }
+            Self::OtherChain { .. } => {
+                "use the genesis document of that chain, which may have been altered here, or another --data-dir"
+            }
             Self::SchemaTooNew { .. } => "upgrade the program",
             Self::Directory { .. } => "check the path and its permissions",
             Self::NoRoom { .. } => "free or add room on the disk of the data directory",
@@ -122,7 +141,10 @@ impl ChainError {
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Corrupt { .. } | Self::Blocks { .. } | Self::Replay { .. } => true,
+            Self::Corrupt { .. }
+            | Self::Blocks { .. }
+            | Self::BlocksLost { .. }
+            | Self::Replay { .. } => true,
             Self::Storage(error) => error.kind() == StorageErrorKind::Corrupt,
             _ => false,
         }

@@ -80,10 +80,8 @@ pub fn open(
     let state = StateStore::open(storage, genesis_id, options.state_bytes, first_state)?;
     let index = Index { storage: Arc::clone(&stores.index) };
     let (head, checkpoint) = (blocks.height()?, state.checkpoint_height());
-    if checkpoint > head {
-        let what = format!("the state is at height {checkpoint}, the blocks end at {head}");
-        return Err(ChainError::corrupt(what));
-    }
+    let indexed = index.height()?;
+    all_made_of(head, checkpoint, indexed)?;
     let (_, at_checkpoint) = blocks.header(checkpoint)?.ok_or_else(|| missing(checkpoint))?;
     if at_checkpoint.state_root != state.head().1 {
         let what = format!("the state on disk is not that of block {checkpoint}");
@@ -91,7 +89,6 @@ pub fn open(
     }
     let policy = options.checkpoints;
     let parent = replay(&blocks, &state, at_checkpoint, head, policy, progress)?;
-    let indexed = index.height()?;
     let validators = validators(&state.reader())?;
     let known = Head {
         height: head,
@@ -115,6 +112,14 @@ pub fn open(
     let chain = Chain { inner: Arc::new(inner) };
     look_at_newest(&chain, head)?;
     ChainWriter::new(chain, parent, validators, options)
+}
+
+/// Refuses a state and an index that were made of more blocks than there are.
+pub(super) fn all_made_of(head: Height, state: Height, index: Height) -> Result<(), ChainError> {
+    match [("state", state), ("index", index)].into_iter().find(|(_, height)| *height > head) {
+        Some((part, height)) => Err(ChainError::BlocksLost { head, part, height }),
+        None => Ok(()),
+    }
 }
 
 /// Reads the newest blocks, which are asked for first. What is damaged is not given to anybody and

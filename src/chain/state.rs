@@ -116,7 +116,9 @@ impl StateStore {
         }
         if meta.genesis != genesis.0 {
             let found = BlockId(meta.genesis);
-            return Err(ChainError::OtherChain { expected: genesis, found });
+            return Err(ChainError::corrupt(format!(
+                "the state is of the chain that begins with {found}"
+            )));
         }
         let disk = DiskView { entry_count: meta.entry_count, snapshot: storage.snapshot()?.into() };
         if let Some(last) = meta.entry_count.checked_sub(1) {
@@ -133,6 +135,15 @@ impl StateStore {
         };
         let numbers = Numbers::new(meta.entry_count);
         Ok(Self { storage, genesis, numbers, shared: RwLock::new(shared) })
+    }
+
+    /// Height of the state in a storage, if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn height_in(storage: &dyn Storage) -> Result<Option<Height>, ChainError> {
+        let stored = storage.snapshot()?.get(STATE_META, ONLY)?;
+        stored.map(|bytes| Ok(read_state_meta(&bytes)?.height())).transpose()
     }
 
     // A poisoned lock means that a thread panicked while it merged a block; the node stops then,

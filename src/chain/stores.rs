@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use ait_storage::{MemoryStorage, RedbOptions, RedbStorage, Storage};
 
-use super::ChainError;
+use super::open::all_made_of;
+use super::{BlockStore, ChainError, Index, StateStore};
 
 /// Which storage engine holds the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,11 +85,9 @@ impl Stores {
                     Ok(Arc::new(RedbStorage::open(path, &redb)?))
                 };
                 // The state is read at random, blocks mostly at the end.
-                Ok(Self {
-                    blocks: open("blocks.redb", 1)?,
-                    state: open("state.redb", 5)?,
-                    index: open("index.redb", 2)?,
-                })
+                let (state, index) = (open("state.redb", 5)?, open("index.redb", 2)?);
+                look_at_blocks(&options.directory.join("blocks.redb"), &*state, &index)?;
+                Ok(Self { blocks: open("blocks.redb", 1)?, state, index })
             }
         }
     }
@@ -106,6 +105,29 @@ impl Stores {
         [("blocks", &self.blocks), ("state", &self.state), ("index", &self.index)]
     }
 }
+
+/// Refuses blocks that end before what was made of them. One bit of their file decides which of two
+/// commits it shows, and no checksum covers it: opened to be written, the file would lose the newer.
+fn look_at_blocks(
+    path: &Path,
+    state: &dyn Storage,
+    index: &Arc<dyn Storage>,
+) -> Result<(), ChainError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let options = RedbOptions { cache_bytes: LOOK_BYTES, ..RedbOptions::default() };
+    let seen = RedbStorage::open_unchanged(path, None, &options)?;
+    let blocks = BlockStore::existing(Arc::new(seen));
+    if !blocks.has_genesis()? {
+        return Ok(());
+    }
+    let state = StateStore::height_in(state)?.unwrap_or_default();
+    all_made_of(blocks.height()?, state, Index::existing(Arc::clone(index)).height()?)
+}
+
+/// Page cache of a look at a file, in bytes.
+const LOOK_BYTES: usize = 1 << 20;
 
 fn make_directory(path: &Path) -> Result<(), ChainError> {
     fs::create_dir_all(path).map_err(|error| {

@@ -114,6 +114,12 @@ impl Index {
         meta(&*self.snapshot()?)
     }
 
+    /// An index by itself: for tools that look at a damaged chain.
+    #[must_use]
+    pub const fn existing(storage: Arc<dyn Storage>) -> Self {
+        Self { storage }
+    }
+
     /// Height up to which the index goes.
     ///
     /// # Errors
