@@ -3,6 +3,7 @@
 mod check;
 mod compact;
 mod repair;
+mod salvage;
 
 use std::fs;
 use std::io::{BufRead, IsTerminal};

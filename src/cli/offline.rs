@@ -70,7 +70,11 @@ impl<'a> Directory<'a> {
         if !path.exists() {
             return Err(StorageError::Missing { place: Place::Path(path) });
         }
-        Ok(Arc::new(RedbStorage::open(path, &options)?))
+        // Blocks can be got back from a file that nobody has written to since it was damaged.
+        Ok(Arc::new(match name {
+            "blocks" => RedbStorage::open_unchanged(path, None, &options)?,
+            _ => RedbStorage::open(path, &options)?,
+        }))
     }
 
     /// The chain in the databases, with what lies after the checkpoint executed again.

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use ait_engine::genesis::GenesisDocument;
 use ait_engine::state::{Account, Claim, StateProof, StateView};
 use ait_engine::types::{Amount, Height};
-use ait_storage::{MemoryStorage, Storage, StorageError};
+use ait_storage::{MemoryStorage, Place, Storage, StorageError};
 use serde::Serialize;
 use serde_json::json;
 
 use super::{DbArgs, Output};
-use crate::chain::{ChainError, ChainOptions, ChainWriter, Location, Stores, ViewError};
+use crate::chain::{
+    ChainError, ChainOptions, ChainWriter, Index, Location, StateStore, Stores, ViewError,
+};
 use crate::cli::offline::Directory;
 use crate::cli::{CliError, progress};
 use crate::consensus::{FileLog, FileSigner};
@@ -37,6 +39,8 @@ pub(super) struct Checked {
     pub findings: Vec<Finding>,
     /// What a crash leaves and the next start puts right.
     pub notes: Vec<String>,
+    /// How far the blocks went, by what was made of them and signed, if any of that tells.
+    pub reached: Option<Height>,
     /// Height, state root, transactions and state entries, if all of it could be read.
     pub whole: Option<(Height, String, u64, u64)>,
 }
@@ -112,11 +116,19 @@ pub(super) fn check(directory: &Directory<'_>, output: &Output) -> Result<Checke
     let blocks = open(directory, "blocks", BLOCKS, &mut checked)?;
     let state = open(directory, "state", STATE, &mut checked)?;
     let index = open(directory, "index", INDEX, &mut checked)?;
-    check_files(directory, &mut checked);
+    let signed = check_files(directory, &mut checked);
+    let index = index.filter(|index| check_height(index, &mut checked));
+    // A signed block need not have become final.
+    let before = signed.map(|height| Height::saturating(height.get().saturating_sub(1)));
+    let of_state = state.as_ref().and_then(|state| StateStore::height_in(&**state).ok().flatten());
+    checked.reached = checked.reached.max(before).max(of_state);
     match (directory.genesis(), blocks, state) {
         (Err(error), ..) => checked.find(GENESIS, error.message),
         (Ok(text), Some(blocks), Some(state)) => {
-            check_chain(directory, &text, (blocks, state, index), output, &mut checked)?;
+            let stores = (blocks, state, index);
+            if let Some(writer) = check_chain(directory, &text, stores, output, &mut checked)? {
+                check_signed(&writer, signed, &mut checked);
+            }
         }
         _ => {}
     }
@@ -142,8 +154,32 @@ fn open(
     }
 }
 
-/// The files beside the databases.
-fn check_files(directory: &Directory<'_>, checked: &mut Checked) {
+/// Whether it can be told how far an index goes.
+fn check_height(index: &Store, checked: &mut Checked) -> bool {
+    match Index::existing(Arc::clone(index)).height() {
+        Ok(height) => checked.reached = checked.reached.max(Some(height)),
+        Err(error) => checked.find(INDEX, error),
+    }
+    !checked.has(INDEX)
+}
+
+/// Whether there is every block before the one that was signed last.
+fn check_signed(writer: &ChainWriter, signed: Option<Height>, checked: &mut Checked) {
+    let head = writer.height();
+    let Some(signed) = signed.filter(|signed| head.next().is_some_and(|next| *signed > next))
+    else {
+        return;
+    };
+    let what = format!("blocks are missing at its end: it ends at {head}, signed is {signed}");
+    if writer.validators().count() == 1 {
+        checked.find(BLOCKS, what);
+    } else {
+        checked.notes.push(format!("{BLOCKS}: {what}; peers have them"));
+    }
+}
+
+/// The files beside the databases. Gives the height that was under way or signed last.
+fn check_files(directory: &Directory<'_>, checked: &mut Checked) -> Option<Height> {
     let (log, record) = (directory.root.join(LOG), directory.root.join(RECORD));
     let log = FileLog::inspect(&log).unwrap_or_else(|error| {
         checked.find(LOG, error);
@@ -153,6 +189,8 @@ fn check_files(directory: &Directory<'_>, checked: &mut Checked) {
         checked.find(RECORD, error);
         None
     });
+    let signed = record.map(|record| record.height);
+    let logged = log.as_ref().and_then(|log| Some(log.logged.as_ref()?.0));
     if let Some(log) = log {
         let whole = log.whole_bytes;
         let document = directory.genesis().ok().and_then(|text| GenesisDocument::parse(&text).ok());
@@ -189,6 +227,7 @@ fn check_files(directory: &Directory<'_>, checked: &mut Checked) {
         )),
         Ok(_) => {}
     }
+    signed.max(logged)
 }
 
 /// How blocks, state and index fit together.
@@ -198,7 +237,7 @@ fn check_chain(
     (blocks, state, index): (Store, Store, Option<Store>),
     output: &Output,
     checked: &mut Checked,
-) -> Result<(), CliError> {
+) -> Result<Option<ChainWriter>, CliError> {
     let has_index = index.is_some();
     let index = index.unwrap_or_else(|| Arc::new(MemoryStorage::new()));
     let stores = Stores { blocks, state, index };
@@ -206,16 +245,18 @@ fn check_chain(
     let writer = match directory.open_with(&stores, text, &options, &mut |_| {}) {
         Ok(writer) => writer,
         // Nothing is damaged: something else was meant.
-        Err(error @ (ChainError::OtherChain { .. } | ChainError::SchemaTooNew { .. })) => {
+        Err(error @ ChainError::OtherChain { .. }) if directory.genesis_file().is_some() => {
             return Err(error.into());
         }
-        Err(error @ ChainError::Genesis(_)) => {
-            checked.find(GENESIS, error);
-            return Ok(());
+        Err(error @ ChainError::SchemaTooNew { .. }) => return Err(error.into()),
+        Err(ChainError::OtherChain { expected, found }) => {
+            let what = "it is not the text that this chain was made from";
+            checked.find(GENESIS, format!("{what}: its genesis is {expected}, not {found}"));
+            return Ok(None);
         }
         Err(error) => {
-            checked.find(STATE, error);
-            return Ok(());
+            checked.find(file_of(&error), error);
+            return Ok(None);
         }
     };
     if let Err(error) = writer.wait_until_indexed() {
@@ -233,7 +274,20 @@ fn check_chain(
     let root = writer.parent().state_root.to_string();
     let both = transactions.zip(entries);
     checked.whole = both.map(|(all, entries)| (writer.height(), root, all, entries));
-    Ok(())
+    Ok(Some(writer))
+}
+
+/// Which file is at fault when a chain cannot be opened.
+fn file_of(error: &ChainError) -> &'static str {
+    match error {
+        ChainError::Genesis(_) => GENESIS,
+        ChainError::Blocks { .. } | ChainError::BlocksLost { .. } => BLOCKS,
+        ChainError::Storage(StorageError::Corrupt { place: Place::Path(path), .. }) => {
+            let named = [BLOCKS, INDEX].into_iter().find(|file| path.ends_with(file));
+            named.unwrap_or(STATE)
+        }
+        _ => STATE,
+    }
 }
 
 /// Every block hangs on the one before, has its certificate and stands in the index.
