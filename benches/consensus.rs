@@ -16,6 +16,7 @@ use ait_engine::vote::{ProposalMessage, Vote};
 use ait_node::consensus::{
     Action, Consensus, ConsensusConfig, Event, FileLog, FileSigner, VoteSigner, WriteAheadLog,
 };
+use ait_node::disk::WriteFault;
 use common::{chain, validator};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
@@ -25,15 +26,15 @@ use tempfile::TempDir;
 struct Unrecorded(SecretKey);
 
 impl VoteSigner for Unrecorded {
-    fn sign_vote(&mut self, vote: &Vote) -> Result<Signature, String> {
+    fn sign_vote(&mut self, vote: &Vote) -> Result<Signature, WriteFault> {
         Ok(self.0.sign(vote.sign_hash(&chain()).as_bytes()))
     }
 
-    fn sign_proposal(&mut self, proposal: &ProposalMessage) -> Result<Signature, String> {
+    fn sign_proposal(&mut self, proposal: &ProposalMessage) -> Result<Signature, WriteFault> {
         Ok(self.0.sign(proposal.sign_hash(&chain()).as_bytes()))
     }
 
-    fn flush(&mut self) -> Result<(), String> {
+    fn flush(&mut self) -> Result<(), WriteFault> {
         Ok(())
     }
 }
@@ -42,15 +43,15 @@ impl VoteSigner for Unrecorded {
 struct Unlogged;
 
 impl WriteAheadLog for Unlogged {
-    fn begin(&mut self, _: Height) -> Result<(), String> {
+    fn begin(&mut self, _: Height) -> Result<(), WriteFault> {
         Ok(())
     }
 
-    fn append(&mut self, _: &[u8]) -> Result<(), String> {
+    fn append(&mut self, _: &[u8]) -> Result<(), WriteFault> {
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), String> {
+    fn flush(&mut self) -> Result<(), WriteFault> {
         Ok(())
     }
 }

@@ -256,13 +256,44 @@ impl Disk {
     }
 }
 
+/// Why something was not written or signed, in a form that can be kept and told again, as the
+/// system's error cannot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct WriteFault {
+    what: String,
+    /// What the system said, if it was the system.
+    kind: Option<io::ErrorKind>,
+}
+
+impl WriteFault {
+    /// The fault of writing `what`.
+    #[must_use]
+    pub fn of(what: &impl std::fmt::Display, source: &io::Error) -> Self {
+        Self { what: format!("{what}: {source}"), kind: Some(source.kind()) }
+    }
+}
+
+impl From<io::Error> for WriteFault {
+    fn from(error: io::Error) -> Self {
+        Self { what: error.to_string(), kind: Some(error.kind()) }
+    }
+}
+
+impl From<String> for WriteFault {
+    fn from(what: String) -> Self {
+        Self { what, kind: None }
+    }
+}
+
 /// The code of the shortage that this error, or one that caused it, tells of, if any.
 #[must_use]
 pub fn want_of_room(error: &(dyn Error + 'static)) -> Option<&'static str> {
     use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     let mut next = Some(error);
     while let Some(error) = next {
-        match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+        let kept = error.downcast_ref::<WriteFault>().and_then(|fault| fault.kind);
+        match error.downcast_ref::<io::Error>().map(io::Error::kind).or(kept) {
             Some(StorageFull | QuotaExceeded) => return Some(Shortage::FULL),
             Some(ReadOnlyFilesystem) => return Some(Shortage::READ_ONLY),
             _ => {}
@@ -280,7 +311,9 @@ pub fn want_of_room(error: &(dyn Error + 'static)) -> Option<&'static str> {
 mod tests {
     use super::*;
     use crate::chain::ChainError;
+    use crate::consensus::ConsensusFailure;
     use crate::node::NodeError;
+    use crate::sequencer::SequencerError;
 
     const OPTIONS: DiskOptions = DiskOptions { free_bytes_min: 800, reserve_bytes: 50 };
 
@@ -336,6 +369,14 @@ mod tests {
         let journal =
             crate::mempool::JournalError { path: "x".into(), action: "write", source: io() };
         assert_eq!(want_of_room(&NodeError::Journal(journal)), Some("disk_full"));
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            let source = WriteFault::from(io::Error::from(kind));
+            let log = SequencerError::from(ConsensusFailure::Log { source: source.clone() });
+            assert_eq!(want_of_room(&log), Some("disk_full"));
+            let signer = SequencerError::from(ConsensusFailure::Signer { source });
+            assert_eq!(want_of_room(&NodeError::Sequencer(signer)), Some("disk_full"));
+        }
+        assert_eq!(want_of_room(&WriteFault::from("signed already".to_owned())), None);
         assert_eq!(want_of_room(&io::Error::other("full of surprises")), None);
         let read_only = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
         assert_eq!(want_of_room(&read_only), Some("disk_read_only"));

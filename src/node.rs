@@ -346,7 +346,12 @@ impl Node {
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.clone().or_else(|| self.mempool.failure())
+        if failure.is_some() {
+            return failure.clone();
+        }
+        let fault = self.mempool.failure()?;
+        self.disk.note_failure(&fault);
+        Some(fault.to_string())
     }
 
     /// Stops: nothing accepted is lost.

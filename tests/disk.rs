@@ -8,7 +8,7 @@ mod small_disk;
 
 use std::fs;
 
-use common::{height, init, make_block, run, until, validator_key};
+use common::{Devnet, height, init, make_block, run, until, validator_key};
 use serde_json::json;
 use small_disk::{SmallDisk, block_ids};
 
@@ -100,6 +100,33 @@ fn a_write_that_fails_ends_the_node_with_a_code_of_its_own_and_loses_nothing() {
     node.kill();
     let checked = disk.ask(&["db", "check"]);
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}
+
+/// A quota, or room that is back a moment later: the file system of the data directory shows room
+/// all the time.
+#[test]
+fn a_write_that_has_no_room_where_others_have_ends_the_node_with_the_same_code() {
+    for name in ["consensus.log", "signer.record"] {
+        let disk = SmallDisk::new(96);
+        disk.run(&format!(
+            "mkdir /mnt/small && mount -t tmpfs -o size=64k tmpfs /mnt/small && cd /mnt/small &&
+             touch {name} && chmod 600 {name} && ln -s /mnt/small/{name} /mnt/{name}"
+        ));
+        let mut command = disk.inside(env!("CARGO_BIN_EXE_ait-node"));
+        // Time enough for a block that does not fit into what a file has already.
+        command.args(["dev", "--json", "--data-dir", "/mnt", "--block-interval", "300ms"]);
+        command.args(["--rpc", "127.0.0.1:0", "--coordinator", "127.0.0.1:0"]);
+        command.env("AIT_STORAGE_FREE_BYTES_MIN", "1000000");
+        command.env("AIT_STORAGE_RESERVE_BYTES", "1000000");
+        let node = Devnet::announced_by(command);
+        disk.run("head -c 1000000 /dev/zero > /mnt/small/ballast || true");
+        until("a write fails", || !matches!(node.send("carol", 1), Some((200, _))));
+        let ended = node.ended();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(3), "{name}: {said}");
+        assert!(said.contains("disk_full"), "{name}: {said}");
+        assert!(!disk.path("reserve").exists(), "{name}: the reserve is for this");
+    }
 }
 
 #[test]

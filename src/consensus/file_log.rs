@@ -15,6 +15,7 @@ use ait_engine::limits::BLOCK_BODY_BYTES_MAX;
 use ait_engine::types::Height;
 
 use super::port::WriteAheadLog;
+use crate::disk::WriteFault;
 use crate::telemetry::Stage;
 
 const MAGIC: &[u8; 8] = b"AITWAL02";
@@ -280,7 +281,7 @@ impl LogWriter {
 }
 
 impl WriteAheadLog for LogWriter {
-    fn begin(&mut self, height: Height) -> Result<(), String> {
+    fn begin(&mut self, height: Height) -> Result<(), WriteFault> {
         let file = &mut self.log.file;
         let mut write = || {
             file.set_len(0)?;
@@ -288,14 +289,14 @@ impl WriteAheadLog for LogWriter {
             let head = header(height);
             file.write_all(&[&head[..], &checksum(&[&head])].concat())
         };
-        write().map_err(|error: std::io::Error| error.to_string())?;
+        write().map_err(|error: std::io::Error| WriteFault::from(error))?;
         self.head = header(height);
         (self.log.frames, self.log.bytes) = (0, HEADER_BYTES as u64);
         self.frame = begun();
         Ok(())
     }
 
-    fn append(&mut self, entry: &[u8]) -> Result<(), String> {
+    fn append(&mut self, entry: &[u8]) -> Result<(), WriteFault> {
         let length = u32::try_from(entry.len()).ok().filter(|_| entry.len() <= ENTRY_BYTES_MAX);
         let length = length.ok_or_else(|| format!("an entry of {} bytes", entry.len()))?;
         self.frame.extend(length.to_le_bytes());
@@ -303,10 +304,10 @@ impl WriteAheadLog for LogWriter {
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), String> {
+    fn flush(&mut self) -> Result<(), WriteFault> {
         if self.frame.len() == FRAME_HEAD_BYTES {
             return Ok(());
         }
-        Stage::Vote.time(|| self.write()).map_err(|error| error.to_string())
+        Ok(Stage::Vote.time(|| self.write())?)
     }
 }

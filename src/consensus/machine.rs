@@ -32,6 +32,7 @@ use ait_engine::message::Message;
 use super::port::{
     Action, ConsensusFailure, Event, Timeout, TimeoutKind, VoteSigner, WriteAheadLog,
 };
+use crate::disk::WriteFault;
 
 /// Heights and messages ahead of the present one that are kept for later.
 const QUEUED_HEIGHTS: usize = 8;
@@ -195,9 +196,9 @@ impl<S: VoteSigner, L: WriteAheadLog> Consensus<S, L> {
     /// [`ConsensusFailure`]; the process must end.
     pub fn keep_block(&mut self, bytes: &[u8]) -> Result<(), ConsensusFailure> {
         self.host.unflushed = true;
-        self.host.log.append(&entry::block(bytes)).map_err(|reason| {
+        self.host.log.append(&entry::block(bytes)).map_err(|source| {
             self.poisoned = true;
-            ConsensusFailure::Log { reason }
+            ConsensusFailure::Log { source }
         })
     }
 
@@ -254,9 +255,9 @@ impl<S: VoteSigner, L: WriteAheadLog> Consensus<S, L> {
 
     fn begin_log(&mut self, height: Height) -> Result<(), ConsensusFailure> {
         self.host.unflushed = false;
-        self.host.log.begin(height).map_err(|reason| {
+        self.host.log.begin(height).map_err(|source| {
             self.poisoned = true;
-            ConsensusFailure::Log { reason }
+            ConsensusFailure::Log { source }
         })
     }
 
@@ -325,9 +326,9 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
     /// this order: a log that lacks what was signed could not be gone on from.
     fn flush(&mut self) -> Result<(), ConsensusFailure> {
         if std::mem::take(&mut self.unflushed) {
-            self.log.flush().map_err(|reason| ConsensusFailure::Log { reason })?;
+            self.log.flush().map_err(|source| ConsensusFailure::Log { source })?;
         }
-        self.signer.flush().map_err(|reason| ConsensusFailure::Signer { reason })
+        self.signer.flush().map_err(|source| ConsensusFailure::Signer { source })
     }
 
     fn act(&mut self, action: Action) {
@@ -461,16 +462,16 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
             return;
         }
         let Some(bytes) = entry::encode(input) else {
-            let reason = "an input that cannot be logged".to_owned();
-            self.failure = Some(ConsensusFailure::Log { reason });
+            let source = "an input that cannot be logged".to_owned().into();
+            self.failure = Some(ConsensusFailure::Log { source });
             return;
         };
         if self.replayed.contains(&bytes) {
             return;
         }
         self.unflushed = true;
-        if let Err(reason) = self.log.append(&bytes) {
-            self.failure = Some(ConsensusFailure::Log { reason });
+        if let Err(source) = self.log.append(&bytes) {
+            self.failure = Some(ConsensusFailure::Log { source });
         }
     }
 
@@ -480,15 +481,15 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
 
     fn sign(
         &mut self,
-        sign: impl FnOnce(&mut S) -> Result<ait_engine::crypto::Signature, String>,
+        sign: impl FnOnce(&mut S) -> Result<ait_engine::crypto::Signature, WriteFault>,
     ) -> Option<CtxSignature> {
         if self.failure.is_some() {
             return None;
         }
         match sign(&mut self.signer) {
             Ok(signature) => Some(CtxSignature(signature)),
-            Err(reason) => {
-                self.failure = Some(ConsensusFailure::Signer { reason });
+            Err(source) => {
+                self.failure = Some(ConsensusFailure::Signer { source });
                 None
             }
         }

@@ -7,6 +7,8 @@ use ait_engine::types::{Address, BlockId, Height, Round};
 use ait_engine::validator::ValidatorSet;
 use ait_engine::vote::{ProposalMessage, Vote};
 
+use crate::disk::WriteFault;
+
 /// What a time-out is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TimeoutKind {
@@ -131,19 +133,19 @@ pub trait VoteSigner: Send {
     ///
     /// # Errors
     /// When it would be a second one.
-    fn sign_vote(&mut self, vote: &Vote) -> Result<Signature, String>;
+    fn sign_vote(&mut self, vote: &Vote) -> Result<Signature, WriteFault>;
 
     /// Signs a proposal.
     ///
     /// # Errors
     /// When it would be a second one.
-    fn sign_proposal(&mut self, proposal: &ProposalMessage) -> Result<Signature, String>;
+    fn sign_proposal(&mut self, proposal: &ProposalMessage) -> Result<Signature, WriteFault>;
 
     /// Makes the record of everything signed durable.
     ///
     /// # Errors
     /// When it cannot be written.
-    fn flush(&mut self) -> Result<(), String>;
+    fn flush(&mut self) -> Result<(), WriteFault>;
 }
 
 /// Remembers the inputs of the height under way.
@@ -152,35 +154,35 @@ pub trait WriteAheadLog: Send {
     ///
     /// # Errors
     /// When it cannot be written.
-    fn begin(&mut self, height: Height) -> Result<(), String>;
+    fn begin(&mut self, height: Height) -> Result<(), WriteFault>;
 
     /// Appends an entry; it need not be durable yet.
     ///
     /// # Errors
     /// When it cannot be written.
-    fn append(&mut self, entry: &[u8]) -> Result<(), String>;
+    fn append(&mut self, entry: &[u8]) -> Result<(), WriteFault>;
 
     /// Makes every appended entry durable.
     ///
     /// # Errors
     /// When it cannot be synced.
-    fn flush(&mut self) -> Result<(), String>;
+    fn flush(&mut self) -> Result<(), WriteFault>;
 }
 
 /// Why consensus stopped for good. The process must end: to go on could sign twice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConsensusFailure {
     /// The write-ahead log failed.
-    #[error("the write-ahead log failed: {reason}")]
+    #[error("the write-ahead log failed: {source}")]
     Log {
         /// Why.
-        reason: String,
+        source: WriteFault,
     },
     /// Signing failed.
-    #[error("signing failed: {reason}")]
+    #[error("signing failed: {source}")]
     Signer {
         /// Why.
-        reason: String,
+        source: WriteFault,
     },
     /// A height was started before the one before was finalized, or not the next one.
     #[error("height {found} was started, expected {expected}")]

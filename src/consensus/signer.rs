@@ -20,6 +20,7 @@ use malachitebft_core_consensus::Input;
 use super::entry;
 use super::file_log::Logged;
 use super::port::VoteSigner;
+use crate::disk::WriteFault;
 use crate::keystore;
 use crate::telemetry::Stage;
 
@@ -212,7 +213,7 @@ impl FileSigner {
         self.last.is_some_and(|last| lacks(logged, last, &self.chain_id))
     }
 
-    fn sign(&mut self, place: Place, hash: Hash) -> Result<Signature, String> {
+    fn sign(&mut self, place: Place, hash: Hash) -> Result<Signature, WriteFault> {
         let signed = Signed { place, hash };
         match self.last {
             Some(last) if last == signed => return Ok(self.key.sign(hash.as_bytes())),
@@ -220,10 +221,11 @@ impl FileSigner {
                 return Err(format!(
                     "{place:?} is before {:?}, which was signed already",
                     last.place
-                ));
+                )
+                .into());
             }
             Some(last) if place == last.place => {
-                return Err(format!("something else was signed already at {place:?}"));
+                return Err(format!("something else was signed already at {place:?}").into());
             }
             _ => {}
         }
@@ -282,15 +284,16 @@ const fn proposal_place(proposal: &ProposalMessage) -> Place {
 }
 
 impl VoteSigner for FileSigner {
-    fn sign_vote(&mut self, vote: &Vote) -> Result<Signature, String> {
+    fn sign_vote(&mut self, vote: &Vote) -> Result<Signature, WriteFault> {
         self.sign(vote_place(vote), vote.sign_hash(&self.chain_id))
     }
 
-    fn sign_proposal(&mut self, proposal: &ProposalMessage) -> Result<Signature, String> {
+    fn sign_proposal(&mut self, proposal: &ProposalMessage) -> Result<Signature, WriteFault> {
         self.sign(proposal_place(proposal), proposal.sign_hash(&self.chain_id))
     }
 
-    fn flush(&mut self) -> Result<(), String> {
-        self.write().map_err(|error| format!("the signer's record cannot be written: {error}"))
+    fn flush(&mut self) -> Result<(), WriteFault> {
+        self.write()
+            .map_err(|error| WriteFault::of(&"the signer's record cannot be written", &error))
     }
 }

@@ -13,6 +13,7 @@ use ait_engine::validator::{Validator, ValidatorSet};
 use ait_engine::vote::{ProposalMessage, SignedVote, Vote, VoteKind};
 
 use super::*;
+use crate::disk::WriteFault;
 use ait_engine::message::{Message, VerifiedMessage};
 
 mod agreement;
@@ -68,10 +69,10 @@ struct Disk {
 }
 
 impl Disk {
-    fn call(&mut self, what: &'static str) -> Result<(), String> {
+    fn call(&mut self, what: &'static str) -> Result<(), WriteFault> {
         self.calls += 1;
         if self.fail_at.is_some_and(|at| self.calls >= at) {
-            return Err("injected".to_owned());
+            return Err("injected".to_owned().into());
         }
         self.trace.push(what);
         Ok(())
@@ -86,19 +87,19 @@ impl Ports {
         SecretKey::from_seed([self.1; 32])
     }
 
-    fn sign(&self, place: (Height, Round, u8), hash: &[u8]) -> Result<Signature, String> {
+    fn sign(&self, place: (Height, Round, u8), hash: &[u8]) -> Result<Signature, WriteFault> {
         let mut disk = self.0.lock().unwrap();
         disk.call("sign")?;
         let newest = disk.signed.last_key_value().map_or(place, |(newest, _)| *newest);
         if place < newest {
-            return Err(format!("{place:?} is before {newest:?}, which was signed already"));
+            return Err(format!("{place:?} is before {newest:?}, which was signed already").into());
         }
         disk.unrecorded.push((place, hash.to_vec()));
         drop(disk);
         Ok(self.key().sign(hash))
     }
 
-    fn record(&self) -> Result<(), String> {
+    fn record(&self) -> Result<(), WriteFault> {
         let mut disk = self.0.lock().unwrap();
         if disk.unrecorded.is_empty() {
             return Ok(());
@@ -115,33 +116,33 @@ impl Ports {
 }
 
 impl VoteSigner for Ports {
-    fn sign_vote(&mut self, vote: &Vote) -> Result<Signature, String> {
+    fn sign_vote(&mut self, vote: &Vote) -> Result<Signature, WriteFault> {
         let step = if vote.kind == VoteKind::Prevote { 1 } else { 2 };
         self.sign((vote.height, vote.round, step), vote.sign_hash(&chain_id()).as_bytes())
     }
-    fn sign_proposal(&mut self, p: &ProposalMessage) -> Result<Signature, String> {
+    fn sign_proposal(&mut self, p: &ProposalMessage) -> Result<Signature, WriteFault> {
         self.sign((p.height, p.round, 0), p.sign_hash(&chain_id()).as_bytes())
     }
-    fn flush(&mut self) -> Result<(), String> {
+    fn flush(&mut self) -> Result<(), WriteFault> {
         self.record()
     }
 }
 
 impl WriteAheadLog for Ports {
-    fn begin(&mut self, height: Height) -> Result<(), String> {
+    fn begin(&mut self, height: Height) -> Result<(), WriteFault> {
         let mut disk = self.0.lock().unwrap();
         disk.call("begin")?;
         (disk.height, disk.flushed) = (height, 0);
         disk.entries.clear();
         Ok(())
     }
-    fn append(&mut self, entry: &[u8]) -> Result<(), String> {
+    fn append(&mut self, entry: &[u8]) -> Result<(), WriteFault> {
         let mut disk = self.0.lock().unwrap();
         disk.call("append")?;
         disk.entries.push(entry.to_vec());
         Ok(())
     }
-    fn flush(&mut self) -> Result<(), String> {
+    fn flush(&mut self) -> Result<(), WriteFault> {
         let mut disk = self.0.lock().unwrap();
         disk.call("flush")?;
         disk.flushed = disk.entries.len();

@@ -5,7 +5,7 @@
 use ait_engine::execute::Refusal;
 use ait_engine::types::{Amount, Height, Nonce, TimestampMs, TxHash};
 
-use crate::disk::Shortage;
+use crate::disk::{Shortage, WriteFault};
 
 /// Why a transaction is not taken. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -188,4 +188,12 @@ pub struct JournalError {
     pub action: &'static str,
     /// What the system says.
     pub source: std::io::Error,
+}
+
+impl JournalError {
+    /// The same, to be kept and told again.
+    pub(super) fn kept(&self) -> WriteFault {
+        let Self { path, action, source } = self;
+        WriteFault::of(&format_args!("mempool journal {path}: cannot {action}"), source)
+    }
 }

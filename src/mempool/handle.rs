@@ -18,7 +18,7 @@ use super::limits::DROPPED_COUNT_MAX;
 use super::pool::{Pool, Removed, Taken};
 use super::{DropReason, Dropped, Journal, JournalError, MempoolError, MempoolLimits, Rules};
 use crate::chain::CommittedBlock;
-use crate::disk::Shortage;
+use crate::disk::{Shortage, WriteFault};
 
 /// How many accepted transactions a slow subscriber may lag behind.
 const ACCEPTED_BACKLOG: usize = 32_768;
@@ -49,7 +49,7 @@ pub(super) struct Inner {
     pub(super) dropped: DroppedRing,
     journal: Option<Journal>,
     /// Set once the journal failed; nothing is accepted any more.
-    failure: Option<String>,
+    failure: Option<WriteFault>,
     /// Why nothing is accepted for now.
     shortage: Option<Shortage>,
 }
@@ -238,7 +238,7 @@ impl Mempool {
         let Some(handle) = handle else { return Ok(()) };
         handle.sync().inspect_err(|error| {
             if error.source.kind() != ErrorKind::ReadOnlyFilesystem {
-                self.lock().failure = Some(error.to_string());
+                self.lock().failure = Some(error.kept());
             }
         })
     }
@@ -256,7 +256,7 @@ impl Mempool {
 
     /// Why nothing is accepted any more, if so.
     #[must_use]
-    pub fn failure(&self) -> Option<String> {
+    pub fn failure(&self) -> Option<WriteFault> {
         self.lock().failure.clone()
     }
 
@@ -308,7 +308,7 @@ impl Inner {
         accepted: &mut Vec<Arc<VerifiedTransaction>>,
     ) -> Result<Inserted, MempoolError> {
         if let Some(reason) = &self.failure {
-            return Err(MempoolError::Journal { reason: reason.clone() });
+            return Err(MempoolError::Journal { reason: reason.to_string() });
         }
         if let Some(shortage) = self.shortage {
             return Err(MempoolError::Paused(shortage));
@@ -350,13 +350,13 @@ impl Inner {
         let Some(journal) = &mut self.journal else { return Ok(()) };
         if self.failure.is_none() {
             if let Err(error) = journal.write() {
-                self.failure = Some(error.to_string());
+                self.failure = Some(error.kept());
             } else if journal.is_wasteful(self.pool.bytes()) {
                 return self.compact();
             }
         }
         match &self.failure {
-            Some(reason) => Err(MempoolError::Journal { reason: reason.clone() }),
+            Some(reason) => Err(MempoolError::Journal { reason: reason.to_string() }),
             None => Ok(()),
         }
     }
@@ -375,9 +375,8 @@ impl Inner {
             Some((entry.added_at, entry.transaction.transaction()))
         });
         journal.compact(live).map_err(|error| {
-            let reason = error.to_string();
-            self.failure = Some(reason.clone());
-            MempoolError::Journal { reason }
+            self.failure = Some(error.kept());
+            MempoolError::Journal { reason: error.to_string() }
         })
     }
 }

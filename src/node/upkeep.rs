@@ -51,7 +51,7 @@ impl Upkeep {
                 }
             }
             let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let failure = failure.or_else(|| self.mempool.failure());
+            let failure = failure.or_else(|| self.mempool.failure().map(|fault| fault.to_string()));
             let has_work = self.mempool.has_executable();
             let height = self.chain.state_height();
             let damage = self.chain.damage();

@@ -14,6 +14,7 @@ use fastrand::Rng;
 use super::Bug;
 use super::plan::chain_id;
 use crate::consensus::{FileSigner, LogWriter, VoteSigner, WriteAheadLog};
+use crate::disk::WriteFault;
 
 /// How long a slow signer takes at most, in milliseconds.
 const SLOW_MS_MAX: u64 = 600;
@@ -323,38 +324,38 @@ impl SimLog {
 }
 
 impl WriteAheadLog for SimLog {
-    fn begin(&mut self, height: Height) -> Result<(), String> {
+    fn begin(&mut self, height: Height) -> Result<(), WriteFault> {
         match self.device.write(Part::Log) {
-            Some(strike @ (Strike::Full | Strike::Gone)) => Err(strike.text()),
+            Some(strike @ (Strike::Full | Strike::Gone)) => Err(strike.text().into()),
             strike => {
                 self.inner.begin(height)?;
-                strike.map_or(Ok(()), |strike| Err(strike.text()))
+                strike.map_or(Ok(()), |strike| Err(strike.text().into()))
             }
         }
     }
 
-    fn append(&mut self, entry: &[u8]) -> Result<(), String> {
+    fn append(&mut self, entry: &[u8]) -> Result<(), WriteFault> {
         self.device.lock().is_log_dirty = true;
         self.inner.append(entry)
     }
 
-    fn flush(&mut self) -> Result<(), String> {
+    fn flush(&mut self) -> Result<(), WriteFault> {
         let before = fs::metadata(&self.path).map_or(0, |meta| meta.len());
         match self.device.write(Part::Log) {
             None => self.inner.flush()?,
-            Some(strike @ (Strike::Full | Strike::Gone)) => return Err(strike.text()),
+            Some(strike @ (Strike::Full | Strike::Gone)) => return Err(strike.text().into()),
             Some(strike) => {
                 self.inner.flush()?;
                 if strike == Strike::Short {
                     let shortened = self.device.shorten(&self.path, before);
-                    shortened.map_err(|error| error.to_string())?;
+                    shortened?;
                 }
-                return Err(strike.text());
+                return Err(strike.text().into());
             }
         }
         if !matches!(self.bug, Some(Bug::UnsyncedLog)) {
             let mut state = self.device.lock();
-            state.log = fs::read(&self.path).map_err(|error| error.to_string())?;
+            state.log = fs::read(&self.path)?;
             state.is_log_dirty = false;
         }
         Ok(())
@@ -383,26 +384,25 @@ impl SimSigner {
     }
 
     /// Writes the record, which meets what the device has for it.
-    fn write(&mut self) -> Result<(), String> {
+    fn write(&mut self) -> Result<(), WriteFault> {
         let Some(strike) = self.device.write(Part::Log) else { return self.inner.flush() };
         if strike == Strike::Gone {
-            return Err(strike.text());
+            return Err(strike.text().into());
         }
-        let text = |error: std::io::Error| error.to_string();
-        let before = fs::read(&self.path).map_err(text)?;
+        let before = fs::read(&self.path)?;
         self.inner.flush()?;
-        let after = fs::read(&self.path).map_err(text)?;
+        let after = fs::read(&self.path)?;
         // Torn at any byte of what was written.
         let at = self.device.below(after.len() + 1);
         let rest = before.get(at..).unwrap_or_default();
         let torn = [after.get(..at).unwrap_or_default(), rest].concat();
-        fs::write(&self.path, torn).map_err(text)?;
-        Err(strike.text())
+        fs::write(&self.path, torn)?;
+        Err(strike.text().into())
     }
 }
 
 impl VoteSigner for SimSigner {
-    fn sign_vote(&mut self, vote: &Vote) -> Result<Signature, String> {
+    fn sign_vote(&mut self, vote: &Vote) -> Result<Signature, WriteFault> {
         if matches!(self.bug, Some(Bug::NoRecord)) {
             return Ok(self.key.sign(vote.sign_hash(&chain_id()).as_bytes()));
         }
@@ -411,7 +411,7 @@ impl VoteSigner for SimSigner {
         self.inner.sign_vote(vote)
     }
 
-    fn sign_proposal(&mut self, proposal: &ProposalMessage) -> Result<Signature, String> {
+    fn sign_proposal(&mut self, proposal: &ProposalMessage) -> Result<Signature, WriteFault> {
         if matches!(self.bug, Some(Bug::NoRecord)) {
             return Ok(self.key.sign(proposal.sign_hash(&chain_id()).as_bytes()));
         }
@@ -420,7 +420,7 @@ impl VoteSigner for SimSigner {
         self.inner.sign_proposal(proposal)
     }
 
-    fn flush(&mut self) -> Result<(), String> {
+    fn flush(&mut self) -> Result<(), WriteFault> {
         if !std::mem::take(&mut self.has_signed) {
             return Ok(());
         }

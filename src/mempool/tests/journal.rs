@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::disk::{Shortage, want_of_room};
 use crate::mempool::{Candidate, Journal, Mempool, Recovered};
 
 fn candidate(tx: Tx) -> Candidate {
@@ -182,7 +183,8 @@ fn a_disk_that_fails_ends_all_acceptance() {
     for result in results {
         assert_eq!(result.unwrap_err().code(), "mempool_unavailable");
     }
-    assert!(mempool.failure().is_some());
+    let failure = mempool.failure().unwrap();
+    assert_eq!(want_of_room(&failure), Some(Shortage::FULL), "{failure}");
     let later = mempool.insert(candidate(Tx::of(2)), &rules(0));
     assert_eq!(later.unwrap_err().code(), "mempool_unavailable");
 }

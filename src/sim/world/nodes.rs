@@ -5,6 +5,7 @@ use ait_engine::certificate::Certificate;
 use super::byzantine::WRONG_ROOT;
 use super::*;
 use crate::chain::CommittedBlock;
+use crate::disk::{Shortage, want_of_room};
 
 /// What a node says that finds in its log what it would not say, or has no record of.
 const CONTRADICTED: [&str; 3] = [
@@ -198,8 +199,8 @@ impl World {
             self.look_at_device(n)?;
         }
         if let Some(reason) = self.sites[n].process.as_ref().and_then(|p| p.mempool.failure()) {
-            if !reason.contains("No space left") {
-                return Err(Violation::Failed { node: n, reason });
+            if want_of_room(&reason) != Some(Shortage::FULL) {
+                return Err(Violation::Failed { node: n, reason: reason.to_string() });
             }
             self.faults.count(FaultKind::DiskFull);
             self.sites[n].disk.shorten_journal().map_err(|error| failed(n, &error))?;
