@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use ait_node::consensus::FileLog;
 use common::{Devnet, height};
 use serde_json::{Value, json};
 
@@ -81,6 +82,8 @@ struct Counts {
     /// Acknowledged transactions that are gone otherwise.
     lost: u64,
     checks: u64,
+    /// Blocks that became final under load and were there after the kill.
+    under_load: u64,
 }
 
 fn append(path: &Path, bytes: &[u8]) {
@@ -107,6 +110,12 @@ fn damage(directory: &Path, random: &mut Random, counts: &mut Counts) -> u64 {
         let count = 4_096 * (1 + random.below(4));
         append(&directory.join("chain").join(format!("{name}.redb")), &random.bytes(count));
         counts.longer_databases += 1;
+    }
+    // What was never flushed of the log: how much of it is there is chance.
+    let log = directory.join("consensus.log");
+    if let Some(seen) = FileLog::inspect(&log).unwrap().filter(|seen| seen.other_bytes > 0) {
+        let kept = seen.whole_bytes + random.below(seen.other_bytes + 1);
+        OpenOptions::new().write(true).open(&log).unwrap().set_len(kept).unwrap();
     }
     let mut cut_bytes = 0;
     if random.below(4) == 0 {
@@ -170,6 +179,18 @@ fn is_in_a_block(devnet: &Devnet, hash: &str) -> bool {
     is_found
 }
 
+/// Heights and ids of the heads that a node tells of until it is gone.
+fn heads(devnet: &Devnet) -> Vec<(u64, Value)> {
+    let mut told: Vec<(u64, Value)> = Vec::new();
+    while let Some((200, head)) = devnet.request("GET", "/rpc/head", "") {
+        let height = head["height"].as_u64().unwrap();
+        if told.last().is_none_or(|(last, _)| *last < height) {
+            told.push((height, head["hash"].clone()));
+        }
+    }
+    told
+}
+
 #[test]
 fn a_kill_at_any_instant_loses_nothing_that_was_final_or_acknowledged() {
     let rounds = number("AIT_KILL_ROUNDS").unwrap_or(10);
@@ -184,6 +205,8 @@ fn a_kill_at_any_instant_loses_nothing_that_was_final_or_acknowledged() {
     let mut accepted: Vec<String> = Vec::new();
     let mut last_sent: Vec<String> = Vec::new();
     let (mut nonce, mut cut_records) = (0, 0);
+    // Heads that the node told of under load, until the kill: they are final.
+    let mut told: Vec<(u64, Value)> = Vec::new();
     for round in 0..rounds {
         if !blocks.is_empty() && random.below(5) == 0 {
             kill_in_start(directory, &mut random);
@@ -193,6 +216,11 @@ fn a_kill_at_any_instant_loses_nothing_that_was_final_or_acknowledged() {
         assert!(devnet.nonce("alice") >= nonce, "round {round}: a final transaction is gone");
         let head = height(&devnet);
         assert!(head + 1 >= blocks.len() as u64, "round {round}: a final block is gone");
+        for (at, hash) in told.drain(..) {
+            let found = devnet.get(&format!("/rpc/blocks/{at}")).1;
+            assert_eq!(found["hash"], hash, "round {round}: a final block is gone at {at}");
+            counts.under_load += 1;
+        }
         // The newest of them all, and a sample of the older ones.
         let newest = blocks.len().saturating_sub(64);
         let sample = (0..newest).step_by(newest / 64 + 1).chain(newest..blocks.len());
@@ -228,8 +256,10 @@ fn a_kill_at_any_instant_loses_nothing_that_was_final_or_acknowledged() {
                     hashes
                 })
             });
+            let watcher = scope.spawn(move || heads(shared));
             std::thread::sleep(after);
             kill(shared.child.id());
+            told = watcher.join().unwrap();
             senders.map(|sender| sender.join().unwrap()).concat()
         });
         counts.kills += 1;
@@ -249,8 +279,9 @@ fn a_kill_at_any_instant_loses_nothing_that_was_final_or_acknowledged() {
         "torn_logs": counts.torn_logs, "cut_journals": counts.cut_journals,
         "longer_databases": counts.longer_databases, "checks": counts.checks,
         "blocks": blocks.len() - 1, "transactions": accepted.len(), "cut_off": counts.cut_off,
-        "lost": counts.lost,
+        "lost": counts.lost, "final_under_load": counts.under_load,
     });
     println!("{figures}");
     assert_eq!(counts.lost, 0);
+    assert!(counts.under_load > rounds / 4, "{} blocks became final under load", counts.under_load);
 }

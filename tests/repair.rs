@@ -10,6 +10,13 @@ mod damaged;
 use std::fs;
 use std::path::Path;
 
+use ait_engine::codec::Canonical;
+use ait_engine::genesis::GenesisDocument;
+use ait_engine::state::Key;
+use ait_engine::types::{Amount, Height};
+use ait_node::chain::{
+    self, ChainError, ChainOptions, GenesisSource, StorageEngine, Stores, StoresOptions,
+};
 use ait_storage::{
     Batch, Direction, Durability, KeyRange, RedbOptions, RedbStorage, Storage as _, Table,
 };
@@ -32,6 +39,44 @@ fn places(bytes: &[u8], count: usize, seed: u64) -> Vec<usize> {
         .collect()
 }
 
+/// All that a chain answers: blocks, certificates, where transactions are, accounts with proofs.
+fn answers_of(directory: &Path) -> Vec<u8> {
+    let engine = StorageEngine::Redb;
+    let options = StoresOptions {
+        engine,
+        directory: directory.join("chain"),
+        cache_bytes: 8 << 20,
+        verify: false,
+    };
+    let stores = Stores::open(&options).unwrap();
+    let text = fs::read_to_string(directory.join("genesis.json")).unwrap();
+    let build = || Ok::<_, ChainError>(GenesisDocument::parse(&text)?.build()?);
+    let fingerprint = GenesisSource::fingerprint(text.as_bytes());
+    let source = GenesisSource { fingerprint, build: &build };
+    let writer = chain::open(&stores, &source, &ChainOptions::default(), &mut |_| {}).unwrap();
+    writer.wait_until_indexed().unwrap();
+    let (chain, mut answers) = (writer.chain(), Vec::new());
+    for height in 0..=writer.height().get() {
+        let block = chain.block(Height::saturating(height)).unwrap().unwrap();
+        answers.extend(block.block.encode());
+        answers.extend(block.certificate.iter().flat_map(Canonical::encode));
+        answers.extend(block.outcomes.iter().flat_map(Canonical::encode));
+        for hash in &block.tx_hashes {
+            let place = chain.index().transaction(hash).unwrap().unwrap();
+            answers.extend(place.height.get().to_le_bytes());
+            answers.extend(place.index.to_le_bytes());
+        }
+    }
+    for (address, balance) in chain.index().richest(Amount::ZERO, None, usize::MAX).unwrap() {
+        answers.extend(address.0);
+        answers.extend(balance.get().to_le_bytes());
+        let proven = chain.prove(&Key::account(&address)).unwrap();
+        answers.extend(proven.header.encode());
+        answers.extend(proven.proof.encode());
+    }
+    answers
+}
+
 #[test]
 fn a_flipped_bit_of_any_file_is_found_or_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -41,15 +86,16 @@ fn a_flipped_bit_of_any_file_is_found_or_changes_nothing() {
     assert_eq!(ask(&["db", "compact"], &good).0, 0);
     let (code, whole) = ask(&["db", "check"], &good);
     assert_eq!((code, &whole["ok"]), (0, &json!(true)), "{whole}");
+    let answers = answers_of(&good);
     let mut table = Vec::new();
     for (file, count, least) in [
-        ("chain/blocks.redb", 24, 6),
-        ("chain/state.redb", 24, 6),
-        ("chain/index.redb", 24, 6),
-        ("genesis.json", 6, 3),
-        ("signer.record", 6, 4),
-        ("consensus.log", 8, 4),
-        ("mempool.journal", 6, 3),
+        ("chain/blocks.redb", 24, 20),
+        ("chain/state.redb", 24, 10),
+        ("chain/index.redb", 24, 12),
+        ("genesis.json", 6, 5),
+        ("signer.record", 6, 5),
+        ("consensus.log", 8, 6),
+        ("mempool.journal", 6, 4),
     ] {
         let bytes = fs::read(good.join(file)).unwrap();
         let mut found = 0;
@@ -63,6 +109,7 @@ fn a_flipped_bit_of_any_file_is_found_or_changes_nothing() {
                 for what in ["state_root", "height", "transactions", "state_entries"] {
                     assert_eq!(said[what], whole[what], "{file} at {at}: {what}");
                 }
+                assert!(answers_of(&bad) == answers, "{file} at {at}: other answers");
                 continue;
             }
             found += 1;
