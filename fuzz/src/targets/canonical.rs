@@ -10,9 +10,11 @@ use ait_engine::message::{Message, PolkaCertificate, RoundCertificate};
 use ait_engine::outcome::Outcome;
 use ait_engine::params::{ParamSet, Settings};
 use ait_engine::receipt::ReceiptClaim;
-use ait_engine::state::{Coordinator, Leaf, Provider, RecordedState, StateProof};
+use ait_engine::state::{
+    Coordinator, Key, Leaf, MemoryState, Provider, RecordedState, Recording, StateProof, StateView,
+};
 use ait_engine::transaction::{Payload, Transaction};
-use ait_engine::types::{Height, Round};
+use ait_engine::types::{Address, Height, Round};
 use ait_engine::validator::ValidatorSet;
 use ait_engine::vote::{ProposalMessage, SignedProposal, SignedVote, Vote, VoteKind};
 
@@ -152,5 +154,13 @@ pub fn seeds() -> Vec<Vec<u8>> {
     add(19, Coordinator { payout, active: true }.encode());
     let receipt_key = world.plan.coordinator.public_key();
     add(20, Provider { account: payout, receipt_key }.encode());
+    // Answers for a key that is there and one that is not, with what leads to the root.
+    let mut state = MemoryState::default();
+    state.apply(&genesis.state);
+    let recording = Recording::new(&state);
+    recording.number_of(&Key::supply()).unwrap();
+    recording.number_of(&Key::account(&Address([7; 32]))).unwrap();
+    add(18, recording.into_recorded().encode());
+    add(18, super::bundle::divergence().state.encode());
     seeds
 }

@@ -7,8 +7,8 @@
 use std::sync::{Arc, LazyLock};
 
 use ait_engine::state::{Account, Claim, Key};
-use ait_engine::types::Height;
-use ait_node::chain::{Chain, CommittedBlock, Stores};
+use ait_engine::types::{Amount, Height};
+use ait_node::chain::{Chain, CommittedBlock, Location, Stores};
 use ait_storage::{Batch, Direction, Durability, KeyRange, MemoryStorage, Storage, Table};
 
 use crate::world::{BLOCKS, WORLD, open};
@@ -130,7 +130,12 @@ pub fn is_genuine(chain: &Chain) {
     assert_eq!(WORLD.ids.get(height), Some(&head.block_id), "a head that is not of the chain");
     for (n, good) in BLOCKS_READ.iter().enumerate() {
         let height = Height::saturating(n as u64);
-        if let Ok(Some(block)) = chain.block(height) {
+        let block = chain.block(height);
+        if height <= head.height {
+            assert!(!matches!(block, Ok(None)), "block {n} is said not to be");
+        }
+        if let Ok(Some(block)) = block {
+            assert_eq!(block.certificate, good.certificate, "another certificate of block {n}");
             assert_eq!(block.block, good.block, "another block {n}");
             assert_eq!((block.id, &block.tx_hashes), (good.id, &good.tx_hashes));
             assert_eq!(block.outcomes, good.outcomes, "other outcomes of block {n}");
@@ -139,8 +144,7 @@ pub fn is_genuine(chain: &Chain) {
             assert_eq!((id, &header), (good.id, &good.block.header), "another header {n}");
         }
         if let Ok(Some(certificate)) = chain.certificate(height) {
-            // Whoever gets it verifies the signatures.
-            assert_eq!((certificate.height, certificate.block_id), (height, good.id));
+            assert_eq!(Some(certificate), good.certificate, "another certificate of {n}");
         }
     }
     for (address, expected) in WORLD.addresses.iter().zip(&WORLD.accounts) {
@@ -165,19 +169,51 @@ pub fn is_genuine(chain: &Chain) {
     let _ = (chain.settings(), chain.validators(), chain.supply());
 }
 
+/// What the index says of a chain that is whole is true, if it says it. Gives whether it says all.
+pub fn index_is_genuine(chain: &Chain) -> bool {
+    let index = chain.index();
+    let mut says_all = true;
+    for (n, block) in BLOCKS_READ.iter().enumerate() {
+        let height = Height::saturating(n as u64);
+        let found = chain.height_of(&block.id).ok().flatten();
+        assert!(found.is_none_or(|found| found == height), "block {n} is found at {found:?}");
+        says_all &= found.is_some();
+        for (at, hash) in (0..).zip(&block.tx_hashes) {
+            let place = index.transaction(hash).ok().flatten();
+            let expected = Location { height, index: at };
+            assert!(place.is_none_or(|place| place == expected), "{hash} is found at {place:?}");
+            says_all &= place.is_some();
+        }
+    }
+    let listed = index.richest(Amount::ZERO, None, usize::MAX).unwrap_or_default();
+    for (address, balance) in &listed {
+        let account = WORLD.addresses.iter().position(|known| known == address);
+        let account = account.and_then(|at| WORLD.accounts[at]);
+        // The list has accounts that the world does not name.
+        assert!(account.is_none_or(|account| account.balance == *balance), "{address} {balance}");
+    }
+    says_all && !listed.is_empty()
+}
+
 pub fn run(input: &[u8]) {
     let (changes, _) = input.as_chunks::<6>();
-    let stores = stores(&changes[..changes.len().min(8)]);
+    let changes = &changes[..changes.len().min(8)];
+    let stores = stores(changes);
     let Ok(writer) = open(&stores, &WORLD.genesis) else { return };
     let chain = writer.chain();
     is_genuine(chain);
+    if writer.wait_until_indexed().is_err() {
+        return;
+    }
+    if changes.iter().all(|[store, ..]| *store % 3 != 2) {
+        assert!(index_is_genuine(chain), "an index that nobody changed lacks something");
+        return;
+    }
     // The index is derived and not proved: what it says may be wrong, but it says it.
     let index = chain.index();
     let _ = (index.height(), index.transaction_count());
-    for id in &WORLD.ids {
-        let _ = chain.height_of(id);
-    }
     for block in &*BLOCKS_READ {
+        let _ = chain.height_of(&block.id);
         for hash in &block.tx_hashes {
             let _ = index.transaction(hash);
         }

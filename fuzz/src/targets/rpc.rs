@@ -1,5 +1,6 @@
 //! Requests to the REST interface of a devnet in this process, over a real connection. The
-//! first line is method and path, the rest the body. Every answer comes in time, is none of
+//! first line is method and path, and `token` if that of an administrator goes with it; the rest
+//! is the body. Every answer comes in time, is none of
 //! the server's own fault, and a refusal has the one shape that all have.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,7 +16,7 @@ use ait_node::chain::{GenesisSource, StorageEngine};
 use ait_node::config::{Layers, NodeConfig};
 use ait_node::coordinator::Coordinator;
 use ait_node::node::{Node, NodeOptions};
-use ait_node::rpc::{self, DevEdge};
+use ait_node::rpc::{self, AdminToken, DevEdge};
 use ait_node::telemetry::metrics;
 use serde_json::json;
 
@@ -24,6 +25,7 @@ use crate::world::{BEGINS, WORLD, claim, directory, plan, transactions};
 /// A server, kept as long as the process.
 struct Server {
     address: SocketAddr,
+    token: String,
     _node: Node,
     _runtime: tokio::runtime::Runtime,
     _folder: tempfile::TempDir,
@@ -41,6 +43,9 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let (key, clock) = (plan.validator, ait_node::clock::system());
     let node = Node::start(&options, &source, key, &clock, &mut |_| {}).unwrap();
     let mut backend = node.backend(&clock, metrics::install(false).unwrap());
+    let token = AdminToken::load_or_create(&folder.path().join("admin_token")).unwrap();
+    let known = token.reveal().to_owned();
+    backend.admin_token = Some(token);
     backend.dev = Some(DevEdge {
         coordinator: Coordinator::new(plan.coordinator, Some(plan.names.clone()), BEGINS),
         names: plan.names,
@@ -55,7 +60,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let runtime = { runtime }.worker_threads(1).enable_all().build().unwrap();
     let serving = rpc::serve(config.rpc, backend, std::future::pending());
     let (address, _) = runtime.block_on(serving).unwrap();
-    Server { address, _node: node, _runtime: runtime, _folder: folder }
+    Server { address, token: known, _node: node, _runtime: runtime, _folder: folder }
 });
 
 /// One connection for all requests, as long as the server keeps it.
@@ -121,6 +126,10 @@ pub fn run(input: &[u8]) {
     let at = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
     let (line, body) = (&input[..at], input.get(at + 1..).unwrap_or_default());
     let Ok(line) = std::str::from_utf8(line) else { return };
+    let (line, is_admin) = match line.strip_suffix(" token") {
+        Some(line) => (line, true),
+        None => (line, false),
+    };
     let Some((method, path)) = line.split_once(' ') else { return };
     // What is no URI is refused before it is a request.
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&b);
@@ -130,8 +139,12 @@ pub fn run(input: &[u8]) {
     if !is_request {
         return;
     }
+    let token = match is_admin {
+        true => format!("authorization: Bearer {}\r\n", SERVER.token),
+        false => String::new(),
+    };
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\n{token}content-length: {}\r\n\r\n",
         body.len()
     );
     let answer = ask(&[head.as_bytes(), body].concat());
@@ -220,5 +233,14 @@ pub fn seeds() -> Vec<Vec<u8>> {
     ] {
         seeds.push(format!("GET {path}\n").into_bytes());
     }
+    let admin = [
+        ("/rpc/admin/paramSet", json!({"param": "mint_per_unit", "value": 7})),
+        ("/rpc/admin/paramSet", json!({"param": "no_such_param", "value": "7"})),
+        ("/rpc/admin/peers/add", json!({"peer": "00@127.0.0.1:1"})),
+    ];
+    let with_token = |path: &str| format!("{path} token");
+    seeds.extend(
+        admin.iter().map(|(path, body)| post(&with_token(path), body.to_string().as_bytes())),
+    );
     seeds
 }
