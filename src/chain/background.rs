@@ -42,6 +42,7 @@ struct Progress {
     stored: Height,
     /// Whether a block was handed over that the store does not have.
     store_wanted: bool,
+    /// Height up to which the index goes, once its list of accounts has begun.
     indexed: Height,
     checkpoint_wanted: bool,
     checkpoint_running: bool,
@@ -127,9 +128,6 @@ impl Background {
         let policy = options.checkpoints;
         let (queue, waiting) = sync_channel(QUEUE_BLOCKS);
         let board = Arc::new(Board::default());
-        board.change(|progress| {
-            progress.indexed = *inner.indexed.borrow();
-        });
         board.stored(inner.head.borrow().height);
         let queue = options.index.then_some(queue);
         if options.in_steps {
@@ -273,6 +271,12 @@ impl Drop for FailOnPanic<'_> {
 fn index(inner: &Inner, board: &Board, waiting: &Receiver<Indexable>) -> Result<(), ChainError> {
     let is_stopping = || board.lock().closing;
     let Some(mut listing) = Listing::open(inner, &is_stopping, true)? else { return Ok(()) };
+    catch_up(inner, board, &mut listing)?;
+    // A crash may have come between the blocks and the beginning of the list.
+    if listing.rest().is_some_and(|rest| rest.is_zero()) {
+        Stage::Index.time(|| listing.step(inner, &is_stopping))?;
+    }
+    board.change(|progress| progress.indexed = *inner.indexed.borrow());
     loop {
         catch_up(inner, board, &mut listing)?;
         // All is indexed that was committed before the queue was looked at.

@@ -71,6 +71,7 @@ impl Steps {
         while listing.rest().is_some() {
             listing.step(inner, &|| false)?;
         }
+        board.change(|progress| progress.indexed = *inner.indexed.borrow());
         Ok(())
     }
 
