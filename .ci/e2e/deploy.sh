@@ -61,25 +61,28 @@ for path in /metrics /rpc/metrics /rpc/metrics/ /rpc//metrics /rpc/%6detrics /rp
     /rpc/x/../metrics /rpc2/metrics "/rpc/metrics?x=/rpc/head"; do
     [ "$(status "$site$path")" = 404 ] || { echo "$path is to be had by nginx" >&2; exit 1; }
 done
-head -c 2000000 /dev/zero >"$work/large"
-[ "$(status --data-binary "@$work/large" "$site/rpc/sendTx")" = 413 ] || { echo "no 413" >&2; exit 1; }
-page=$(curl -s http://127.0.0.1:18080/metrics)
-grep -q '^rpc_client_limited_total{client="127.0.0.2",offence="large_body"}' <<<"$page" ||
-    { echo "who sent too much by nginx is not named" >&2; exit 1; }
 python3 - <<'END'
 import socket, ssl
 context = ssl._create_unverified_context()
-held = []
-for _ in range(257):
-    one = context.wrap_socket(socket.create_connection(("127.0.0.1", 18443), 10, ("127.0.0.3", 0)))
-    one.sendall(b"POST /rpc/sendTx HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n")
-    held.append(one)
-answer = held[-1].recv(100)
-assert answer.startswith(b"HTTP/1.1 429"), answer
+
+def post(source, length):
+    one = context.wrap_socket(socket.create_connection(("127.0.0.1", 18443), 10, (source, 0)))
+    one.sendall(f"POST /rpc/sendTx HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n".encode())
+    return one
+
+def expect(one, status):
+    answer = one.recv(100)
+    assert answer.startswith(b"HTTP/1.1 " + status), answer
+
+expect(post("127.0.0.2", 2_000_000), b"413")
+held = [post("127.0.0.3", 9) for _ in range(257)]
+expect(held[-1], b"429")
 held[0].sendall(b"123456789")
-answer = held[0].recv(100)
-assert answer.startswith(b"HTTP/1.1 422"), answer
+expect(held[0], b"422")
 END
+page=$(curl -s http://127.0.0.1:18080/metrics)
+grep -q '^rpc_client_limited_total{client="127.0.0.2",offence="large_body"}' <<<"$page" ||
+    { echo "who sent too much by nginx is not named" >&2; exit 1; }
 echo "ok   nginx site before a node"
 
 PROGRAM=$program deploy/three-sites/run.sh --check

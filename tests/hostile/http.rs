@@ -95,16 +95,15 @@ pub fn huge_heads(plan: &Plan, lasting: Duration) {
     hold(plan, lasting, 20, &head, b"");
 }
 
-/// Heads of a megabyte, bodies of a gigabyte, and bodies that never end.
+/// Bodies of a gigabyte, and bodies that never end.
 pub fn huge(plan: &Plan, lasting: Duration) {
     let piece = vec![b'a'; 256 << 10];
     from_everywhere(lasting, |at, goes_on| {
         let mut turn = at;
         while goes_on() {
             let Ok(mut stream) = connect(attacker(at), plan.rpc) else { continue };
-            let (begin, between) = match turn % 3 {
-                0 => ("GET /rpc/head HTTP/1.1\r\nhost: node\r\nx-huge: ", ""),
-                1 => (
+            let (begin, between) = match turn % 2 {
+                0 => (
                     "POST /rpc/sendTx HTTP/1.1\r\nhost: node\r\ncontent-length: 1000000000\r\n\r\n",
                     "",
                 ),

@@ -85,7 +85,6 @@ const ATTACKS: &[Attack] = &[
     attack("slow-bodies", http::slow_bodies, HELD),
     attack("held-bodies", http::held_bodies, Named::Client(&["held_bodies"])),
     attack("huge", http::huge, Named::Client(&["large_body"])),
-    attack("huge-heads", http::huge_heads, Named::Client(&["large_head"])),
     attack("idle-connections", http::idle_connections, HELD),
     attack("new-connections", http::new_connections, Named::Client(&["new_connections"])),
     attack("deaf-subscribers", http::deaf_subscribers, Named::Client(&["subscriptions"])),
@@ -96,6 +95,8 @@ const ATTACKS: &[Attack] = &[
     attack("final-again", http::final_again, Named::Client(&["rate"])),
     attack("whole-chain", http::whole_chain, Named::Taker(&["rate"])),
     attack("whole-blocks", http::whole_blocks, Named::Client(&["rate"])),
+    // Whoever does this opens few connections for a minute.
+    attack("huge-heads", http::huge_heads, Named::Client(&["large_head"])),
     attack("udp-garbage", peer::udp_garbage, Named::Nobody),
     attack("silent-callers", peer::silent_callers, Named::Counted("peer_calls_unproven_total")),
     attack("calling-peers", peer::calling, Named::Caller),
