@@ -36,6 +36,8 @@ pub enum Offence {
     LargeBody,
     /// More of the room for bodies than its share, or most of it when there was no more.
     HeldBodies,
+    /// More large reads of blocks at once than its share.
+    WaitingReads,
     /// More subscriptions than its share.
     Subscriptions,
     /// More of the room for answers than its share, most of it when there was no more, or an answer
@@ -61,6 +63,7 @@ impl Offence {
             Self::SlowBody => "slow_body",
             Self::LargeBody => "large_body",
             Self::HeldBodies => "held_bodies",
+            Self::WaitingReads => "waiting_reads",
             Self::Subscriptions => "subscriptions",
             Self::UntakenAnswers => "untaken_answers",
             Self::UnreadMessages => "unread_messages",

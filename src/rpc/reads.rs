@@ -4,6 +4,7 @@
 //! and keeps its part of the bound until the listener has counted its bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::call::{Answer, Call, json};
 use super::{Api, ApiError, ranges_at_once};
 use crate::behind;
 use crate::chain::{ChainError, CommittedBlock, Location};
-use crate::http::UntilCounted;
+use crate::http::{Offence, Offenders, Share, Shares, UntilCounted, is_exempt};
 use crate::telemetry::metrics;
 
 /// Reads at once that stand behind nobody: each holds little.
@@ -35,6 +36,9 @@ pub const BLOCKS_BYTES_MAX: u64 = (BLOCKS_KIB as u64) << 10;
 const BLOCKS_KIB: u32 = 16 << 10;
 /// Bytes of the blocks that one page is made of; a larger block is a page.
 const PAGE_BYTES_MAX: u64 = 32 << 20;
+/// Reads that stand behind, or wait to, of one client: with a full block each, others wait for a
+/// second and not for as many as it asks for.
+const BEHIND_SHARE: usize = 8;
 /// How long a request waits for its turn to read.
 const READ_WAIT: Duration = Duration::from_secs(5);
 /// How long a reader waits for an index that is behind.
@@ -48,6 +52,8 @@ pub(super) struct Reads {
     behind: Arc<Semaphore>,
     /// KiB of blocks that those are about.
     blocks: Arc<Semaphore>,
+    /// Each client's part of them.
+    shares: Shares,
 }
 
 impl Default for Reads {
@@ -56,7 +62,24 @@ impl Default for Reads {
             prompt: Arc::new(Semaphore::new(PROMPT_COUNT_MAX)),
             behind: Arc::new(Semaphore::new(ranges_at_once())),
             blocks: Arc::new(Semaphore::new(BLOCKS_KIB as usize)),
+            shares: Shares::default(),
         }
+    }
+}
+
+impl Reads {
+    /// A client's part of what stands behind; whoever asks for more is named.
+    fn share(
+        &self,
+        client: IpAddr,
+        is_exempt: bool,
+        offenders: &Offenders,
+    ) -> Result<Share, ApiError> {
+        let max = if is_exempt { usize::MAX } else { BEHIND_SHARE };
+        self.shares.enter(client, 1, max).ok_or_else(|| {
+            offenders.note(client, Offence::WaitingReads);
+            busy()
+        })
     }
 }
 
@@ -307,12 +330,14 @@ impl Call {
         read: impl FnOnce(&Api) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<(T, OwnedSemaphorePermit), ApiError> {
         let kib = u32::try_from(bytes.div_ceil(1_024)).unwrap_or(BLOCKS_KIB).min(BLOCKS_KIB);
+        let is_exempt = is_exempt(self.client.ip, &self.api.options.trusted_proxies);
+        let share = self.api.reads.share(self.client.ip, is_exempt, &self.api.offenders)?;
         let room = permit(&self.api.reads.blocks, kib).await?;
         let turn = permit(&self.api.reads.behind, 1).await?;
         let api = Arc::clone(&self.api);
         let reading = behind::work(move || {
             // Held until the reading is over, also if its client has gone.
-            let _turn = turn;
+            let _turn = (turn, share);
             Ok((read(&api)?, room))
         });
         reading.await.unwrap_or_else(|_| Err(stopped()))
@@ -323,6 +348,22 @@ impl Call {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn one_client_has_few_reads_that_stand_behind_and_is_named_for_more() {
+        let (reads, offenders) = (Reads::default(), Offenders::default());
+        let share =
+            |client: u8, is_exempt| reads.share([192, 0, 2, client].into(), is_exempt, &offenders);
+        let held: Vec<_> = (0..BEHIND_SHARE).map(|_| share(1, false)).collect();
+        assert!(held.iter().all(Result::is_ok) && offenders.metrics().is_empty());
+        assert_eq!(share(1, false).unwrap_err().code, "busy");
+        let named = "{client=\"192.0.2.1\",offence=\"waiting_reads\"} 1\n";
+        assert!(offenders.metrics().contains(named), "{}", offenders.metrics());
+        assert!(share(2, false).is_ok());
+        assert!((0..99).map(|_| share(3, true)).collect::<Vec<_>>().iter().all(Result::is_ok));
+        drop(held);
+        assert!(share(1, false).is_ok());
+    }
 
     #[test]
     fn a_page_ends_before_its_blocks_are_too_much_and_not_before_its_first() {

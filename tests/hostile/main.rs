@@ -94,7 +94,7 @@ const ATTACKS: &[Attack] = &[
     attack("nonce-gaps", http::nonce_gaps, Named::Client(&["rate"])),
     attack("final-again", http::final_again, Named::Client(&["rate"])),
     attack("whole-chain", http::whole_chain, Named::Taker(&["rate"])),
-    attack("whole-blocks", http::whole_blocks, Named::Client(&["rate"])),
+    attack("whole-blocks", http::whole_blocks, Named::Client(&["rate", "waiting_reads"])),
     // Whoever does this opens few connections for a minute.
     attack("huge-heads", http::huge_heads, Named::Client(&["large_head"])),
     attack("udp-garbage", peer::udp_garbage, Named::Nobody),
