@@ -136,6 +136,21 @@ fn many_seeds_end_with_one_line() {
 }
 
 #[test]
+fn validators_may_be_counted_and_weighed() {
+    let (code, said) = simulate(&[
+        "--validators",
+        "4",
+        "--weights",
+        "50,30,15,5",
+        "--heights",
+        "3",
+        "--faults",
+        "none",
+    ]);
+    assert_eq!((code, said["heights"].as_u64() >= Some(3)), (Some(0), true), "{said}");
+}
+
+#[test]
 fn what_describes_no_cluster_is_wrong_usage() {
     for arguments in [
         &["--seeds", "5..5"][..],
@@ -144,6 +159,7 @@ fn what_describes_no_cluster_is_wrong_usage() {
         &["--weights", "0,0"],
         &["--validators", "0"],
         &["--heights", "0"],
+        &["--validators", "3", "--weights", "50,30,15,5"],
     ] {
         assert_eq!(simulate(arguments).0, Some(2), "{arguments:?}");
     }

@@ -10,6 +10,8 @@ use serde_json::json;
 use super::{CliError, Output};
 use crate::sim::{self, FaultCounts, FaultKind, Faults, SimFailure, SimOptions, SimReport};
 
+/// How many validators if nothing says so.
+const VALIDATORS: u16 = 4;
 /// Most seeds of one call.
 const SEEDS_MAX: u64 = 10_000_000;
 /// Most runs that look for a smaller one that fails.
@@ -33,7 +35,7 @@ Examples:
   ait-node simulate --seed 7
   ait-node simulate --seeds 0..200 --faults crash,partition --heights 20
   ait-node simulate --seeds 0..1000000 --for 2m --json
-  ait-node simulate --seeds 0..50 --weights 50,30,15,5"
+  ait-node simulate --seeds 0..50 --validators 4 --weights 50,30,15,5"
 )]
 pub struct SimulateArgs {
     /// The seed
@@ -45,11 +47,11 @@ pub struct SimulateArgs {
     /// Begin no further seed after this long
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub time: Option<Duration>,
-    /// How many validators
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=20))]
-    pub validators: u16,
+    /// How many validators [default: as many as weights, or 4]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=20))]
+    pub validators: Option<u16>,
     /// Voting power of each validator [default: all the same]
-    #[arg(long, value_delimiter = ',', value_name = "POWER,..", conflicts_with = "validators")]
+    #[arg(long, value_delimiter = ',', value_name = "POWER,..")]
     pub weights: Vec<u64>,
     /// How many nodes that follow
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(0..=20))]
@@ -72,13 +74,22 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
 }
 
 impl SimulateArgs {
-    fn options(&self) -> SimOptions {
-        let weights = match self.weights.is_empty() {
-            true => vec![1; usize::from(self.validators)],
-            false => self.weights.clone(),
+    fn options(&self) -> Result<SimOptions, CliError> {
+        let wrong = |message| CliError::usage("bad_weights", message);
+        let weights = match (self.weights.as_slice(), self.validators) {
+            ([], count) => vec![1; usize::from(count.unwrap_or(VALIDATORS))],
+            (weights, Some(count)) if weights.len() != usize::from(count) => {
+                let message = format!("{} weights for {count} validators", weights.len());
+                return Err(wrong(message).hint("give each validator a weight"));
+            }
+            (weights, _) => weights.to_vec(),
         };
         let (followers, heights) = (usize::from(self.followers), self.heights);
-        SimOptions { weights, followers, heights, faults: self.faults, bug: None }
+        let options =
+            SimOptions { weights, followers, heights, faults: self.faults, bug: None };
+        let checked = options.check().map_err(|error| wrong(error.to_string()));
+        checked.map_err(|error| error.hint("give each validator some power"))?;
+        Ok(options)
     }
 }
 
@@ -107,10 +118,7 @@ struct Sum {
 /// # Errors
 /// [`CliError`] if a promise was broken, or the options are no chain.
 pub fn run(args: &SimulateArgs, output: &Output) -> Result<(), CliError> {
-    let options = args.options();
-    options.check().map_err(|error| {
-        CliError::usage("bad_weights", error.to_string()).hint("give each validator some power")
-    })?;
+    let options = args.options()?;
     let seeds = args.seeds.clone().unwrap_or(args.seed..args.seed.saturating_add(1));
     let is_one = seeds.end - seeds.start == 1;
     let mut sum = Sum::default();
