@@ -1,11 +1,36 @@
 //! What a panic does: it is told and ends the process, whichever thread or task it is in, since
 //! a node that goes on without one of its tasks is worse than one that is started again.
 //!
-//! The exception is the storage engine at a damaged page, which the storage turns into an error.
+//! The exceptions are the storage engine at a damaged page, which the storage turns into an error,
+//! and what runs [`contained`].
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ait_storage::PanicIn;
 
-/// Makes every panic from now on end the process, except those that the storage contains.
+thread_local! {
+    static IS_CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does work whose panic, in this thread, is a failure of that work and of nothing else: gives
+/// what it said. For the simulator, whose nodes are not this process. What the work changed must
+/// not be gone on with.
+///
+/// # Errors
+/// The message of the panic.
+pub fn contained<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    let before = IS_CONTAINED.replace(true);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    IS_CONTAINED.set(before);
+    done.map_err(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+        said.unwrap_or("without a message").to_owned()
+    })
+}
+
+/// Makes every panic from now on end the process, except those that are contained.
 pub fn end_process() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -23,7 +48,9 @@ pub fn end_process() {
             }
             PanicIn::Program => {
                 tell(panic);
-                std::process::abort();
+                if !IS_CONTAINED.get() {
+                    std::process::abort();
+                }
             }
         }
     }));
@@ -56,6 +83,19 @@ mod tests {
             return;
         }
         assert_eq!(act("panic").signal(), Some(ABORTED));
+    }
+
+    #[test]
+    fn a_contained_panic_is_told_and_ends_nothing_else() {
+        if std::env::var(ACT).is_ok() {
+            super::end_process();
+            assert_eq!(super::contained(|| 7), Ok(7));
+            let number = 5;
+            let said = super::contained(|| panic!("work number {number}"));
+            assert_eq!(said, Err::<(), _>("work number 5".to_owned()));
+            panic!("of the program");
+        }
+        assert_eq!(act("contain").signal(), Some(ABORTED));
     }
 
     #[test]
