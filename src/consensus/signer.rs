@@ -153,9 +153,7 @@ impl FileSigner {
         (&mut file).take(most).read_to_end(&mut bytes).map_err(io)?;
         let slots = read_slots(&bytes);
         let last = slots.iter().flatten().copied().max_by_key(|signed| signed.place);
-        // A first slot that was torn while it was written was never signed upon; a damaged
-        // file with both slots was.
-        if last.is_none() && bytes.len() >= SLOT_BYTES {
+        if last.is_none() && !is_first_torn(&bytes) {
             return Err(SignerError::Damaged { path: path.to_owned() });
         }
         let newest = slots.iter().position(|slot| slot.is_some() && *slot == last);
@@ -179,7 +177,7 @@ impl FileSigner {
                 let is_halved = slots.contains(&None);
                 Ok(Some(InspectedRecord { height: last.place.height, is_halved, last }))
             }
-            None if bytes.len() < SLOT_BYTES => Ok(None),
+            None if is_first_torn(&bytes) => Ok(None),
             None => Err(SignerError::Damaged { path: path.to_owned() }),
         }
     }
@@ -257,6 +255,17 @@ fn write_slot(signed: &Signed) -> [u8; SLOT_BYTES] {
 
 fn read_slots(bytes: &[u8]) -> Vec<Option<Signed>> {
     bytes.chunks(SLOT_BYTES).take(SLOT_COUNT_MAX).map(read_slot).collect()
+}
+
+/// Whether bytes without a good slot are a first one that was torn while it was written, and so
+/// never signed upon: cut short, or zeros before its sum was whole. With both slots, or anything
+/// else in the place of the sum, they were damaged later.
+fn is_first_torn(bytes: &[u8]) -> bool {
+    let (Some(data), Some(sum)) = (bytes.get(..64), bytes.get(64..96)) else { return true };
+    let right = blake3::hash(data);
+    let written = sum.iter().zip(right.as_bytes()).take_while(|(found, right)| found == right);
+    let is_unwritten = sum.iter().skip(written.count()).all(|byte| *byte == 0);
+    bytes.len() < SLOT_BYTES || (bytes.len() == SLOT_BYTES && is_unwritten)
 }
 
 fn read_slot(slot: &[u8]) -> Option<Signed> {

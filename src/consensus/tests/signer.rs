@@ -50,6 +50,42 @@ fn the_signers_record_only_goes_forward() {
 }
 
 #[test]
+fn a_first_signature_that_was_torn_was_never_given_and_any_other_damage_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signer.record");
+    let open = || FileSigner::open(&path, chain_id(), SecretKey::from_seed([1; 32]));
+    let vote = Vote {
+        kind: VoteKind::Prevote,
+        height: Height::saturating(1),
+        round: Round::ZERO,
+        block_id: None,
+        validator: keys(1)[0].public_key().address(),
+    };
+    let mut signer = open().unwrap();
+    signer.sign_vote(&vote).unwrap();
+    signer.flush().unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    // The sum ends at byte 96; behind it are zeros anyway.
+    for at in 0..96 {
+        for length in [at, whole.len()] {
+            let mut torn = whole[..at].to_vec();
+            torn.resize(length, 0);
+            std::fs::write(&path, torn).unwrap();
+            assert!(open().is_ok(), "cut at {at}, {length} bytes");
+        }
+    }
+    for at in (0..8).chain(64..96) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&path, damaged).unwrap();
+        assert!(matches!(open(), Err(SignerError::Damaged { .. })), "byte {at}");
+    }
+    // Who had signed twice has a second slot: zeros there are no torn first signature.
+    std::fs::write(&path, [0; 256]).unwrap();
+    assert!(matches!(open(), Err(SignerError::Damaged { .. })));
+}
+
+#[test]
 fn a_record_behind_the_log_is_brought_level() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("signer.record");
