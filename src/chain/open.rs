@@ -87,8 +87,7 @@ pub fn open(
         let what = format!("the state on disk is not that of block {checkpoint}");
         return Err(ChainError::corrupt(what));
     }
-    let policy = options.checkpoints;
-    let parent = replay(&blocks, &state, at_checkpoint, head, policy, progress)?;
+    let parent = replay(&blocks, &state, at_checkpoint, head, options, progress)?;
     let validators = validators(&state.reader())?;
     let known = Head {
         height: head,
@@ -141,51 +140,68 @@ const NEWEST: u64 = 16;
 const BLOCKS_AHEAD: usize = 4;
 
 /// Executes the blocks after the checkpoint; gives the header of the last. Another thread
-/// reads them ahead, and what they touch of the state.
+/// reads them ahead, and what they touch of the state, unless there are to be none.
 fn replay(
     blocks: &BlockStore,
     state: &StateStore,
     mut parent: Header,
     head: Height,
-    policy: CheckpointPolicy,
+    options: &ChainOptions,
     progress: &mut dyn FnMut(OpenProgress),
 ) -> Result<Header, ChainError> {
     let first = parent.height.get() + 1;
     let total = head.get() + 1 - first;
     std::thread::scope(|scope| {
         let (ahead, read) = sync_channel(BLOCKS_AHEAD);
-        if total > 0 {
+        let is_ahead = total > 0 && !options.in_steps;
+        if is_ahead {
             scope.spawn(move || read_ahead(blocks, state, first..=head.get(), &ahead));
         }
         for height in first..=head.get() {
             progress(OpenProgress::Replay { done: height - first, total });
-            // The other thread ends early only if it panicked, and the scope with it.
-            let block = read.recv().map_err(|_| ChainError::Stopped { what: "a reader" })??;
-            let transactions = block.block.transactions.iter().cloned();
-            let verified = transactions.map(VerifiedTransaction::assume_verified).collect();
-            let header = &block.block.header;
-            let transition = {
-                let reader = state.reader();
-                execute_block(&reader, &parent, header, verified).map_err(|error| match error {
-                    BlockError::State(fault) => fault.into(),
-                    other => {
-                        ChainError::Replay { height: header.height, reason: other.to_string() }
-                    }
-                })?
+            let block = match is_ahead {
+                // The other thread ends early only if it panicked, and the scope with it.
+                true => read.recv().map_err(|_| ChainError::Stopped { what: "a reader" })??,
+                false => stored(blocks, height)?,
             };
-            parent = header.clone();
-            state.apply(parent.height, &transition.writes)?;
-            // A crash leaves less than this. Where the state is made anew it bounds the memory.
-            if state.unwritten() > policy.entries.saturating_mul(2)
-                && let Some(checkpoint) = state.begin_checkpoint(&policy)
-            {
-                state.finish_checkpoint(&checkpoint)?;
-            }
+            parent = execute(state, &parent, &block, options.checkpoints)?;
         }
         Ok::<(), ChainError>(())
     })?;
     progress(OpenProgress::Replay { done: total, total });
     Ok(parent)
+}
+
+/// Executes a block and takes it over; gives its header.
+fn execute(
+    state: &StateStore,
+    parent: &Header,
+    block: &CommittedBlock,
+    policy: CheckpointPolicy,
+) -> Result<Header, ChainError> {
+    let transactions = block.block.transactions.iter().cloned();
+    let verified = transactions.map(VerifiedTransaction::assume_verified).collect();
+    let header = &block.block.header;
+    let transition = {
+        let reader = state.reader();
+        execute_block(&reader, parent, header, verified).map_err(|error| match error {
+            BlockError::State(fault) => fault.into(),
+            other => ChainError::Replay { height: header.height, reason: other.to_string() },
+        })?
+    };
+    state.apply(header.height, &transition.writes)?;
+    // A crash leaves less than this. Where the state is made anew it bounds the memory.
+    if state.unwritten() > policy.entries.saturating_mul(2)
+        && let Some(checkpoint) = state.begin_checkpoint(&policy)
+    {
+        state.finish_checkpoint(&checkpoint)?;
+    }
+    Ok(header.clone())
+}
+
+fn stored(blocks: &BlockStore, height: u64) -> Result<CommittedBlock, ChainError> {
+    let block = blocks.block(Height::saturating(height))?;
+    block.ok_or_else(|| ChainError::blocks_corrupt(format!("block {height} is missing")))
 }
 
 fn read_ahead(
@@ -195,9 +211,7 @@ fn read_ahead(
     ahead: &SyncSender<Result<CommittedBlock, ChainError>>,
 ) {
     for height in heights {
-        let missing = || ChainError::blocks_corrupt(format!("block {height} is missing"));
-        let read =
-            blocks.block(Height::saturating(height)).and_then(|block| block.ok_or_else(missing));
+        let read = stored(blocks, height);
         if let Ok(block) = &read {
             warm(state, block);
         }
