@@ -25,10 +25,13 @@ pub mod keystore;
 pub mod mempool;
 pub mod network;
 pub mod node;
+#[doc(hidden)]
+pub mod planted;
 pub mod receipts;
 pub mod replay;
 pub mod rpc;
 pub mod sequencer;
 pub mod sim;
+mod synced;
 pub mod telemetry;
 pub mod testnet;

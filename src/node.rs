@@ -446,7 +446,8 @@ pub(crate) fn open_voter_as<S: VoteSigner, L: WriteAheadLog>(
         caught_up.map_err(|source| SignerError::Io { path: record, source })?;
     }
     let head = writer.height();
-    let config = ConsensusConfig::new(chain_id, address);
+    let planted = writer.planted();
+    let config = ConsensusConfig { planted, ..ConsensusConfig::new(chain_id, address) };
     let log = log.into_writer(logged.as_ref());
     let next = head.next().unwrap_or(head);
     let is_alone = writer.validators().count() == 1;

@@ -4,12 +4,7 @@
 use std::process::Command;
 
 use ait_node::sim::{self, Bug, FaultKind, SimOptions, Violation};
-use serde_json::Value;
-
-/// Seeds that once broke a promise: 10 a node that never came to rest while it waited for
-/// a block of the others, 11 a power cut in the commit of the first block, 0 a log whose
-/// bytes a power cut left zero.
-const ONCE_BROKEN: [u64; 3] = [0, 10, 11];
+use serde_json::{Value, json};
 
 fn options(faults: &str) -> SimOptions {
     SimOptions { heights: 20, faults: faults.parse().unwrap(), ..SimOptions::default() }
@@ -30,18 +25,22 @@ fn a_seed_gives_the_same_run_again_and_another_seed_another() {
 
 #[test]
 fn every_promise_holds_with_everything_going_wrong() {
-    for seed in (20..30).chain(ONCE_BROKEN) {
+    let mut mended = 0;
+    for seed in 20..32 {
         let report = run(seed, &options("all"));
         assert!(report.height > 0 && report.transactions > 0, "{report:?}");
+        mended += report.mended;
     }
+    // Not only at the end, when nobody lies any more.
+    assert!(mended > 0);
 }
 
 #[test]
 fn every_kind_of_fault_strikes_and_breaks_nothing() {
     for kind in FaultKind::ALL {
         let options = SimOptions { heights: 40, ..options(kind.name()) };
-        let struck: u64 = (0..3).map(|seed| run(seed, &options).faults.of(kind)).sum();
-        assert!(struck > 0, "{} never struck", kind.name());
+        let strikes = |seed| run(seed, &options).faults.of(kind) > 0;
+        assert!((0..6).any(strikes), "{} never struck", kind.name());
     }
 }
 
@@ -60,7 +59,7 @@ fn nothing_is_late_when_nothing_goes_wrong() {
 #[test]
 fn clusters_of_other_shapes_keep_the_promises_too() {
     for (weights, followers) in
-        [(vec![1], 1), (vec![50, 30, 15, 5], 0), (vec![3, 2, 2, 1, 1, 1, 1], 3)]
+        [(vec![1], 1), (vec![50, 30, 15, 5], 1), (vec![3, 2, 2, 1, 1, 1, 1], 3)]
     {
         let options = SimOptions { weights, followers, ..options("all") };
         (0..2).for_each(|seed| {
@@ -69,37 +68,47 @@ fn clusters_of_other_shapes_keep_the_promises_too() {
     }
 }
 
-/// Which check finds a planted bug, and how many seeds that may take.
-fn expected(bug: Bug, violation: &Violation) -> (bool, u64) {
+/// Whether a violation is the one that shows this bug.
+fn shows(bug: Bug, violation: &Violation) -> bool {
     use Violation as V;
+    let text = violation.to_string();
     match bug {
-        Bug::UnsyncedLog => (matches!(violation, V::Barrier { .. }), 1),
-        Bug::NoRecord => (matches!(violation, V::SignedTwice { .. }), 10),
-        Bug::ShortCertificate => (matches!(violation, V::Certificate { .. }), 1),
-        Bug::CreditedTwice => (matches!(violation, V::Supply { .. } | V::Balance { .. }), 1),
-        Bug::ForgottenJournal => (matches!(violation, V::Forgotten { .. }), 10),
+        Bug::ShortCertificate => matches!(violation, V::Certificate { .. }),
+        Bug::UncheckedRoot => matches!(violation, V::Root { .. }),
+        Bug::FeesTwice => matches!(violation, V::Supply { .. }),
+        Bug::FeesAstray => matches!(violation, V::Balance { .. }),
+        Bug::NotQueuedAgain | Bug::ForgottenJournal => matches!(violation, V::Forgotten { .. }),
+        Bug::UnsettledLog => matches!(violation, V::Lost { .. }),
+        Bug::UnsyncedLog | Bug::UnsyncedRecord => matches!(violation, V::Barrier { .. }),
+        Bug::WastedRounds => matches!(violation, V::Rounds { .. }),
+        Bug::NoRecord => matches!(violation, V::SignedTwice { .. }),
         // Where a checkpoint of the state was synced meanwhile, the chain is not opened.
-        Bug::UnsyncedBlocks => (matches!(violation, V::Lost { .. } | V::Failed { .. }), 20),
-        Bug::EmptiedLog => (matches!(violation, V::Failed { .. }), 10),
-        Bug::Deaf => (matches!(violation, V::Stalled(_) | V::Unfinished { .. }), 10),
-        Bug::Busy => (matches!(violation, V::Busy(_)), 1),
-        Bug::ReportedTwice => (matches!(violation, V::Order { .. }), 1),
-        Bug::UnsyncedState => (matches!(violation, V::Failed { .. }), 20),
+        Bug::UnsyncedBlocks => {
+            matches!(violation, V::Lost { .. }) || text.contains("the blocks end at")
+        }
+        Bug::LostBody => matches!(violation, V::Changed { .. }),
+        Bug::Deaf => matches!(violation, V::Stalled(_) | V::Unfinished { .. }),
+        Bug::Busy | Bug::Restless => matches!(violation, V::Busy(_)),
+        Bug::Panic => matches!(violation, V::Panicked(_)),
+        Bug::UnsyncedState => text.contains("simulated.redb is damaged"),
         // What is missing is noticed by the work on the index itself, or by the check of it.
-        Bug::StaleIndex => (matches!(violation, V::Index { .. } | V::Failed { .. }), 20),
-        Bug::TooManyLiars => (matches!(violation, V::Fork { .. }), 60),
+        Bug::StaleIndex => {
+            matches!(violation, V::Index { .. }) || text.contains("a thread of the chain")
+        }
+        Bug::TooManyLiars => matches!(violation, V::Fork { .. }),
     }
 }
 
+/// The table of `specs/testing.md` says after how many seeds each is found.
 #[test]
 fn every_planted_bug_is_found() {
     for bug in Bug::ALL {
         let options = SimOptions { bug: Some(bug), ..options("all") };
         let found = (0..60).find_map(|seed| Some((seed, sim::run(seed, &options).err()?)));
         let (seed, failure) = found.unwrap_or_else(|| panic!("{bug:?} is never found"));
-        let (is_it, seeds) = expected(bug, &failure.violation);
+        eprintln!("{bug:?}: {} seeds: {failure}", seed + 1);
         let trace = failure.trace.join("\n");
-        assert!(is_it && seed < seeds, "{bug:?}: seed {seed}: {failure}\n{trace}");
+        assert!(shows(bug, &failure.violation), "{bug:?}: seed {seed}: {failure}\n{trace}");
     }
 }
 
@@ -112,6 +121,29 @@ fn a_run_that_fails_is_made_smaller() {
     assert_eq!(again.violation, failure.violation);
     let kinds = |options: &SimOptions| options.faults.kinds().count();
     assert!(kinds(&smaller) < kinds(&options) || smaller.heights < options.heights);
+}
+
+#[test]
+fn a_seed_that_fails_is_told_with_the_command_that_repeats_it() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ait-node"));
+    command.env("AIT_SIMULATE_BUG", "Panic").args(["--json", "simulate", "--seeds", "3..5"]);
+    let output = command.args(["--heights", "6", "--faults", "loss,clock"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&line["seeds"], &line["failed"]), (&2.into(), &json!([3, 4])), "{line}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    let at = |what: &str| said.find(what).unwrap_or_else(|| panic!("no {what} in {said}"));
+    let options = "--weights 1,1,1,1 --followers 2 --heights 6 --faults loss,clock";
+    assert!(at("seed 3: a panic: planted, after ") < at("commits 2"));
+    assert!(at("commits 2") < at(&format!("again: ait-node simulate --seed 3 {options}")));
+    // The first is made smaller: no fault is needed, nor any that follows.
+    at(
+        "again: ait-node simulate --seed 3 --weights 1,1,1,1 --followers 0 --heights 3 --faults none",
+    );
+    at(&format!("again: ait-node simulate --seed 4 {options}"));
+    let trace = said.lines().skip_while(|line| !line.starts_with("seed 4"));
+    let trace = trace.skip(1).take_while(|line| line.starts_with("  ")).count();
+    assert!((10..=60).contains(&trace), "{trace} lines of trace");
 }
 
 fn simulate(arguments: &[&str]) -> (Option<i32>, Value) {

@@ -66,6 +66,8 @@ pub enum ValidatorSetError {
 pub struct ValidatorSet {
     validators: Vec<(Address, Validator)>,
     total_power: VotingPower,
+    /// Only in tests of what must not happen.
+    is_half_enough: bool,
 }
 
 impl ValidatorSet {
@@ -95,7 +97,7 @@ impl ValidatorSet {
             total_power =
                 total_power.checked_add(validator.power).ok_or(ValidatorSetError::PowerOverflow)?;
         }
-        Ok(Self { validators: ordered, total_power })
+        Ok(Self { validators: ordered, total_power, is_half_enough: false })
     }
 
     /// The validator of this address.
@@ -133,9 +135,20 @@ impl ValidatorSet {
         self.total_power
     }
 
+    /// The same set with a planted bug: half of the power is a quorum. For tests that show that
+    /// others would find it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_half_as_quorum(self) -> Self {
+        Self { is_half_enough: true, ..self }
+    }
+
     /// Whether `power` is a quorum: strictly more than two thirds of the total.
     #[must_use]
     pub fn is_quorum(&self, power: VotingPower) -> bool {
+        if self.is_half_enough {
+            return u128::from(power.get()) * 2 >= u128::from(self.total_power.get());
+        }
         u128::from(power.get()) * 3 > u128::from(self.total_power.get()) * 2
     }
 

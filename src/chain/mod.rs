@@ -41,4 +41,5 @@ pub use read::{Chain, Head, Proven};
 pub use state::{CheckpointPolicy, StateStore};
 pub use stores::{StorageEngine, Stores, StoresOptions};
 pub use view::{StateReader, ViewError};
+pub(crate) use writer::trusted;
 pub use writer::{BlockFault, Built, ChainWriter, CommitError, Verify};

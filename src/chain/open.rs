@@ -17,6 +17,7 @@ use super::index::Index;
 use super::read::{Chain, Head, Inner, validators};
 use super::state::{CheckpointPolicy, StateStore};
 use super::{ChainError, ChainWriter, Stores};
+use crate::planted::Bug;
 
 /// Blocks that a slow subscriber may be behind.
 const EVENT_BLOCKS: usize = 256;
@@ -33,6 +34,9 @@ pub struct ChainOptions {
     /// Whether index and checkpoints are written in steps, by who calls [`ChainWriter::step`],
     /// and not by threads.
     pub in_steps: bool,
+    /// A bug of the simulator's tests.
+    #[doc(hidden)]
+    pub planted: Option<Bug>,
 }
 
 impl Default for ChainOptions {
@@ -42,6 +46,7 @@ impl Default for ChainOptions {
             state_bytes: 1_024 << 20,
             index: true,
             in_steps: false,
+            planted: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use ait_engine::execute::{BlockBuilder, BlockError, EXPECTED_TOGETHER, Fault, Re
 use ait_engine::params::Settings;
 use ait_engine::state::{Account, EntryKind, Key, StateProof, StateView, Supply, Value};
 use ait_engine::transaction::VerifiedTransaction;
-use ait_engine::types::{Address, BlockId, ChainId, Height, TimestampMs};
+use ait_engine::types::{Address, BlockId, ChainId, Height, StateRoot, TimestampMs};
 use ait_engine::validator::ValidatorSet;
 use tokio::sync::{broadcast, watch};
 
@@ -116,6 +116,14 @@ impl Chain {
         self.inner.recent.has(height)
     }
 
+    /// A committed block as the store has it, whether or not it is in memory, too.
+    pub(crate) fn stored_block(
+        &self,
+        height: Height,
+    ) -> Result<Option<CommittedBlock>, ChainError> {
+        self.inner.blocks.block(height)
+    }
+
     /// Id and header of a committed block.
     ///
     /// # Errors
@@ -191,6 +199,12 @@ impl Chain {
     #[must_use]
     pub fn state_height(&self) -> Height {
         self.inner.state.head().0
+    }
+
+    /// Height and root of the newest committed state.
+    #[must_use]
+    pub fn state_head(&self) -> (Height, StateRoot) {
+        self.inner.state.head()
     }
 
     /// Height of the state on disk, and how often entries were written since.

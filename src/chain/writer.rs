@@ -12,13 +12,14 @@ use ait_engine::state::StateView;
 use ait_engine::transaction::{
     Transaction, TransactionError, VerifiedTransaction, verify_transactions,
 };
-use ait_engine::types::{Address, BlockId, Height, TimestampMs, TxHash};
+use ait_engine::types::{Address, Amount, BlockId, Height, TimestampMs, TxHash};
 use ait_engine::validator::ValidatorSet;
 
 use super::background::{Background, Step};
 use super::index::build::{Indexable, payout};
 use super::read::{Chain, Head, from_block_error};
 use super::{ChainError, ChainOptions, CheckpointPolicy, CommittedBlock, ViewError};
+use crate::planted::{Bug, misplace_fees};
 use crate::telemetry::Stage;
 
 /// What building a block gave.
@@ -97,6 +98,7 @@ pub struct ChainWriter {
     /// Executed proposals of the next height.
     proposals: BTreeMap<BlockId, (Block, Transition)>,
     background: Background,
+    planted: Option<Bug>,
 }
 
 impl ChainWriter {
@@ -107,8 +109,13 @@ impl ChainWriter {
         options: &ChainOptions,
     ) -> Result<Self, ChainError> {
         let background = Background::start(&chain.inner, options)?;
-        let policy = options.checkpoints;
-        Ok(Self { chain, parent, validators, policy, proposals: BTreeMap::new(), background })
+        let (policy, planted, proposals) = (options.checkpoints, options.planted, BTreeMap::new());
+        let validators = trusted(validators, planted);
+        Ok(Self { chain, parent, validators, policy, proposals, background, planted })
+    }
+
+    pub(crate) const fn planted(&self) -> Option<Bug> {
+        self.planted
     }
 
     /// The chain, to read from.
@@ -206,8 +213,11 @@ impl ChainWriter {
         let state = self.chain.state();
         let executed =
             Stage::Execute.time(|| refill_block(&state, &self.parent, header, transactions));
-        let finish =
-            |builder: BlockBuilder<'_, _>| Stage::CommitTree.time(|| builder.finish_as(header));
+        let is_checked = self.planted != Some(Bug::UncheckedRoot);
+        let finish = |builder: BlockBuilder<'_, _>| match is_checked {
+            true => Stage::CommitTree.time(|| builder.finish_as(header)),
+            false => builder.finish().map(|made| made_as(header, made)),
+        };
         match executed.and_then(finish) {
             Ok(made) => Ok(Ok(made)),
             Err(BlockError::State(fault)) => Err(fault.into()),
@@ -318,6 +328,13 @@ impl ChainWriter {
             certificate: Some(certificate),
         });
         let inner = &self.chain.inner;
+        let mut writes = transition.writes;
+        if let Some(bug @ (Bug::FeesTwice | Bug::FeesAstray)) = self.planted {
+            let fees = committed.outcomes.iter().map(|outcome| outcome.fee.get()).sum();
+            let proposer = self.validators.get(&parent.proposer);
+            let payout = proposer.map_or(parent.proposer, |proposer| proposer.payout);
+            misplace_fees(bug, &mut writes, &payout, Amount::saturating(fees));
+        }
         match durable {
             Durable::InStore => {
                 inner.blocks.commit(&committed)?;
@@ -325,10 +342,11 @@ impl ChainWriter {
             }
             Durable::InLog => inner.blocks.hand_over(Arc::clone(&committed)),
         }
-        inner.state.apply(height, &transition.writes)?;
+        inner.state.apply(height, &writes)?;
         self.proposals.clear();
         self.parent = parent;
-        let proposing = std::mem::replace(&mut self.validators, transition.next_validators);
+        let next = trusted(transition.next_validators, self.planted);
+        let proposing = std::mem::replace(&mut self.validators, next);
         inner.recent.put(&committed);
         let total = inner.head.borrow().transaction_total;
         inner.head.send_replace(Head {
@@ -423,6 +441,20 @@ fn fill<V: StateView<Error = ViewError>>(
         }
     }
     Ok(())
+}
+
+/// The validators as a node with this bug takes them.
+pub(crate) fn trusted(validators: ValidatorSet, planted: Option<Bug>) -> ValidatorSet {
+    match planted {
+        Some(Bug::ShortCertificate) => validators.with_half_as_quorum(),
+        _ => validators,
+    }
+}
+
+/// A block that was made again under the header that it came with, right or wrong.
+fn made_as(header: &Header, (block, transition): (Block, Transition)) -> (Block, Transition) {
+    let block = Block { header: header.clone(), ..block };
+    (block, Transition { block_id: header.id(), ..transition })
 }
 
 impl From<ViewError> for CommitError {

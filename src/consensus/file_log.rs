@@ -8,7 +8,7 @@
 //! over could forget a vote that was sent.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use ait_engine::limits::BLOCK_BODY_BYTES_MAX;
@@ -16,6 +16,7 @@ use ait_engine::types::Height;
 
 use super::port::WriteAheadLog;
 use crate::disk::WriteFault;
+use crate::synced::SyncedFile;
 use crate::telemetry::Stage;
 
 const MAGIC: &[u8; 8] = b"AITWAL02";
@@ -58,7 +59,7 @@ pub enum LogError {
 /// The log of the height under way.
 #[derive(Debug)]
 pub struct FileLog {
-    file: File,
+    file: SyncedFile,
     frames: usize,
     bytes: u64,
 }
@@ -102,6 +103,7 @@ impl FileLog {
         }
         file.set_len(read.whole as u64).map_err(io)?;
         file.seek(SeekFrom::End(0)).map_err(io)?;
+        let file = SyncedFile::new(file);
         Ok((Self { file, frames: read.count, bytes: read.whole as u64 }, read.logged))
     }
 }
@@ -261,6 +263,11 @@ fn header(height: Height) -> [u8; 16] {
 }
 
 impl LogWriter {
+    /// Whether all that was written is synced.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.log.file.is_synced()
+    }
+
     /// Writes the frame at once: whole, or of no use.
     fn write(&mut self) -> std::io::Result<()> {
         let of_frame = self.frame.get(FRAME_HEAD_BYTES..).unwrap_or_default();
@@ -282,8 +289,8 @@ impl LogWriter {
 
 impl WriteAheadLog for LogWriter {
     fn begin(&mut self, height: Height) -> Result<(), WriteFault> {
-        let file = &mut self.log.file;
-        let mut write = || {
+        let file = &self.log.file;
+        let write = || {
             file.set_len(0)?;
             file.seek(SeekFrom::Start(0))?;
             let head = header(height);

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ait_engine::crypto::verify;
-use ait_engine::types::{Address, BlockId, ChainId, Height, Round};
+use ait_engine::types::{BlockId, Height, Round};
 use ait_engine::validator::ValidatorSet;
 use ait_engine::vote::SignedProposal;
 use malachitebft_core_consensus::{
@@ -19,6 +19,7 @@ use malachitebft_core_types::{
 };
 
 use super::certificates::verify_certificate;
+use super::config::ConsensusConfig;
 use super::context::{
     Ctx, CtxAddress, CtxHeight, CtxSet, CtxSignature, CtxValue, from_lib_round, to_lib_round,
 };
@@ -27,57 +28,15 @@ use super::convert::{
     timeout_to_lib, vote_from_lib,
 };
 use super::entry;
+use crate::planted::Bug;
 use ait_engine::message::Message;
 
-use super::port::{
-    Action, ConsensusFailure, Event, Timeout, TimeoutKind, VoteSigner, WriteAheadLog,
-};
+use super::port::{Action, ConsensusFailure, Event, VoteSigner, WriteAheadLog};
 use crate::disk::WriteFault;
 
 /// Heights and messages ahead of the present one that are kept for later.
 const QUEUED_HEIGHTS: usize = 8;
 const QUEUED_MESSAGES_PER_HEIGHT: usize = 4_096;
-
-/// Who this validator is, and its time-outs.
-#[derive(Debug, Clone)]
-pub struct ConsensusConfig {
-    /// The chain.
-    pub chain_id: ChainId,
-    /// This validator.
-    pub address: Address,
-    /// First time-out of each step in milliseconds: propose, prevote, precommit, rebroadcast.
-    pub timeouts_ms: [u64; 4],
-    /// What each round adds, in milliseconds.
-    pub timeout_step_ms: u64,
-    /// The longest that a time-out grows to, in milliseconds.
-    pub timeout_max_ms: u64,
-}
-
-impl ConsensusConfig {
-    /// Usual time-outs.
-    #[must_use]
-    pub const fn new(chain_id: ChainId, address: Address) -> Self {
-        Self {
-            chain_id,
-            address,
-            timeouts_ms: [3_000, 1_000, 1_000, 5_000],
-            timeout_step_ms: 500,
-            timeout_max_ms: 30_000,
-        }
-    }
-
-    fn after_ms(&self, timeout: Timeout) -> u64 {
-        let [propose, prevote, precommit, rebroadcast] = self.timeouts_ms;
-        let first = match timeout.kind {
-            TimeoutKind::Propose => propose,
-            TimeoutKind::Prevote => prevote,
-            TimeoutKind::Precommit => precommit,
-            TimeoutKind::Rebroadcast => rebroadcast,
-        };
-        let grown = self.timeout_step_ms.saturating_mul(timeout.round.get());
-        first.saturating_add(grown).min(self.timeout_max_ms)
-    }
-}
 
 /// Ports and what they were told, apart from the library's state, which borrows.
 struct Host<S, L> {
@@ -128,7 +87,7 @@ impl<S: VoteSigner, L: WriteAheadLog> Consensus<S, L> {
     ) -> Self {
         let params = Params {
             address: CtxAddress(config.address),
-            threshold_params: ThresholdParams::default(),
+            threshold_params: thresholds(config.planted),
             value_payload: ValuePayload::ProposalAndParts,
             enabled: true,
         };
@@ -307,6 +266,14 @@ impl<S: VoteSigner, L: WriteAheadLog> Consensus<S, L> {
     }
 }
 
+fn thresholds(planted: Option<Bug>) -> ThresholdParams {
+    let usual = ThresholdParams::default();
+    match planted {
+        Some(Bug::ShortCertificate) => ThresholdParams { quorum: usual.honest, ..usual },
+        _ => usual,
+    }
+}
+
 fn start_height(height: Height, validators: &ValidatorSet) -> Input<Ctx> {
     let set = CtxSet::from(validators.clone());
     // No target time: the block interval is the sequencer's.
@@ -325,8 +292,12 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
     /// Makes the log durable if something was appended since, and then the signer's record. In
     /// this order: a log that lacks what was signed could not be gone on from.
     fn flush(&mut self) -> Result<(), ConsensusFailure> {
-        if std::mem::take(&mut self.unflushed) {
+        let planted = self.config.planted;
+        if planted != Some(Bug::UnsyncedLog) && std::mem::take(&mut self.unflushed) {
             self.log.flush().map_err(|source| ConsensusFailure::Log { source })?;
+        }
+        if planted == Some(Bug::UnsyncedRecord) {
+            return Ok(());
         }
         self.signer.flush().map_err(|source| ConsensusFailure::Signer { source })
     }

@@ -9,6 +9,7 @@
 //! block ids.
 
 mod certificates;
+mod config;
 mod context;
 mod convert;
 mod entry;
@@ -21,9 +22,10 @@ mod votes;
 #[cfg(test)]
 mod tests;
 
+pub use config::ConsensusConfig;
 pub use entry::logged_blocks;
 pub use file_log::{FileLog, InspectedLog, LogError, LogWriter, Logged};
-pub use machine::{Consensus, ConsensusConfig};
+pub use machine::Consensus;
 pub use port::{Action, ConsensusFailure, Event, Timeout, TimeoutKind, VoteSigner, WriteAheadLog};
 pub use signer::{FileSigner, InspectedRecord, SignerError};
 pub use votes::RecentVotes;

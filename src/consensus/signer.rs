@@ -6,8 +6,8 @@
 //! (height, round, step); at the same place it signs the same again and nothing else. Two
 //! slots are written in turn, so that a torn write leaves the one before.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::OpenOptions;
+use std::io::{Read, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,7 @@ use super::file_log::Logged;
 use super::port::VoteSigner;
 use crate::disk::WriteFault;
 use crate::keystore;
+use crate::synced::SyncedFile;
 use crate::telemetry::Stage;
 
 const MAGIC: &[u8; 8] = b"AITSIGN1";
@@ -126,7 +127,7 @@ fn lacks(logged: &Logged, last: Signed, chain_id: &ChainId) -> bool {
 pub struct FileSigner {
     key: SecretKey,
     chain_id: ChainId,
-    file: File,
+    file: SyncedFile,
     last: Option<Signed>,
     /// Whether the file has not been written since the last signature.
     is_dirty: bool,
@@ -158,6 +159,7 @@ impl FileSigner {
         }
         let newest = slots.iter().position(|slot| slot.is_some() && *slot == last);
         let next_slot = newest.map_or(0, |slot| 1 - (slot as u64).min(1));
+        let file = SyncedFile::new(file);
         Ok(Self { key, chain_id, file, last, is_dirty: false, next_slot })
     }
 
@@ -229,6 +231,11 @@ impl FileSigner {
         }
         (self.last, self.is_dirty) = (Some(signed), true);
         Ok(self.key.sign(hash.as_bytes()))
+    }
+
+    /// Whether all that was written is synced.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.file.is_synced()
     }
 
     fn write(&mut self) -> std::io::Result<()> {

@@ -4,6 +4,7 @@
 //! outside of it, but for the rare compaction of the journal. What is decided is decided in `pool`.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ait_engine::execute::Refusal;
@@ -241,6 +242,16 @@ impl Mempool {
                 self.lock().failure = Some(error.kept());
             }
         })
+    }
+
+    /// Whether all that the journal wrote is synced.
+    pub(crate) fn is_journal_synced(&self) -> bool {
+        self.lock().journal.as_ref().is_none_or(Journal::is_synced)
+    }
+
+    /// Has the journal write to another file, for disks that fail.
+    pub(crate) fn redirect_journal(&self, path: &Path) -> std::io::Result<()> {
+        self.lock().journal.as_mut().map_or(Ok(()), |journal| journal.redirect(path))
     }
 
     /// Accepts nothing while there is a shortage; what is pending stays.

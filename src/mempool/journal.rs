@@ -23,6 +23,7 @@ use ait_engine::transaction::Transaction;
 use ait_engine::types::{TimestampMs, TxHash};
 
 use super::JournalError;
+use crate::synced::SyncedFile;
 
 const HEADER: [u8; 8] = *b"AITMPJ01";
 const TAG_ADDED: u8 = 1;
@@ -59,7 +60,7 @@ pub struct InspectedJournal {
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    file: Arc<File>,
+    file: Arc<SyncedFile>,
     bytes: u64,
     buffer: Vec<u8>,
     /// Whether something was written since the last [`Journal::unsynced`].
@@ -70,7 +71,7 @@ pub struct Journal {
 #[derive(Debug, Clone)]
 pub struct SyncHandle {
     path: PathBuf,
-    file: Arc<File>,
+    file: Arc<SyncedFile>,
 }
 
 impl SyncHandle {
@@ -126,7 +127,7 @@ impl Journal {
         file.seek(SeekFrom::End(0)).map_err(|source| error(path, "seek in", source))?;
         let journal = Self {
             path: path.to_owned(),
-            file: Arc::new(file),
+            file: Arc::new(SyncedFile::new(file)),
             bytes: length,
             buffer: Vec::new(),
             is_dirty: true,
@@ -168,7 +169,7 @@ impl Journal {
         let bytes = (HEADER.len() + records.len()) as u64;
         Ok(Self {
             path: path.to_owned(),
-            file: Arc::new(file),
+            file: Arc::new(SyncedFile::new(file)),
             bytes,
             buffer: Vec::new(),
             is_dirty: false,
@@ -195,9 +196,8 @@ impl Journal {
             return Ok(());
         }
         self.is_dirty = true;
-        (&*self.file)
-            .write_all(&self.buffer)
-            .map_err(|source| error(&self.path, "write", source))?;
+        let written = self.file.write_all(&self.buffer);
+        written.map_err(|source| error(&self.path, "write", source))?;
         self.bytes += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
@@ -227,10 +227,16 @@ impl Journal {
         is_dirty.then(|| SyncHandle { path: self.path.clone(), file: Arc::clone(&self.file) })
     }
 
-    /// The same journal writing into another file, for disks that fail.
-    pub(crate) fn with_file(mut self, path: &Path) -> io::Result<Self> {
-        self.file = Arc::new(OpenOptions::new().write(true).open(path)?);
-        Ok(self)
+    /// Whether all that was written is synced.
+    pub(super) fn is_synced(&self) -> bool {
+        self.file.is_synced()
+    }
+
+    /// Writes from now on to the end of this file, for disks that fail.
+    pub(super) fn redirect(&mut self, path: &Path) -> io::Result<()> {
+        let file = OpenOptions::new().append(true).open(path)?;
+        self.file = Arc::new(SyncedFile::new(file));
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ait_engine::certificate::Certificate;
 use ait_engine::codec::Canonical;
+use ait_engine::execute::Refusal;
 use ait_engine::message::Message;
 use ait_engine::types::{Address, BlockId, Height, Round, TxHash};
 use ait_engine::vote::SignedProposal;
@@ -23,6 +24,7 @@ use crate::consensus::{
 };
 use crate::ingress::Clock;
 use crate::mempool::Mempool;
+use crate::planted::Bug;
 use crate::telemetry::{Stage, metrics};
 
 /// How long to wait when no pending transaction could be put into a block.
@@ -251,7 +253,9 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
             return Ok(());
         }
         // The log of the last height is given up now.
-        self.writer.settle()?;
+        if self.writer.planted() != Some(Bug::UnsettledLog) {
+            self.writer.settle()?;
+        }
         self.under.is_started = true;
         self.under.not_before = self.next_start;
         self.next_start = self.next_start.max(now) + self.options.block_interval;
@@ -321,7 +325,9 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
 
     fn propose(&mut self, round: Round, now: Duration) -> Result<(), SequencerError> {
         self.under.wanted = None;
-        if round != self.under.round {
+        let is_wasted =
+            self.writer.planted() == Some(Bug::WastedRounds) && round.get() < Bug::ROUNDS_WASTED;
+        if is_wasted || round != self.under.round {
             // The round went by while there was nothing to propose.
             return Ok(());
         }
@@ -362,6 +368,12 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
         for (hash, refusal) in built.refused {
             let hash: TxHash = hash;
             self.mempool.refuse(&hash, refusal, now);
+        }
+        if self.writer.planted() == Some(Bug::NotQueuedAgain) {
+            let block = built.block_id.and_then(|id| self.writer.proposal(&id));
+            for one in block.iter().flat_map(|block| &block.transactions) {
+                self.mempool.refuse(&one.hash(), Refusal::AmountZero, now);
+            }
         }
         Ok(built.block_id)
     }

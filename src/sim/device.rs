@@ -1,20 +1,12 @@
-//! What a node writes and signs as the simulation makes it fail: when a write is struck, ports
-//! around the log and the signer's record, and what a power cut leaves of a file.
+//! What a node writes and signs as the simulation makes it fail: when a write is struck, what is
+//! not synced yet, and what a power cut leaves of a file.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ait_engine::crypto::{SecretKey, Signature};
-use ait_engine::types::Height;
-use ait_engine::vote::{ProposalMessage, Vote};
 use ait_storage::FaultMoment;
 use fastrand::Rng;
-
-use super::Bug;
-use super::plan::chain_id;
-use crate::consensus::{FileSigner, LogWriter, VoteSigner, WriteAheadLog};
-use crate::disk::WriteFault;
 
 /// How long a slow signer takes at most, in milliseconds.
 const SLOW_MS_MAX: u64 = 600;
@@ -74,6 +66,19 @@ impl Strike {
         }
     }
 
+    /// Whether a process that met this may end for such a reason: of the fault itself, or because
+    /// the work behind the writer has ended by it.
+    pub(super) fn explains(self, reason: &str) -> bool {
+        let said: &[&str] = match self {
+            Self::Torn | Self::Cut(_) => &["the power was cut", "crashed by request", "is gone"],
+            Self::Short => &["input/output error"],
+            Self::Full => &["no space left", "No space left", "no storage space"],
+            Self::Gone => &[],
+        };
+        let is_behind = reason.contains("a thread of the chain has stopped");
+        is_behind || said.iter().any(|said| reason.contains(said))
+    }
+
     const fn is_power_cut(self) -> bool {
         matches!(self, Self::Torn | Self::Cut(_))
     }
@@ -101,13 +106,16 @@ struct State {
     /// What ended the work behind the writer, which ends the process at its next commit.
     behind: Option<Strike>,
     waited_ms: u64,
+    /// The journal cannot be written, though the disk has room.
+    is_journal_broken: bool,
     /// The log as far as it was synced.
     log: Vec<u8>,
     /// Bytes of the journal that were synced.
     journal: u64,
     is_log_dirty: bool,
-    /// Something was signed while the log was not synced.
-    broken_barrier: bool,
+    is_record_dirty: bool,
+    /// What was done too early, if anything was.
+    broken_barrier: Option<&'static str>,
 }
 
 impl State {
@@ -143,10 +151,12 @@ impl Device {
             ended: None,
             behind: None,
             waited_ms: 0,
+            is_journal_broken: false,
             log: Vec::new(),
             journal: 0,
             is_log_dirty: false,
-            broken_barrier: false,
+            is_record_dirty: false,
+            broken_barrier: None,
         })))
     }
 
@@ -175,12 +185,25 @@ impl Device {
     pub(super) fn repair(&self) {
         let mut state = self.lock();
         (state.next, state.is_full, state.is_slow) = ([None; 4], false, false);
+        state.is_journal_broken = false;
+    }
+
+    pub(super) fn break_journal(&self) {
+        self.lock().is_journal_broken = true;
+    }
+
+    /// What a write of the journal meets.
+    pub(super) fn journal_strike(&self) -> Option<Strike> {
+        let state = self.lock();
+        let broken = state.is_journal_broken.then_some(Strike::Short);
+        state.is_full.then_some(Strike::Full).or(broken)
     }
 
     /// What ended the process, for which this is the last question.
     pub(super) fn take_end(&self) -> Option<Strike> {
         let mut state = self.lock();
         let behind = state.behind.take();
+        state.is_journal_broken = false;
         state.ended.take().or(behind)
     }
 
@@ -199,20 +222,37 @@ impl Device {
         std::mem::take(&mut self.lock().waited_ms)
     }
 
-    pub(super) fn is_barrier_broken(&self) -> bool {
+    pub(super) fn broken_barrier(&self) -> Option<&'static str> {
         self.lock().broken_barrier
     }
 
     /// A process opened the log: what it read stays.
-    fn opened(&self, log: &Path) {
+    pub(super) fn opened(&self, log: &Path) {
         let mut state = self.lock();
         state.log = fs::read(log).unwrap_or_default();
-        state.is_log_dirty = false;
+        (state.is_log_dirty, state.is_record_dirty) = (false, false);
     }
 
-    /// The journal was synced.
-    pub(super) fn journal_synced(&self, path: &Path) {
-        self.lock().journal = fs::metadata(path).map_or(0, |meta| meta.len());
+    /// Something was appended to the log.
+    pub(super) fn appends(&self) {
+        self.lock().is_log_dirty = true;
+    }
+
+    /// The log was synced.
+    pub(super) fn log_synced(&self, log: &Path) -> std::io::Result<()> {
+        let mut state = self.lock();
+        state.log = fs::read(log)?;
+        state.is_log_dirty = false;
+        Ok(())
+    }
+
+    /// The journal says that it was synced.
+    pub(super) fn journal_flushed(&self, path: &Path, is_synced: bool) {
+        let mut state = self.lock();
+        state.journal = fs::metadata(path).map_or(0, |meta| meta.len());
+        if !is_synced {
+            state.broken_barrier = Some("takes its journal for synced, which is not");
+        }
     }
 
     /// What a write meets.
@@ -250,16 +290,35 @@ impl Device {
         self.lock().rng.u64(..)
     }
 
-    /// The record goes on: the log must have what it is of.
-    fn records(&self) {
+    /// Something is signed.
+    pub(super) fn signs(&self) {
         let mut state = self.lock();
-        state.broken_barrier |= state.is_log_dirty;
-    }
-
-    fn signs(&self) {
-        let mut state = self.lock();
+        state.is_record_dirty = true;
         if state.is_slow {
             state.waited_ms += state.rng.u64(1..SLOW_MS_MAX);
+        }
+    }
+
+    /// The record goes on: the log must have what it is of.
+    pub(super) fn records(&self) {
+        let mut state = self.lock();
+        if state.is_log_dirty {
+            state.broken_barrier = Some("recorded what it signed before the log was synced");
+        }
+    }
+
+    /// The record was synced.
+    pub(super) fn record_synced(&self) {
+        self.lock().is_record_dirty = false;
+    }
+
+    /// A message leaves: all that it rests on must be synced.
+    pub(super) fn publishes(&self) {
+        let mut state = self.lock();
+        match (state.is_log_dirty, state.is_record_dirty) {
+            (true, _) => state.broken_barrier = Some("voted before its log was synced"),
+            (_, true) => state.broken_barrier = Some("voted before its record was synced"),
+            _ => {}
         }
     }
 
@@ -305,126 +364,5 @@ impl Device {
         let grown = file.metadata()?.len().saturating_sub(before);
         let grown = usize::try_from(grown).unwrap_or(usize::MAX);
         file.set_len(before + self.below(grown) as u64)
-    }
-}
-
-/// The log.
-pub(super) struct SimLog {
-    inner: LogWriter,
-    path: PathBuf,
-    device: Device,
-    bug: Option<Bug>,
-}
-
-impl SimLog {
-    pub(super) fn new(inner: LogWriter, path: PathBuf, device: Device, bug: Option<Bug>) -> Self {
-        device.opened(&path);
-        Self { inner, path, device, bug }
-    }
-}
-
-impl WriteAheadLog for SimLog {
-    fn begin(&mut self, height: Height) -> Result<(), WriteFault> {
-        match self.device.write(Part::Log) {
-            Some(strike @ (Strike::Full | Strike::Gone)) => Err(strike.text().into()),
-            strike => {
-                self.inner.begin(height)?;
-                strike.map_or(Ok(()), |strike| Err(strike.text().into()))
-            }
-        }
-    }
-
-    fn append(&mut self, entry: &[u8]) -> Result<(), WriteFault> {
-        self.device.lock().is_log_dirty = true;
-        self.inner.append(entry)
-    }
-
-    fn flush(&mut self) -> Result<(), WriteFault> {
-        let before = fs::metadata(&self.path).map_or(0, |meta| meta.len());
-        match self.device.write(Part::Log) {
-            None => self.inner.flush()?,
-            Some(strike @ (Strike::Full | Strike::Gone)) => return Err(strike.text().into()),
-            Some(strike) => {
-                self.inner.flush()?;
-                if strike == Strike::Short {
-                    let shortened = self.device.shorten(&self.path, before);
-                    shortened?;
-                }
-                return Err(strike.text().into());
-            }
-        }
-        if !matches!(self.bug, Some(Bug::UnsyncedLog)) {
-            let mut state = self.device.lock();
-            state.log = fs::read(&self.path)?;
-            state.is_log_dirty = false;
-        }
-        Ok(())
-    }
-}
-
-/// The signer.
-pub(super) struct SimSigner {
-    inner: FileSigner,
-    key: SecretKey,
-    path: PathBuf,
-    device: Device,
-    bug: Option<Bug>,
-    has_signed: bool,
-}
-
-impl SimSigner {
-    pub(super) fn new(
-        inner: FileSigner,
-        key: SecretKey,
-        path: PathBuf,
-        device: Device,
-        bug: Option<Bug>,
-    ) -> Self {
-        Self { inner, key, path, device, bug, has_signed: false }
-    }
-
-    /// Writes the record, which meets what the device has for it.
-    fn write(&mut self) -> Result<(), WriteFault> {
-        let Some(strike) = self.device.write(Part::Log) else { return self.inner.flush() };
-        if strike == Strike::Gone {
-            return Err(strike.text().into());
-        }
-        let before = fs::read(&self.path)?;
-        self.inner.flush()?;
-        let after = fs::read(&self.path)?;
-        // Torn at any byte of what was written.
-        let at = self.device.below(after.len() + 1);
-        let rest = before.get(at..).unwrap_or_default();
-        let torn = [after.get(..at).unwrap_or_default(), rest].concat();
-        fs::write(&self.path, torn)?;
-        Err(strike.text().into())
-    }
-}
-
-impl VoteSigner for SimSigner {
-    fn sign_vote(&mut self, vote: &Vote) -> Result<Signature, WriteFault> {
-        if matches!(self.bug, Some(Bug::NoRecord)) {
-            return Ok(self.key.sign(vote.sign_hash(&chain_id()).as_bytes()));
-        }
-        self.device.signs();
-        self.has_signed = true;
-        self.inner.sign_vote(vote)
-    }
-
-    fn sign_proposal(&mut self, proposal: &ProposalMessage) -> Result<Signature, WriteFault> {
-        if matches!(self.bug, Some(Bug::NoRecord)) {
-            return Ok(self.key.sign(proposal.sign_hash(&chain_id()).as_bytes()));
-        }
-        self.device.signs();
-        self.has_signed = true;
-        self.inner.sign_proposal(proposal)
-    }
-
-    fn flush(&mut self) -> Result<(), WriteFault> {
-        if !std::mem::take(&mut self.has_signed) {
-            return Ok(());
-        }
-        self.device.records();
-        self.write()
     }
 }

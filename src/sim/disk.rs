@@ -50,6 +50,10 @@ impl Disk {
         Ok(Self { directory, engine, device: Device::new(seed) })
     }
 
+    pub(super) const fn is_in_memory(&self) -> bool {
+        matches!(self.engine, Engine::Memory(_))
+    }
+
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }

@@ -4,20 +4,20 @@
 //! with its journal, chain and storage engines. Simulated are the clock, the links between
 //! nodes, clients, and what goes wrong. A seed and a commit reproduce a run.
 
-mod bugs;
 mod check;
 mod device;
 mod disk;
 mod faults;
 mod node;
 mod plan;
+mod ports;
 mod replay;
 mod shrink;
 mod store;
 mod violation;
 mod world;
 
-pub use bugs::Bug;
+pub use crate::planted::Bug;
 pub use faults::{FaultCounts, FaultKind, Faults};
 pub use plan::SimOptions;
 pub use shrink::shrink;
@@ -44,6 +44,9 @@ pub struct SimReport {
     pub extra_rounds: u64,
     /// Greatest round of a block made once nothing was wrong any more.
     pub healed_round: u64,
+    /// How often all was mended meanwhile, but for validators that went on lying, and every node
+    /// then had a new block.
+    pub mended: u64,
     /// How often a node took nothing from a peer for a while that sent what is refused.
     pub pauses: u64,
     /// Hash of everything that happened: the same seed gives the same.

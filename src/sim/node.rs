@@ -16,11 +16,12 @@ use ait_net::peer::{Fault, PeerAddress, PeerId};
 use ait_net::protocol::{Delivery, Input, Local, Output, Protocol, ProtocolOptions};
 use tokio::sync::broadcast;
 
-use super::device::{Device, SimLog, SimSigner};
+use super::device::Device;
 use super::disk::Disk;
 use super::plan::key;
+use super::ports::{SimLog, SimSigner};
 use super::{Bug, replay};
-use crate::chain::{self, Chain, ChainOptions, GenesisSource, Step, Stores};
+use crate::chain::{self, Chain, ChainOptions, GenesisSource, Step, Stores, trusted};
 use crate::gossip::{Judged, judge};
 use crate::import::{self, ImportBlock};
 use crate::ingress::{self, Clock, SubmitError, Submitted};
@@ -69,7 +70,7 @@ pub(super) struct Process {
     imports: BTreeMap<u64, PeerId>,
     next_import: u64,
     flushed_ms: u64,
-    is_journal_full: bool,
+    is_journal_failing: bool,
     device: Device,
     journal: PathBuf,
     bug: Option<Bug>,
@@ -116,17 +117,13 @@ impl Process {
         let mut options = ChainOptions::default();
         options.checkpoints.blocks = 8;
         options.in_steps = true;
+        options.planted = bug.filter(|bug| *bug != Bug::FeesTwice || disk.is_in_memory());
         let writer = chain::open(stores, &source, &options, &mut |_| {}).map_err(|e| text(&e))?;
         let chain = writer.chain().clone();
         let clock: Clock =
             Arc::new(move || TimestampMs::saturating(clock_ms.load(Ordering::Relaxed)));
         let journal = Journal::open(&disk.journal());
-        let (mut journal, mut pending) = journal.map_err(|e| text(&e))?;
-        let is_journal_full = disk.device.is_full();
-        if is_journal_full {
-            // A real one: the system answers each write that there is no room.
-            journal = journal.with_file(Path::new("/dev/full")).map_err(|e| text(&e))?;
-        }
+        let (journal, mut pending) = journal.map_err(|e| text(&e))?;
         if matches!(bug, Some(Bug::ForgottenJournal)) {
             pending.transactions.clear();
         }
@@ -134,13 +131,13 @@ impl Process {
         let accepted = mempool.subscribe_accepted();
         ingress::restore(&mempool, &chain, pending, clock()).map_err(|e| text(&e))?;
         let (voter, logged) = if is_validator {
-            replay::check(disk.directory(), &writer, n, bug)
+            replay::check(disk.directory(), &writer, n)
                 .map_err(|what| format!("replaying the log twice: {what}"))?;
             let wrap = |signer, log| {
                 let (record, device) = (disk.directory().join("signer.record"), &disk.device);
                 let signer =
                     SimSigner::new(signer, key("validator", n), record, device.clone(), bug);
-                (signer, SimLog::new(log, disk.log(), device.clone(), bug))
+                (signer, SimLog::new(log, disk.log(), device.clone()))
             };
             let opened = open_voter_as(disk.directory(), &writer, key("validator", n), wrap);
             let (voter, logged) = opened.map_err(|e| text(&e))?;
@@ -155,6 +152,7 @@ impl Process {
         let effects = core.recover(logged, Duration::ZERO).map_err(|e| text(&e))?;
         work.extend(effects.into_iter().map(Work::Effect));
         let height = core.writer().height();
+        let is_full = disk.device.is_full();
         let protocol = ProtocolOptions {
             us: id(n),
             peers,
@@ -163,7 +161,7 @@ impl Process {
             exchanges_addresses: false,
             seed: n as u64 + 1,
         };
-        Ok(Self {
+        let mut process = Self {
             protocol: Protocol::new(protocol, height, now_ms),
             core,
             chain,
@@ -177,11 +175,31 @@ impl Process {
             imports: BTreeMap::new(),
             next_import: 0,
             flushed_ms,
-            is_journal_full,
+            is_journal_failing: false,
             device: disk.device.clone(),
             journal: disk.journal(),
             bug,
-        })
+        };
+        if is_full {
+            process.fail_journal()?;
+        }
+        Ok(process)
+    }
+
+    /// From now on the journal cannot be written: the system answers each write that there is
+    /// no room.
+    pub(super) fn fail_journal(&mut self) -> Result<(), String> {
+        self.is_journal_failing = true;
+        let redirected = self.mempool.redirect_journal(Path::new("/dev/full"));
+        redirected.map_err(|error| error.to_string())
+    }
+
+    /// The journal can be written again.
+    pub(super) fn mend_journal(&mut self) -> Result<(), String> {
+        if !std::mem::take(&mut self.is_journal_failing) {
+            return Ok(());
+        }
+        self.mempool.redirect_journal(&self.journal).map_err(|error| error.to_string())
     }
 
     fn since(&self, now_ms: u64) -> Duration {
@@ -200,10 +218,10 @@ impl Process {
     /// Every now and then.
     pub(super) fn tick(&mut self, now_ms: u64, work: &mut VecDeque<Work>) {
         self.mempool.sweep((self.clock)());
-        let is_due = now_ms.saturating_sub(self.flushed_ms) >= FLUSH_MS && !self.is_journal_full;
+        let is_due = now_ms.saturating_sub(self.flushed_ms) >= FLUSH_MS && !self.is_journal_failing;
         if is_due && self.mempool.flush().is_ok() {
             self.flushed_ms = now_ms;
-            self.device.journal_synced(&self.journal);
+            self.device.journal_flushed(&self.journal, self.mempool.is_journal_synced());
         }
         if now_ms.saturating_sub(self.shared_ms) >= SHARE_AGAIN_MS {
             self.shared_ms = now_ms;
@@ -263,6 +281,9 @@ impl Process {
         now_ms: u64,
         work: &mut VecDeque<Work>,
     ) -> Result<Vec<Outcome>, String> {
+        if self.bug == Some(Bug::Restless) {
+            work.push_back(Work::Sequencer(sequencer::Input::Tick));
+        }
         match one {
             Work::Protocol(input) => {
                 let outputs = self.protocol.handle(now_ms, input);
@@ -312,7 +333,8 @@ impl Process {
         if let Effect::Diverged { .. } = &effect {
             return vec![Outcome::Effect(effect)];
         }
-        if let Effect::Committed(_) = &effect {
+        if let Effect::Committed(block) = &effect {
+            assert!(self.bug != Some(Bug::Panic) || block.height().get() < 3, "planted");
             self.go_on_behind(work);
         }
         let said = bridge::said(effect, &mut self.bodies);
@@ -355,6 +377,7 @@ impl Process {
 
     fn import(&mut self, peer: PeerId, import: ImportBlock, work: &mut VecDeque<Work>) {
         let Ok(validators) = self.chain.validators() else { return };
+        let validators = trusted(validators, self.bug);
         let verify = &mut |all| self.mempool.verify(all);
         let (prepared, error) = import::prepare(vec![import], &validators, verify);
         for prepared in prepared {

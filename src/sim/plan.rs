@@ -73,16 +73,16 @@ pub(super) fn document(options: &SimOptions) -> GenesisDocument {
         weight: VotingPower::new(*weight).unwrap_or(VotingPower::ZERO),
         payout: None,
     };
-    let more = u64::from(matches!(options.bug, Some(Bug::CreditedTwice)));
-    let allocation = |(at, (address, balance)): (usize, (Address, u64))| {
-        let balance = Amount::saturating(if at == 0 { balance + more } else { balance });
-        Allocation { address, balance, nonce: 0 }
+    let allocation = |(address, balance): (Address, u64)| Allocation {
+        address,
+        balance: Amount::saturating(balance),
+        nonce: 0,
     };
     GenesisDocument {
         chain_id: chain_id(),
         timestamp: BEGAN,
         params: Default::default(),
-        accounts: balances().enumerate().map(allocation).collect(),
+        accounts: balances().map(allocation).collect(),
         authorities: options.weights.iter().enumerate().map(authority).collect(),
         coordinators: Vec::new(),
         governor: None,

@@ -7,7 +7,6 @@ use ait_engine::message::Message;
 use ait_engine::types::Height;
 use ait_engine::vote::VoteKind;
 
-use super::Bug;
 use super::plan::key;
 use crate::chain::ChainWriter;
 use crate::consensus::{Action, Logged};
@@ -17,12 +16,7 @@ use crate::node::open_voter;
 ///
 /// # Errors
 /// What differs.
-pub(super) fn check(
-    directory: &Path,
-    writer: &ChainWriter,
-    n: usize,
-    bug: Option<Bug>,
-) -> Result<(), String> {
+pub(super) fn check(directory: &Path, writer: &ChainWriter, n: usize) -> Result<(), String> {
     let copy = directory.join("replay");
     let text = |error: std::io::Error| error.to_string();
     std::fs::create_dir_all(&copy).map_err(text)?;
@@ -34,9 +28,6 @@ pub(super) fn check(
     let replay = || -> Result<(Option<Logged>, Vec<Action>), String> {
         let opened = open_voter(&copy, writer, key("validator", n));
         let (mut voter, logged) = opened.map_err(|error| error.to_string())?;
-        if matches!(bug, Some(Bug::EmptiedLog)) {
-            std::fs::write(copy.join("consensus.log"), []).map_err(text)?;
-        }
         let next = writer.height().next();
         let under_way =
             logged.as_ref().filter(|(height, all)| Some(*height) == next && !all.is_empty());

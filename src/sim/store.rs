@@ -5,12 +5,15 @@ use std::io::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ait_storage::{
-    Batch, DiskFault, Durability, FaultMoment, Place, SimulatedDisk, Snapshot, Storage,
-    StorageError, TableStats,
+    Batch, DiskFault, Durability, FaultMoment, KeyRange, Place, SimulatedDisk, Snapshot, Storage,
+    StorageError, Table, TableStats,
 };
 
 use super::Bug;
 use super::device::{Device, Part, Strike};
+
+/// Blocks that the newest checkpoint is behind at most, mostly.
+const BEHIND_CHECKPOINT: u64 = 12;
 
 /// One of the three stores.
 #[derive(Debug)]
@@ -81,6 +84,17 @@ impl<S: Storage> SimStore<S> {
     }
 }
 
+/// Deletes the body of a block that is behind the newest checkpoint, as a bug would.
+fn lose_a_body(store: &impl Storage, batch: &mut Batch) -> Result<(), StorageError> {
+    let newest = store.snapshot()?.last(Table::new("blocks"), KeyRange::all())?;
+    let height = newest.and_then(|(key, _)| Some(u64::from_be_bytes((*key).try_into().ok()?)));
+    if let Some(old) = height.and_then(|height| height.checked_sub(BEHIND_CHECKPOINT)) {
+        let range = KeyRange::between(old.to_be_bytes(), (old + 1).to_be_bytes());
+        batch.delete_range(Table::new("bodies"), range);
+    }
+    Ok(())
+}
+
 impl<S: Storage> Storage for SimStore<S> {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StorageError> {
         self.inner.snapshot()
@@ -89,6 +103,10 @@ impl<S: Storage> Storage for SimStore<S> {
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StorageError> {
         if self.has_failed.load(Ordering::Relaxed) {
             return Err(StorageError::Poisoned { place: Place::Wrapper });
+        }
+        let mut batch = batch;
+        if (self.bug, self.part) == (Some(Bug::LostBody), Part::Blocks) {
+            lose_a_body(&self.inner, &mut batch)?;
         }
         let durability = match (self.bug, self.part) {
             (Some(Bug::UnsyncedBlocks), Part::Blocks) | (Some(Bug::StaleIndex), Part::Index) => {

@@ -1,6 +1,6 @@
 //! Promises that can be broken.
 
-use ait_engine::types::{Address, TxHash};
+use ait_engine::types::{Address, StateRoot, TxHash};
 
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +16,28 @@ pub enum Violation {
         found: String,
         /// Those that another had.
         known: String,
+    },
+    /// The state of a node is not that of the header.
+    #[error("height {height}: the state of node {node} has root {found}, the header {expected}")]
+    Root {
+        /// The height.
+        height: u64,
+        /// The node.
+        node: usize,
+        /// The root of its state.
+        found: StateRoot,
+        /// The root that the final header names.
+        expected: StateRoot,
+    },
+    /// A final block cannot be read any more as it was.
+    #[error("node {node} lost the final block {height}, or changed it: {what}")]
+    Changed {
+        /// The node.
+        node: usize,
+        /// The height.
+        height: u64,
+        /// What is there.
+        what: String,
     },
     /// A committed block is not proved final.
     #[error("height {height}: node {node} committed a block without a good certificate: {reason}")]
@@ -93,7 +115,7 @@ pub enum Violation {
         /// Which node.
         node: usize,
         /// What it says.
-        found: u64,
+        found: u128,
         /// What genesis had.
         expected: u64,
     },
@@ -123,11 +145,13 @@ pub enum Violation {
         /// What.
         what: String,
     },
-    /// Something was signed before what it rests on was synced.
-    #[error("validator {node} signed before its log was synced")]
+    /// Something was recorded or sent before what it rests on was synced.
+    #[error("validator {node} {what}")]
     Barrier {
         /// Which.
         node: usize,
+        /// What it did.
+        what: &'static str,
     },
     /// A node that follows the rules was banned by another that does.
     #[error("node {by} cuts off node {node}: {reason}")]
@@ -155,6 +179,9 @@ pub enum Violation {
     /// Time stands still, and the processor is busy.
     #[error("a node never comes to rest at {0} ms")]
     Busy(u64),
+    /// Something panicked.
+    #[error("a panic: {0}")]
+    Panicked(String),
     /// A part failed by itself.
     #[error("node {node} failed: {reason}")]
     Failed {

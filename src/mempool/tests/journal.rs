@@ -177,7 +177,8 @@ fn a_disk_that_fails_ends_all_acceptance() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let journal = Journal::open(&place(&directory)).unwrap().0.with_file(path).unwrap();
+    let mut journal = Journal::open(&place(&directory)).unwrap().0;
+    journal.redirect(path).unwrap();
     let mempool = Mempool::new(roomy(), Some(journal));
     let results = mempool.insert_batch(vec![candidate(Tx::of(1)), candidate(Tx::of(1))], &rules(0));
     for result in results {

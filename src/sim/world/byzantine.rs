@@ -3,8 +3,9 @@
 
 use std::sync::LazyLock;
 
-use ait_engine::block::Block;
-use ait_engine::certificate::{Certificate, CommitSignature};
+use ait_engine::block::{Block, transaction_leaves};
+use ait_engine::certificate::CommitSignature;
+use ait_engine::list;
 use ait_engine::message::Message;
 use ait_engine::types::{BlockId, Round, StateRoot};
 use ait_engine::vote::{ProposalMessage, SignedProposal, SignedVote, Vote, VoteKind};
@@ -16,14 +17,9 @@ use crate::chain::CommittedBlock;
 const LIE_EVERY: u8 = 3;
 /// The only root that is a lie, so that every other divergence is a fault of a node.
 pub(super) const WRONG_ROOT: StateRoot = StateRoot([0xee; 32]);
-/// Transfers of one who has nothing, as many as spend a peer's allowance at once.
+/// As many of them as spend a peer's allowance at once.
 static REFUSED: LazyLock<Vec<Arc<TransactionBatch>>> = LazyLock::new(|| {
-    let (secret, to) = (key("beggar", 0), key("account", 0).public_key().address());
-    let transfer = |amount| {
-        let payload = Payload::Transfer { to, amount: Amount::saturating(amount) };
-        Transaction::sign(&secret, chain_id(), Nonce::saturating(0), Amount::ZERO, None, payload)
-    };
-    let transfers: Vec<_> = (1..2_200).map(transfer).collect();
+    let transfers: Vec<_> = (1..2_200).map(without_means).collect();
     TransactionBatch::split(&transfers).into_iter().map(Arc::new).collect()
 });
 /// One in so many runs with validators that break the rules has one send all that.
@@ -158,28 +154,34 @@ impl World {
         let good = process.and_then(|process| process.proposal(&signed.proposal.block_id).cloned());
         let Some(good) = good else { return };
         let (mut block, mut to) = (twin(&good), self.some(n));
-        let what = match self.rng.u8(0..6) {
+        let what = match self.rng.u8(0..8) {
             _ if self.collude() => "another block",
-            0 => {
+            0 | 1 => {
                 block.header.state_root = WRONG_ROOT;
                 "a wrong root"
             }
-            1 => {
+            2 => {
                 block.transactions.pop();
                 "the body of another"
             }
-            2 => {
-                block.header.time = good.header.time;
+            3 => {
                 block.header.transaction_count += 1;
                 "a wrong count"
             }
-            3 => {
-                to = (0..self.sites.len()).filter(|other| *other != n).collect();
-                "another block, to all"
+            4 | 5 => {
+                let bad = self.bad_transaction(&good);
+                block.transactions.push(bad);
+                commit_to_body(&mut block);
+                "a transaction that is not valid"
             }
             _ => "another block",
         };
-        self.note(|| format!("node {n} proposes twice: {what}"));
+        // Or this only: what its node says now is not sent.
+        if !self.collude() && self.rng.bool() {
+            self.sites[n].mute_ms = self.now_ms + 1;
+            to = (0..self.sites.len()).filter(|other| *other != n).collect();
+        }
+        self.note(|| format!("node {n} proposes {what} to {to:?}"));
         let proposal = ProposalMessage { block_id: block.header.id(), ..signed.proposal };
         let hash = proposal.sign_hash(&chain_id());
         let signature = key("validator", n).sign(hash.as_bytes());
@@ -193,19 +195,50 @@ impl World {
         }
     }
 
-    /// Old and forged certificates, now and then: who tells them is banned.
+    /// What no block may hold: a transaction twice, without means, or that nobody signed.
+    fn bad_transaction(&mut self, good: &Block) -> Transaction {
+        let first = good.transactions.first().cloned();
+        let beggar = without_means(1);
+        let mut forged = first.clone().unwrap_or_else(|| beggar.clone());
+        match self.rng.u8(0..3) {
+            0 => first.unwrap_or(beggar),
+            1 => beggar,
+            _ => {
+                forged.signature.0[5] ^= 1;
+                forged
+            }
+        }
+    }
+
+    /// False answers of one who was asked for blocks: what a certificate lacks or is not of.
+    pub(super) fn falsify(&mut self, n: usize, blocks: &mut Blocks) {
+        let Some((block, certificate)) = blocks.0.first_mut() else { return };
+        if self.rng.bool() {
+            *certificate = short(certificate);
+        } else {
+            block.transactions.pop();
+        }
+        self.note(|| format!("node {n} answers with a block that is not good"));
+    }
+
+    /// Old and forged certificates, now and then: who tells false ones is banned.
     pub(super) fn certify_lies(&mut self, n: usize, block: &CommittedBlock) {
-        if !self.lies(n) || self.rng.u8(0..4) > 0 {
+        if !self.lies(n) || self.rng.u8(0..3) > 0 {
             return;
         }
         self.faults.count(FaultKind::Byzantine);
         let Some(good) = &block.certificate else { return };
-        let forged = match self.rng.u8(0..3) {
-            0 => good.clone(),
-            1 => {
-                let signatures = good.signatures().iter().skip(1).copied().collect();
-                Certificate::new(good.height, good.round, good.block_id, signatures)
-            }
+        self.certificates.push(good.clone());
+        let forged = match self.rng.u8(0..5) {
+            0 => self.certificates[self.rng.usize(0..self.certificates.len())].clone(),
+            1 => short(good),
+            2 => with_signatures(good, |signatures| {
+                signatures.iter_mut().for_each(|signed| signed.signature.0[7] ^= 1);
+            }),
+            3 => with_signatures(good, |signatures| {
+                let validator = key("stranger", 0).public_key().address();
+                signatures.iter_mut().take(1).for_each(|signed| signed.validator = validator);
+            }),
             _ => {
                 let validator = key("validator", n).public_key().address();
                 let (height, round) = (good.height.next().unwrap_or(good.height), Round::ZERO);
@@ -222,6 +255,35 @@ impl World {
         let to = self.some(n);
         self.say(n, &to, &Control::Final(forged));
     }
+}
+
+/// A transfer of one who has nothing.
+fn without_means(amount: u64) -> Transaction {
+    let (secret, to) = (key("beggar", 0), key("account", 0).public_key().address());
+    let payload = Payload::Transfer { to, amount: Amount::saturating(amount) };
+    Transaction::sign(&secret, chain_id(), Nonce::saturating(0), Amount::ZERO, None, payload)
+}
+
+/// A certificate that lacks a signature.
+fn short(good: &Certificate) -> Certificate {
+    with_signatures(good, |signatures| signatures.truncate(signatures.len().saturating_sub(1)))
+}
+
+fn with_signatures(
+    good: &Certificate,
+    change: impl FnOnce(&mut Vec<CommitSignature>),
+) -> Certificate {
+    let mut signatures = good.signatures().to_vec();
+    change(&mut signatures);
+    Certificate::new(good.height, good.round, good.block_id, signatures)
+}
+
+/// Has a header say what the body is.
+fn commit_to_body(block: &mut Block) {
+    let (leaves, bytes) = transaction_leaves(&block.transactions);
+    block.header.transactions_root = list::root(&leaves);
+    block.header.transaction_count = u32::try_from(leaves.len()).unwrap_or(u32::MAX);
+    block.header.body_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
 }
 
 /// The same block a millisecond later, as good as the first.

@@ -6,6 +6,8 @@ use super::*;
 use crate::ingress::SubmitError;
 use crate::mempool::MempoolError;
 
+/// Final transactions that are kept.
+const INCLUDED_MAX: usize = 64;
 /// One in so many calls is a hostile one.
 const HOSTILE_EVERY: u8 = 4;
 
@@ -86,7 +88,8 @@ impl World {
         };
         let amount = self.rng.u64(1..200);
         let another: ChainId = "another".parse().unwrap_or_else(|_| chain_id());
-        let (one, what) = match self.rng.u8(0..6) {
+        let used = next.checked_sub(1 + self.rng.u64(0..4));
+        let (one, what) = match self.rng.u8(0..8) {
             // Too early, in the place of another, or more together than the account has.
             0 => (sign(&secret, chain_id(), next + self.rng.u64(0..6), amount, 1), None),
             1 => (sign(&secret, chain_id(), next, amount, self.rng.u64(0..50)), None),
@@ -97,6 +100,15 @@ impl World {
             3 => (sign(&secret, another, next, amount, 1), Some("what is of another chain")),
             4 => match self.forged() {
                 Some(forged) => (forged, Some("what nobody signed")),
+                None => return Ok(()),
+            },
+            // What is final, where it is known to be, and another in the place of what is.
+            5 => match self.included_at(at) {
+                Some(again) => (again, Some("what is final")),
+                None => return Ok(()),
+            },
+            6 => match used {
+                Some(nonce) => (sign(&secret, chain_id(), nonce, amount, 9), Some("a used nonce")),
                 None => return Ok(()),
             },
             _ => match self.sent.values().nth(self.rng.usize(0..self.sent.len().max(1))) {
@@ -127,6 +139,25 @@ impl World {
             _ => {}
         }
         self.work(at)
+    }
+
+    /// Keeps some final transactions, to be sent again.
+    pub(super) fn remember(&mut self, transactions: &[Transaction]) {
+        let Some(one) = transactions.first() else { return };
+        if self.included.len() < INCLUDED_MAX {
+            self.included.push(one.clone());
+        } else {
+            let place = self.rng.usize(0..INCLUDED_MAX);
+            self.included[place] = one.clone();
+        }
+    }
+
+    /// A final transaction whose block this node has.
+    fn included_at(&mut self, at: usize) -> Option<Transaction> {
+        let place = self.rng.usize(0..self.included.len().max(1));
+        let one = self.included.get(place)?;
+        let account = self.sites[at].process.as_ref()?.account(&one.sender()).ok()?;
+        (account.nonce > one.nonce).then(|| one.clone())
     }
 
     /// A good transaction with one byte changed, if that can be decoded.

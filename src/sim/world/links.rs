@@ -229,7 +229,8 @@ impl World {
             );
             return Ok(());
         }
-        if self.withholds(to) {
+        let is_false = self.withholds(to);
+        if is_false && self.rng.bool() {
             let input = Box::new(no_answer(number, id(to), request));
             let kind = 3;
             self.at(1, Happening::Arrive { to: from, from: to, connection, input, kind });
@@ -244,7 +245,10 @@ impl World {
         let peer = id(to);
         let input = match request {
             Request::Blocks { .. } => {
-                let blocks = bytes.and_then(|bytes| Blocks::decode(&bytes).ok());
+                let mut blocks = bytes.and_then(|bytes| Blocks::decode(&bytes).ok());
+                if let Some(blocks) = blocks.as_mut().filter(|_| is_false) {
+                    self.falsify(to, blocks);
+                }
                 Input::Blocks { id: number, blocks }
             }
             Request::Body { block_id, .. } => match bytes.and_then(|b| Body::decode(&b).ok()) {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ait_engine::certificate::Certificate;
 use ait_engine::codec::Canonical;
 use ait_engine::genesis::GenesisDocument;
 use ait_engine::transaction::{Payload, Transaction};
@@ -23,6 +24,7 @@ use super::plan::{ACCOUNTS, BEGAN, HOSTILE, SimOptions, chain_id, document, key}
 use super::{Bug, SimFailure, SimReport, Violation};
 use crate::network::serve;
 use crate::sequencer::Effect;
+use crate::telemetry::panics::contained;
 
 mod byzantine;
 mod clients;
@@ -44,9 +46,12 @@ const TROUBLE_MS_MAX: u64 = 15_000;
 const RESEND_MS: u64 = 500;
 /// How long things go wrong at most, for each height that is to be reached.
 const HEIGHT_MS: u64 = 4_000;
+/// How long things go wrong at a stretch.
+const WILD_MS: u64 = 20_000;
 /// Once nothing is wrong any more everything accepted must be final within this.
 const QUIET_MS_MAX: u64 = 60_000;
-/// Events in one millisecond that only a node causes that never comes to rest.
+/// Events, and things that nodes do, in one millisecond that only one causes that never comes
+/// to rest.
 const EVENTS_MAX: u64 = 20_000;
 /// Last things that a failure shows.
 const TRACE_MAX: usize = 60;
@@ -87,8 +92,10 @@ enum Happening {
     },
     Start(usize),
     Heal(usize),
-    /// A node's disk has room, or its signer is quick again.
-    Repair(usize),
+    /// A node's disk has room again.
+    Room(usize),
+    /// A node's signer is quick again.
+    Quick(usize),
     /// A signer that was waited for is done.
     Resume(usize),
     /// Clients send again what a node lost.
@@ -128,7 +135,7 @@ pub(super) struct World {
     rng: Rng,
     now_ms: u64,
     events: u64,
-    /// Events since virtual time last moved.
+    /// Events, and things that nodes did, since virtual time last moved.
     at_once: u64,
     queue: BTreeMap<(u64, u64), Happening>,
     sequence: u64,
@@ -144,14 +151,22 @@ pub(super) struct World {
     troubles: BTreeMap<usize, Trouble>,
     next_trouble: usize,
     nonces: [u64; ACCOUNTS],
-    /// What clients sent that is in no block yet, and some that is.
+    /// What clients sent that is in no block yet.
     sent: BTreeMap<TxHash, Transaction>,
+    /// Some that is.
+    included: Vec<Transaction>,
     /// Validators that break the rules.
     byzantine: BTreeSet<usize>,
+    /// Certificates that they saw and may tell again.
+    certificates: Vec<Certificate>,
     /// Whether one of them is yet to send more than a peer may that is refused.
     floods: bool,
     checks: Checks,
     faults: FaultCounts,
+    /// Nothing new goes wrong, but validators lie as before.
+    is_calm: bool,
+    mended: u64,
+    /// Nothing goes wrong any more.
     is_quiet: bool,
     trace: VecDeque<String>,
     hash: blake3::Hasher,
@@ -165,8 +180,6 @@ impl World {
         // In memory where there is such a place: what is synced there costs nothing.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let folder = folder.expect("a temporary directory can be made");
-        let validators = document.build().map(|genesis| genesis.validators);
-        let validators = validators.expect("the options were checked");
         Self {
             seed,
             rng: Rng::with_seed(seed),
@@ -184,11 +197,15 @@ impl World {
             troubles: BTreeMap::new(),
             next_trouble: 0,
             nonces: [0; ACCOUNTS],
-            checks: Checks::new(validators),
+            checks: Checks::new(&options),
             sent: BTreeMap::new(),
+            included: Vec::new(),
             byzantine: BTreeSet::new(),
+            certificates: Vec::new(),
             floods: false,
             faults: FaultCounts::default(),
+            is_calm: false,
+            mended: 0,
             is_quiet: false,
             trace: VecDeque::new(),
             hash: blake3::Hasher::new(),
@@ -199,7 +216,8 @@ impl World {
     }
 
     pub(super) fn run(mut self) -> Result<SimReport, Box<SimFailure>> {
-        match self.play() {
+        let played = contained(|| self.play());
+        match played.unwrap_or_else(|what| Err(Violation::Panicked(what))) {
             Ok(()) => Ok(SimReport {
                 seed: self.seed,
                 height: self.checks.height(),
@@ -209,6 +227,7 @@ impl World {
                 faults: self.faults,
                 extra_rounds: self.checks.extra_rounds,
                 healed_round: self.checks.healed_round,
+                mended: self.mended,
                 pauses: self.pause_count,
                 trace: self.hash.finalize().to_hex()[..16].to_owned(),
             }),
@@ -249,8 +268,16 @@ impl World {
         self.at(1, Happening::Client);
         self.at(RESEND_MS, Happening::Resend);
         self.at(FAULT_MS, Happening::Strike);
-        let wild_ms = self.options.heights.saturating_mul(HEIGHT_MS);
-        self.pass(wild_ms, |world| world.checks.height() >= world.options.heights)?;
+        let mut wild_ms = self.options.heights.saturating_mul(HEIGHT_MS);
+        let is_reached = |world: &Self| world.checks.height() >= world.options.heights;
+        while !self.pass(wild_ms.min(WILD_MS), is_reached)? {
+            wild_ms = wild_ms.saturating_sub(WILD_MS);
+            // Also after the last: a run in which nothing is ever decided is not a good one.
+            self.calm()?;
+            if wild_ms == 0 {
+                break;
+            }
+        }
         self.quiet()?;
         let is_done = |world: &Self| {
             world.checks.unfinished().is_none()
@@ -273,11 +300,10 @@ impl World {
             else {
                 return Ok(false);
             };
-            self.at_once = if at == self.now_ms { self.at_once + 1 } else { 0 };
-            if self.at_once > EVENTS_MAX {
-                return Err(Violation::Busy(self.now_ms));
+            if at > self.now_ms {
+                (self.now_ms, self.at_once) = (at, 0);
             }
-            self.now_ms = at;
+            self.at_once()?;
             self.events += 1;
             for site in &self.sites {
                 let now = i64::try_from(BEGAN * 1_000 + at).unwrap_or(i64::MAX);
@@ -287,6 +313,12 @@ impl World {
             self.happen(happening)?;
         }
         Ok(true)
+    }
+
+    /// Counts what happens at one instant, which must come to an end.
+    fn at_once(&mut self) -> Result<(), Violation> {
+        self.at_once += 1;
+        if self.at_once > EVENTS_MAX { Err(Violation::Busy(self.now_ms)) } else { Ok(()) }
     }
 
     /// Why not everything is final.
@@ -362,7 +394,7 @@ impl World {
                 }
                 let pause = self.about(FAULT_MS).max(1);
                 self.at(pause, Happening::Strike);
-                self.strike()
+                if self.is_calm { Ok(()) } else { self.strike() }
             }
             Happening::Start(n) => self.start(n),
             Happening::Heal(trouble) => {
@@ -383,8 +415,9 @@ impl World {
                 self.asked(to, from, connection, id, request)
             }
             Happening::Idle { a, b, connection } => self.idle(a, b, connection),
-            Happening::Repair(n) => {
-                self.sites[n].disk.device.repair();
+            Happening::Room(n) => self.make_room(n),
+            Happening::Quick(n) => {
+                self.sites[n].disk.device.set_slow(false);
                 Ok(())
             }
             Happening::Resume(n) => self.work(n),
@@ -410,9 +443,13 @@ impl World {
         let Some(process) = &self.sites[n].process else {
             return Err(Violation::Failed { node: n, reason: "it does not run".to_owned() });
         };
-        self.checks.state(n, &process.chain)?;
+        let chain = &process.chain;
+        self.checks.own_state(n, chain)?;
+        self.checks.balances(n, chain)?;
+        self.checks.proofs(n, chain)?;
+        self.checks.blocks_stand(n, chain, 1..=self.checks.height())?;
         self.checks.holds(n, process, None)?;
         process.index_all().map_err(|reason| Violation::Failed { node: n, reason })?;
-        self.checks.index(n, &process.chain)
+        self.checks.index(n, chain)
     }
 }

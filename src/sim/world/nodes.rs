@@ -1,10 +1,7 @@
 //! Processes: how they start, do their work, and end.
 
-use ait_engine::certificate::Certificate;
-
 use super::byzantine::WRONG_ROOT;
 use super::*;
-use crate::chain::CommittedBlock;
 use crate::disk::{Shortage, want_of_room};
 
 /// What a node says that finds in its log what it would not say, or has no record of.
@@ -13,6 +10,9 @@ const CONTRADICTED: [&str; 3] = [
     "which was signed already",
     "something else was signed already",
 ];
+
+/// Final blocks that are read again after a restart.
+const REREAD: usize = 3;
 
 impl World {
     pub(super) fn start(&mut self, n: usize) -> Result<(), Violation> {
@@ -51,6 +51,11 @@ impl World {
                     self.checks.committed(n, &block)?;
                 }
                 self.checks.restarted(n, found)?;
+                self.checks.own_state(n, &process.chain)?;
+                // All of them at the end.
+                let sample = (0..REREAD).map(|_| self.rng.u64(0..=found));
+                let sample: Vec<_> = sample.collect();
+                self.checks.blocks_stand(n, &process.chain, sample.into_iter())?;
                 let lost_after_ms = self.sites[n].lost_after_ms.take();
                 self.checks.holds(n, &process, lost_after_ms)?;
                 self.sites[n].process = Some(process);
@@ -66,7 +71,8 @@ impl World {
 
     /// Plans, at times, a power cut in a commit of the next process.
     fn plan_power_cut(&mut self, n: usize) {
-        let is_wanted = !self.is_quiet && self.options.faults.has(FaultKind::PowerCut);
+        let is_wanted =
+            !self.is_quiet && !self.is_calm && self.options.faults.has(FaultKind::PowerCut);
         if !is_wanted || self.rng.u8(0..4) > 0 {
             return;
         }
@@ -83,6 +89,7 @@ impl World {
     fn ended(&mut self, n: usize, reason: String) -> Result<(), Violation> {
         let strike = self.sites[n].disk.device.take_end();
         match strike {
+            Some(strike) if !strike.explains(&reason) => Err(Violation::Failed { node: n, reason }),
             Some(Strike::Short) => {
                 self.faults.count(FaultKind::ShortWrite);
                 self.crashed(n, "a write failed")
@@ -128,8 +135,8 @@ impl World {
     /// The signer may have taken its time, or signed too early.
     fn look_at_device(&mut self, n: usize) -> Result<(), Violation> {
         let device = &self.sites[n].disk.device;
-        if device.is_barrier_broken() {
-            return Err(Violation::Barrier { node: n });
+        if let Some(what) = device.broken_barrier() {
+            return Err(Violation::Barrier { node: n, what });
         }
         let waited_ms = device.take_wait();
         if waited_ms > 0 {
@@ -164,7 +171,7 @@ impl World {
         for ((a, b), connection) in dead {
             self.at(IDLE_MS, Happening::Idle { a, b, connection });
         }
-        let pause = if self.is_quiet { 1 } else { self.about(6_000) };
+        let pause = if self.is_quiet || self.is_calm { 1 } else { self.about(6_000) };
         self.at(pause, Happening::Start(n));
         Ok(())
     }
@@ -177,6 +184,7 @@ impl World {
     /// Does what there is to do, one thing after the other.
     pub(super) fn work(&mut self, n: usize) -> Result<(), Violation> {
         while let Some(one) = self.sites[n].next_work(self.now_ms) {
+            self.at_once()?;
             let (now_ms, site) = (self.now_ms, &mut self.sites[n]);
             let Some(process) = &mut site.process else {
                 site.work.clear();
@@ -184,6 +192,7 @@ impl World {
             };
             if let Some(fuse) = &mut site.fuse {
                 if *fuse == 0 {
+                    self.faults.count(FaultKind::Crash);
                     return self.crashed(n, "a crash between two effects");
                 }
                 *fuse -= 1;
@@ -199,12 +208,15 @@ impl World {
             self.look_at_device(n)?;
         }
         if let Some(reason) = self.sites[n].process.as_ref().and_then(|p| p.mempool.failure()) {
-            if want_of_room(&reason) != Some(Shortage::FULL) {
-                return Err(Violation::Failed { node: n, reason: reason.to_string() });
-            }
-            self.faults.count(FaultKind::DiskFull);
+            let strike = self.sites[n].disk.device.journal_strike();
+            let kind = match strike.filter(|_| want_of_room(&reason) == Some(Shortage::FULL)) {
+                Some(Strike::Full) => FaultKind::DiskFull,
+                Some(_) => FaultKind::ShortWrite,
+                None => return Err(Violation::Failed { node: n, reason: reason.to_string() }),
+            };
+            self.faults.count(kind);
             self.sites[n].disk.shorten_journal().map_err(|error| failed(n, &error))?;
-            return self.crashed(n, "no room for its journal");
+            return self.crashed(n, "its journal cannot be written");
         }
         let site = &mut self.sites[n];
         let wake = site.process.as_ref().and_then(Process::wakes_at);
@@ -225,21 +237,21 @@ impl World {
             Outcome::Effect(Effect::Committed(block)) => {
                 let (height, id) = (block.height(), block.id);
                 self.note(|| format!("node {n} commits {height} {id}"));
-                let block = self.as_bug_has_it(block);
                 self.checks.committed(n, &block)?;
-                if matches!(self.options.bug, Some(Bug::ReportedTwice)) {
-                    self.checks.committed(n, &block)?;
-                }
                 self.sent.retain(|hash, _| self.checks.is_open(hash));
+                self.remember(&block.block.transactions);
                 let process = self.sites[n].process.as_ref();
                 let chain = process.map(|process| &process.chain);
-                if let Some(chain) = chain.filter(|c| c.head().height.get() == self.checks.height())
-                {
-                    self.checks.state(n, chain)?;
+                if let Some(chain) = chain {
+                    self.checks.own_state(n, chain)?;
+                    if chain.head().height.get() == self.checks.height() {
+                        self.checks.balances(n, chain)?;
+                    }
                 }
                 self.certify_lies(n, &block);
             }
             Outcome::Effect(Effect::Publish(message)) => {
+                self.sites[n].disk.device.publishes();
                 if !self.byzantine.contains(&n) {
                     self.checks.published(n, &message)?;
                 }
@@ -268,20 +280,6 @@ impl World {
         let honest = |n: usize| !self.byzantine.contains(&n);
         honest(by) && self.index(peer).is_some_and(honest)
     }
-
-    /// A committed block, as a node reports it.
-    fn as_bug_has_it(&self, block: Arc<CommittedBlock>) -> Arc<CommittedBlock> {
-        if !matches!(self.options.bug, Some(Bug::ShortCertificate)) {
-            return block;
-        }
-        let mut short = CommittedBlock::clone(&block);
-        if let Some(good) = &block.certificate {
-            let signatures = good.signatures().iter().skip(1).copied().collect();
-            let (height, round, id) = (good.height, good.round, good.block_id);
-            short.certificate = Some(Certificate::new(height, round, id, signatures));
-        }
-        Arc::new(short)
-    }
 }
 
 impl Site {
@@ -291,6 +289,6 @@ impl Site {
     }
 }
 
-fn failed(node: usize, error: &dyn std::fmt::Display) -> Violation {
+pub(super) fn failed(node: usize, error: &dyn std::fmt::Display) -> Violation {
     Violation::Failed { node, reason: error.to_string() }
 }

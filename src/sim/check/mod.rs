@@ -1,19 +1,22 @@
-//! What must hold whatever goes wrong. Nothing here shares code with what it checks: the
-//! balances are kept by a model of a few lines.
+//! What must hold whatever goes wrong. What decides here is not what nodes decide by: balances
+//! are kept by a model of a few lines, and certificates are counted and verified anew.
+
+mod certificate;
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ait_engine::message::Message;
 use ait_engine::transaction::{Payload, Transaction};
-use ait_engine::types::{Address, Amount, BlockId, Hash, Nonce, StateRoot, TxHash};
-use ait_engine::validator::ValidatorSet;
+use ait_engine::types::{Address, BlockId, Hash, Nonce, StateRoot, TxHash};
 use ait_engine::vote::VoteKind;
 
 use super::Violation;
 use super::node::Process;
-use super::plan::{balances, chain_id};
-use crate::chain::{Chain, ChainError, CommittedBlock, Location};
+use super::plan::{SimOptions, balances, chain_id};
+use crate::chain::{CommittedBlock, Location};
 use crate::mempool::TxStatus;
+use certificate::Members;
 
 /// Rounds that a block may need once nothing is wrong any more, after those begun before.
 const ROUNDS_MAX: u64 = 12;
@@ -35,7 +38,7 @@ struct Kept {
 
 /// What is known so far.
 pub(super) struct Checks {
-    validators: ValidatorSet,
+    members: Members,
     blocks: BTreeMap<u64, Known>,
     heights: BTreeMap<usize, u64>,
     signed: BTreeMap<(usize, u8, u64, u64), Hash>,
@@ -51,15 +54,15 @@ pub(super) struct Checks {
     rounds: BTreeMap<u64, u64>,
     is_healed: bool,
     pub(super) extra_rounds: u64,
-    /// Greatest round of a block since nothing is wrong, less those that were begun before.
+    /// Greatest round of a block while nothing is wrong, less those that were begun before.
     pub(super) healed_round: u64,
     last_begun: BTreeMap<u64, u64>,
 }
 
 impl Checks {
-    pub(super) fn new(validators: ValidatorSet) -> Self {
+    pub(super) fn new(options: &SimOptions) -> Self {
         Self {
-            validators,
+            members: Members::of(options),
             blocks: BTreeMap::new(),
             heights: BTreeMap::new(),
             signed: BTreeMap::new(),
@@ -140,9 +143,9 @@ impl Checks {
         }
     }
 
-    /// Nothing is wrong from now on.
-    pub(super) fn healed(&mut self) {
-        self.is_healed = true;
+    /// Whether from now on blocks must come within few rounds.
+    pub(super) fn healed(&mut self, is_healed: bool) {
+        self.is_healed = is_healed;
         self.last_begun = self.rounds.clone();
     }
 
@@ -177,20 +180,8 @@ impl Checks {
         }
         let (id, root) = (block.id, block.block.header.state_root);
         let certificate = block.certificate.as_ref();
-        let verified = certificate.map(|certificate| {
-            certificate.verify(&chain_id(), block.height(), id, &self.validators)
-        });
-        match verified {
-            Some(Ok(())) => {}
-            Some(Err(error)) => {
-                let reason = error.to_string();
-                return Err(Violation::Certificate { height, node, reason });
-            }
-            None => {
-                let reason = "it has none".to_owned();
-                return Err(Violation::Certificate { height, node, reason });
-            }
-        }
+        let checked = self.members.check(block.height(), id, certificate);
+        checked.map_err(|reason| Violation::Certificate { height, node, reason })?;
         if let Some(known) = self.blocks.get(&height) {
             if (known.id, known.root) == (id, root) {
                 return Ok(());
@@ -286,65 +277,5 @@ impl Checks {
             }),
             _ => Ok(()),
         }
-    }
-
-    /// Whether a node that is at the newest height holds what the model says, and no token
-    /// more or less than genesis.
-    pub(super) fn state(&self, node: usize, chain: &Chain) -> Result<(), Violation> {
-        let failed = |error: ChainError| Violation::Failed { node, reason: error.to_string() };
-        let expected: u64 = balances().map(|(_, balance)| balance).sum();
-        let found = chain.supply().map_err(failed)?.total.get();
-        if found != expected {
-            return Err(Violation::Supply { node, found, expected });
-        }
-        for (address, (balance, nonce)) in &self.balances {
-            let account = chain.account(address).map_err(failed)?.unwrap_or_default();
-            if i128::from(account.balance.get()) != *balance || account.nonce.get() != *nonce {
-                return Err(Violation::Balance {
-                    node,
-                    address: *address,
-                    found: format!("{} at nonce {}", account.balance, account.nonce),
-                    expected: format!("{balance} at nonce {nonce}"),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the index of a node, which is up to the newest block, says of transactions and
-    /// accounts what the model does.
-    pub(super) fn index(&self, node: usize, chain: &Chain) -> Result<(), Violation> {
-        let failed = |error: ChainError| Violation::Failed { node, reason: error.to_string() };
-        let wrong = |what| Err(Violation::Index { node, what });
-        let (index, count) = (chain.index(), self.included.len() as u64);
-        let found = index.transaction_count().map_err(failed)?;
-        if found != count {
-            return wrong(format!("has {found} transactions, the chain {count}"));
-        }
-        for (hash, at) in &self.included {
-            let found = index.transaction(hash).map_err(failed)?;
-            if found != Some(*at) {
-                return wrong(format!("has {hash} at {found:?}, the chain at {at:?}"));
-            }
-        }
-        let mut listed = Vec::new();
-        for (address, (balance, nonce)) in &self.balances {
-            // The model has an entry for a proposer of whose blocks none had a fee.
-            let Some(account) = chain.account(address).map_err(failed)? else { continue };
-            let sent = index.account(address, &account).map_err(failed)?.map(|stats| stats.sent);
-            if sent != Some(*nonce) {
-                return wrong(format!("says that {address} sent {sent:?}, expected {nonce}"));
-            }
-            listed.push((std::cmp::Reverse(*balance), *address));
-        }
-        listed.sort_unstable();
-        let richest = index.richest(Amount::ZERO, None, listed.len() + 1).map_err(failed)?;
-        let richest =
-            richest.into_iter().map(|(address, balance)| (i128::from(balance.get()), address));
-        let expected = listed.into_iter().map(|(balance, address)| (balance.0, address));
-        if !richest.eq(expected) {
-            return wrong("lists accounts by other balances".to_owned());
-        }
-        Ok(())
     }
 }
