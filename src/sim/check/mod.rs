@@ -18,7 +18,8 @@ use crate::chain::{CommittedBlock, Location};
 use crate::mempool::TxStatus;
 use certificate::Members;
 
-/// Rounds that a block may need once nothing is wrong any more, after those begun before.
+/// Rounds that a block may need once nothing is wrong any more, after those begun before, where
+/// every validator proposes within so many.
 const ROUNDS_MAX: u64 = 12;
 
 /// A block as the first node had it.
@@ -39,6 +40,7 @@ struct Kept {
 /// What is known so far.
 pub(super) struct Checks {
     members: Members,
+    rounds_max: u64,
     blocks: BTreeMap<u64, Known>,
     heights: BTreeMap<usize, u64>,
     signed: BTreeMap<(usize, u8, u64, u64), Hash>,
@@ -61,8 +63,13 @@ pub(super) struct Checks {
 
 impl Checks {
     pub(super) fn new(options: &SimOptions) -> Self {
+        // One that is locked on a block of which others know nothing must propose it itself, if
+        // they need its vote: a validator of little power has to wait for its turn.
+        let total: u64 = options.weights.iter().sum();
+        let least = options.weights.iter().min().copied().unwrap_or(1).max(1);
         Self {
             members: Members::of(options),
+            rounds_max: ROUNDS_MAX.max(total / least + 2),
             blocks: BTreeMap::new(),
             heights: BTreeMap::new(),
             signed: BTreeMap::new(),
@@ -194,7 +201,7 @@ impl Checks {
         self.extra_rounds += round;
         if self.is_healed {
             let begun = self.last_begun.get(&height).copied().unwrap_or(0);
-            let expected = begun + ROUNDS_MAX;
+            let expected = begun + self.rounds_max;
             if round > expected {
                 return Err(Violation::Rounds { height, found: round, expected });
             }

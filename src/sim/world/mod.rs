@@ -48,6 +48,9 @@ const RESEND_MS: u64 = 500;
 const HEIGHT_MS: u64 = 4_000;
 /// How long things go wrong at a stretch.
 const WILD_MS: u64 = 20_000;
+/// While validators lie every node must have a new block within this: a block may need rounds
+/// that grow longer and longer.
+const CALM_MS_MAX: u64 = 600_000;
 /// Once nothing is wrong any more everything accepted must be final within this.
 const QUIET_MS_MAX: u64 = 60_000;
 /// Events, and things that nodes do, in one millisecond that only one causes that never comes

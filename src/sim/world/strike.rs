@@ -140,7 +140,7 @@ impl World {
         self.mend()?;
         let wanted = self.checks.height() + 1;
         let is_new = |world: &Self| world.honest().all(|n| world.checks.height_of(n) >= wanted);
-        if !self.pass(QUIET_MS_MAX, is_new)? {
+        if !self.pass(CALM_MS_MAX, is_new)? {
             return Err(self.stalled());
         }
         self.checks.healed(false);
