@@ -174,6 +174,52 @@ fn weight_decides_and_not_the_count_of_validators() {
     net.check_agreement(&[0, 1, 2, 3]);
 }
 
+/// As after a repair or a reset, or from an old copy: what is missing is with its peers.
+#[test]
+fn a_validator_with_fewer_blocks_than_it_signed_is_well_and_gets_them() {
+    let words = ["--validators", "2", "--weights", "5,1", "--followers", "0"];
+    let mut net = Net::start(2, &words);
+    let make_block = |net: &Net, amount| {
+        let hash = net.send(0, amount);
+        net.wait_for("a block on both", || (0..2).all(|node| net.is_final(node, &hash)));
+    };
+    make_block(&net, 1);
+    net.kill(1);
+    // Until its last thread has ended it holds the locks of its files.
+    let process = PathBuf::from(format!("/proc/{}", net.nodes[1]["pid"]));
+    let threads = || std::fs::read_dir(process.join("task")).map_or(0, Iterator::count);
+    let is_zombie = || {
+        let status = std::fs::read_to_string(process.join("status"));
+        status.map_or(true, |status| status.contains("State:\tZ"))
+    };
+    net.wait_for("its end", || is_zombie() && threads() <= 1);
+    let directory = PathBuf::from(net.nodes[1]["data_dir"].as_str().unwrap());
+    let (chain, old) = (directory.join("chain"), directory.join("chain.old"));
+    std::fs::create_dir(&old).unwrap();
+    for name in ["blocks.redb", "state.redb", "index.redb"] {
+        std::fs::copy(chain.join(name), old.join(name)).unwrap();
+    }
+    net.restart(1);
+    (2..8).for_each(|amount| make_block(&net, amount));
+    let mut again = net.again.pop().unwrap();
+    again.kill().unwrap();
+    again.wait().unwrap();
+    std::fs::remove_dir_all(&chain).unwrap();
+    std::fs::rename(&old, &chain).unwrap();
+    let check = || {
+        let out = binary().args(["db", "check", "--json", "--data-dir"]).arg(&directory).output();
+        let out = out.unwrap();
+        let said: Value = serde_json::from_slice(&out.stdout).unwrap();
+        assert_eq!((out.status.code(), &said["ok"]), (Some(0), &true.into()), "{said}");
+        said["notes"].to_string()
+    };
+    let notes = check();
+    assert!(notes.contains("blocks.redb: blocks are missing at its end"), "{notes}");
+    net.restart(1);
+    make_block(&net, 9);
+    net.check_agreement(&[0, 1]);
+}
+
 #[test]
 fn the_configuration_of_one_that_is_alone_can_be_read() {
     let folder = tempfile::tempdir().unwrap();
