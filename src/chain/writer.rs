@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ait_engine::block::{Block, CertifiedBlock, CertifyError, Header};
 use ait_engine::certificate::Certificate;
@@ -21,6 +22,9 @@ use super::read::{Chain, Head, from_block_error};
 use super::{ChainError, ChainOptions, CheckpointPolicy, CommittedBlock, ViewError};
 use crate::planted::{Bug, misplace_fees};
 use crate::telemetry::Stage;
+
+/// How often the list of accounts is looked at by who waits for it.
+const LISTED_TICK: Duration = Duration::from_millis(1);
 
 /// What building a block gave.
 #[derive(Debug)]
@@ -415,6 +419,20 @@ impl ChainWriter {
     /// When a thread behind the writer failed.
     pub fn wait_until_indexed(&self) -> Result<(), ChainError> {
         self.background.wait_for(self.parent.height)
+    }
+
+    /// Waits until the list of accounts, too, has what the newest committed block left. It may be
+    /// behind the rest of the index, over a restart as well.
+    ///
+    /// # Errors
+    /// As [`ChainWriter::wait_until_indexed`].
+    pub fn wait_until_listed(&self) -> Result<(), ChainError> {
+        self.wait_until_indexed()?;
+        while !self.chain.inner.index.is_listed()? {
+            self.background.check()?;
+            std::thread::sleep(LISTED_TICK);
+        }
+        Ok(())
     }
 }
 

@@ -128,6 +128,12 @@ impl Index {
         Ok(Height::saturating(self.meta()?.height))
     }
 
+    /// Whether the list of accounts goes as far as the index does.
+    pub(super) fn is_listed(&self) -> Result<bool, ChainError> {
+        let meta = self.meta()?;
+        Ok(meta.version == INDEX_VERSION && meta.listed == meta.height + 1)
+    }
+
     /// Height of the first block that is not in the index.
     pub(super) fn next_height(&self) -> Result<Height, ChainError> {
         let meta = self.meta()?;

@@ -259,7 +259,8 @@ fn check_chain(
             return Ok(None);
         }
     };
-    if let Err(error) = writer.wait_until_indexed() {
+    let waited = if has_index { writer.wait_until_listed() } else { writer.wait_until_indexed() };
+    if let Err(error) = waited {
         checked.find(INDEX, error);
     }
     let transactions = check_blocks(&writer, has_index, output, checked);
