@@ -254,7 +254,9 @@ fn every_damaged_file_is_repaired_as_far_as_it_can_be() {
         // What the repair says of the end is what a check says.
         assert_eq!((code, &said["ok"]), (checked, &now["ok"]), "{file}: {said}");
         if file == "chain/blocks.redb" {
-            assert!(now["height"].as_u64() <= whole["height"].as_u64(), "{now}");
+            // A block more, if the kill came between the two writes of a commit that is whole.
+            let most = whole["height"].as_u64().unwrap() + 1;
+            assert!(now["height"].as_u64().unwrap() <= most, "{now}");
         } else {
             assert_eq!((code, &now["state_root"]), (0, &whole["state_root"]), "{file}");
         }
@@ -294,7 +296,8 @@ fn a_follower_with_damaged_blocks_gets_the_rest_from_its_peer() {
     b.kill();
     damage(&at_b, "chain/blocks.redb");
     let (code, said) = ask(&["db", "repair", "--yes"], &at_b);
-    assert_eq!(code, 0, "{said}");
+    // Whether any block is left depends on which page was hit.
+    assert_eq!(code == 0, said["height"] != 0, "{said}");
     make_block(&a, &key);
     let b = run(&at_b, &follow);
     until("b is level again", || height(&b) == 41);

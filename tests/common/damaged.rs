@@ -27,9 +27,10 @@ pub fn ask(words: &[&str], directory: &Path) -> (i32, Value) {
 pub fn stopped(directory: &Path) {
     let devnet = Devnet::start(directory);
     devnet.fill();
-    for amount in 1..30 {
-        devnet.send(&format!("name-{amount}"), amount).unwrap();
-    }
+    let send = |amount| devnet.send(&format!("name-{amount}"), amount).unwrap().1;
+    let sent: Vec<Value> = (1..30).map(send).collect();
+    // In the index, and so in the store of blocks, not only in the log.
+    devnet.committed(sent[28]["tx_hash"].as_str().unwrap());
     devnet.wait_for_nonce("alice", 31);
     // A log that is damaged before would lose the newest block: nobody else has it.
     devnet.wait_until_stored();
