@@ -96,6 +96,11 @@ fn submit(node: &Node, transactions: Vec<Transaction>) {
 fn check(node: &Node) {
     let chain = node.chain();
     assert!(chain.wait_until_indexed(Duration::from_secs(30)));
+    let began = Instant::now();
+    while !chain.index().is_listed().unwrap() {
+        assert!(began.elapsed() < Duration::from_secs(30), "the list of accounts stays behind");
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let (validators, head) = (chain.validators().unwrap(), chain.head().height);
     for height in 1..=head.get() {
         let block = chain.block(Height::saturating(height)).unwrap().unwrap();

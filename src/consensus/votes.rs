@@ -46,6 +46,13 @@ impl RecentVotes {
         None
     }
 
+    /// Votes of a height, those of its newest round first.
+    pub fn of(&self, height: Height) -> impl Iterator<Item = &SignedVote> {
+        let newest = self.votes.iter().rev();
+        let above = newest.skip_while(move |((at, ..), _)| *at > height);
+        above.take_while(move |((at, ..), _)| *at == height).map(|(_, vote)| vote)
+    }
+
     /// How many votes are kept.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -23,6 +23,8 @@ use crate::import::{ImportError, Imported, Prepared};
 
 /// Rounds ahead of the present one of which messages are taken.
 const ROUNDS_AHEAD_MAX: u64 = 64;
+/// Votes of others that a new peer is told.
+const VOTES_TOLD_MAX: usize = 256;
 /// Proposals of one round that are taken. A correct proposer makes one; a second proves
 /// what its proposer is, and without a bound each would be kept, passed on and reported.
 const PROPOSALS_OF_ROUND_MAX: usize = 4;
@@ -255,10 +257,15 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
         self.committed(block, now)
     }
 
-    /// Says again to a new peer what was said of the height under way.
+    /// Says again to a new peer what was said of the height under way: what this validator said,
+    /// and votes of others, for who holds to a block that a quorum prevoted may need those
+    /// who missed their prevotes.
     pub(super) fn tell(&mut self, peer: PeerId) {
         let said = self.under.said.iter().cloned();
-        self.effects.extend(said.map(|message| Effect::Send { peer, message }));
+        let next = self.writer.height().next();
+        let votes = next.into_iter().flat_map(|height| self.votes.of(height)).take(VOTES_TOLD_MAX);
+        let all = said.chain(votes.map(|vote| Message::Vote(*vote)));
+        self.effects.extend(all.map(|message| Effect::Send { peer, message }));
         for proposal in self.under.proposals.values() {
             if self.writer.proposal(&proposal.proposal.block_id).is_some() {
                 self.effects.push(Effect::OfferBody { peer, proposal: *proposal });

@@ -130,15 +130,6 @@ impl Devnet {
         }
     }
 
-    /// Waits until the store has the newest block, which is final by the log before.
-    pub fn wait_until_stored(&self) {
-        until("the store has every block", || {
-            let page = self.exchange("GET", "/metrics", &[], "").unwrap().2;
-            let stored = page.lines().find_map(|line| line.strip_prefix("chain_stored_height "));
-            stored.is_some_and(|stored| stored.trim() == height(self).to_string())
-        });
-    }
-
     /// Two transfers, a mint and a claimed receipt: their hashes.
     pub fn fill(&self) -> Vec<String> {
         let hash = |(status, answer): (u16, Value)| {

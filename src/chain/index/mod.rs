@@ -129,7 +129,7 @@ impl Index {
     }
 
     /// Whether the list of accounts goes as far as the index does.
-    pub(super) fn is_listed(&self) -> Result<bool, ChainError> {
+    pub fn is_listed(&self) -> Result<bool, ChainError> {
         let meta = self.meta()?;
         Ok(meta.version == INDEX_VERSION && meta.listed == meta.height + 1)
     }

@@ -24,4 +24,6 @@ fn evidence_of_the_last_heights_is_kept() {
     assert_eq!(recent.len(), 3);
     assert_eq!(recent.add(vote(4, 2)), Some((vote(4, 1), vote(4, 2))));
     assert_eq!(recent.add(vote(1, 2)), None, "height 1 is forgotten");
+    let of = |height| recent.of(Height::saturating(height)).copied().collect::<Vec<_>>();
+    assert_eq!((of(4), of(6), of(1)), (vec![vote(4, 1)], vec![], vec![]));
 }
