@@ -58,7 +58,7 @@ impl Sharing {
         list: impl Fn(usize, Option<u64>) -> Vec<Listed>,
     ) -> Vec<(PeerId, Vec<Arc<VerifiedTransaction>>)> {
         let (mut parts, mut hosts) = (Vec::new(), BTreeMap::<Host, usize>::new());
-        let mut turns = 0;
+        let mut turns = 0_usize;
         self.0.retain_mut(|new| {
             if new.turn.as_ref().is_some_and(|turn| now_ms >= turn.until_ms) {
                 return false;
@@ -67,12 +67,12 @@ impl Sharing {
             if new.turn.is_none() && (turns >= AT_ONCE || *at_host >= HOST_AT_ONCE) {
                 return true;
             }
-            turns += 1;
-            *at_host += 1;
+            turns = turns.saturating_add(1);
+            *at_host = at_host.saturating_add(1);
             let turn = new.turn.get_or_insert_with(|| Turn {
                 after: None,
                 left: SHARED_MAX,
-                until_ms: now_ms + SHARE_MS_MAX,
+                until_ms: now_ms.saturating_add(SHARE_MS_MAX),
             });
             if !takes(&new.peer) {
                 return true;
@@ -94,14 +94,14 @@ impl Turn {
         &mut self,
         list: impl Fn(usize, Option<u64>) -> Vec<Listed>,
     ) -> Vec<Arc<VerifiedTransaction>> {
-        let (mut part, mut bytes) = (Vec::new(), 0);
+        let (mut part, mut bytes) = (Vec::new(), 0_usize);
         for listed in list(self.left.min(BATCH_COUNT_MAX), self.after) {
-            bytes += listed.transaction.byte_count() as usize;
+            bytes = bytes.saturating_add(listed.transaction.byte_count() as usize);
             if bytes > BATCH_BYTES_MAX {
                 break;
             }
             self.after = Some(listed.seq);
-            self.left -= 1;
+            self.left = self.left.saturating_sub(1);
             part.push(listed.transaction);
         }
         part
