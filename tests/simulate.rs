@@ -105,7 +105,9 @@ fn shows(bug: Bug, violation: &Violation) -> bool {
 /// The table of `specs/testing.md` says after how many seeds each is found. Every other one, so that
 /// two processors have something to do.
 fn finds_planted_bugs(first: usize) {
-    for bug in Bug::ALL.into_iter().skip(first).step_by(2) {
+    // The engine of a release has no place for the one.
+    let possible = |bug: &Bug| cfg!(debug_assertions) || *bug != Bug::ShortCertificate;
+    for bug in Bug::ALL.into_iter().filter(possible).skip(first).step_by(2) {
         let began = std::time::Instant::now();
         // Rounds of 20 ms would be thousands while a partition lasts.
         let faults = if bug == Bug::WastedRounds { "loss" } else { "all" };

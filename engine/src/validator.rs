@@ -66,7 +66,8 @@ pub enum ValidatorSetError {
 pub struct ValidatorSet {
     validators: Vec<(Address, Validator)>,
     total_power: VotingPower,
-    /// Only in tests of what must not happen.
+    /// A planted bug; a release has no place for it.
+    #[cfg(debug_assertions)]
     is_half_enough: bool,
 }
 
@@ -97,7 +98,12 @@ impl ValidatorSet {
             total_power =
                 total_power.checked_add(validator.power).ok_or(ValidatorSetError::PowerOverflow)?;
         }
-        Ok(Self { validators: ordered, total_power, is_half_enough: false })
+        Ok(Self {
+            validators: ordered,
+            total_power,
+            #[cfg(debug_assertions)]
+            is_half_enough: false,
+        })
     }
 
     /// The validator of this address.
@@ -137,6 +143,7 @@ impl ValidatorSet {
 
     /// The same set with a planted bug: half of the power is a quorum. For tests that show that
     /// others would find it.
+    #[cfg(debug_assertions)]
     #[doc(hidden)]
     #[must_use]
     pub fn with_half_as_quorum(self) -> Self {
@@ -146,6 +153,7 @@ impl ValidatorSet {
     /// Whether `power` is a quorum: strictly more than two thirds of the total.
     #[must_use]
     pub fn is_quorum(&self, power: VotingPower) -> bool {
+        #[cfg(debug_assertions)]
         if self.is_half_enough {
             return u128::from(power.get()) * 2 >= u128::from(self.total_power.get());
         }
