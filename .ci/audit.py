@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Dependency audit by `deny.toml`: licences, doubled crates, sources, yanked versions.
+"""Dependency audit by `deny.toml`: licences, doubled crates, sources, yanked versions; and by
+`advisories.json`: known vulnerabilities, as far as RustSec's database was when it was looked up.
 
 Uses what cargo says of the locked graph. Whether a version was yanked is asked from
 the registry's index through cargo: a yanked version cannot be added anew.
@@ -49,6 +50,43 @@ def satisfied(expression, allowed):
     return either(0)[0]
 
 
+def place(version):
+    """A version in the order of versions; its build metadata counts for nothing."""
+    core, _, pre = version.split("+")[0].partition("-")
+    numbers = [int(part) for part in core.split(".")]
+    return numbers + [0] * (3 - len(numbers)), not pre, pre
+
+
+def meets(version, requirement):
+    """Whether a version meets all of a requirement's parts, as cargo reads them."""
+    at = place(version)
+    for part in requirement.split(","):
+        sign, given = re.fullmatch(r"\s*(>=|<=|>|<|=|\^|~|)\s*(\S+)\s*", part).groups()
+        low = place(given)
+        if sign in ("", "^", "~"):
+            # Up to the first number that is not 0; of `~` up to the second.
+            stated = given.split("-")[0].split(".")
+            first = next((n for n, number in enumerate(stated) if int(number)), len(stated) - 1)
+            fixed = min(1, len(stated) - 1) if sign == "~" else first
+            top = low[0][:fixed] + [low[0][fixed] + 1] + [0] * (2 - fixed)
+            good = low <= at and at[0] < top
+        else:
+            good = {
+                ">=": at >= low, "<=": at <= low, ">": at > low, "<": at < low, "=": at == low
+            }[sign]
+        if not good:
+            return False
+    return True
+
+
+def vulnerable(package, advisories):
+    """Numbers of the advisories that a locked version has no correction for."""
+    for advisory in advisories.get(package["name"], []):
+        good = advisory["patched"] + advisory["unaffected"]
+        if not any(meets(package["version"], requirement) for requirement in good):
+            yield advisory["id"]
+
+
 def yanked(packages):
     """Locked versions that a fresh resolution of exactly them refuses."""
     with tempfile.TemporaryDirectory() as folder:
@@ -87,11 +125,17 @@ def main():
     doubled = {name for name, count in versions.items() if count > 1}
     problems += [f"{name}: in several versions" for name in sorted(doubled - skipped)]
     problems += [f"{name}: no longer doubled, remove its skip" for name in sorted(skipped - doubled)]
+    known = json.loads((ROOT / ".ci/advisories.json").read_text())
+    for package in others:
+        for number in vulnerable(package, known["advisories"]):
+            problems.append(f'{package["name"]} {package["version"]}: {number}')
+    if unknown := sorted(set(versions) - set(known["looked_up"])):
+        print(f'audit: never looked up in the advisories: {", ".join(unknown)}')
     if reason := yanked(others):
         problems.append(f"a locked version cannot be resolved anew (yanked?):\n{reason}")
     for problem in problems:
         print(f"audit: {problem}")
-    print(f"audit: {len(others)} crates, {len(problems)} problems")
+    print(f'audit: {len(others)} crates, advisories up to {known["newest"]}, {len(problems)} problems')
     return 1 if problems else 0
 
 
@@ -101,6 +145,15 @@ def self_test():
     assert satisfied("(MIT OR GPL-3.0) AND ISC", {"MIT", "ISC"})
     assert satisfied("Apache-2.0 WITH LLVM-exception OR GPL-3.0", {"Apache-2.0 WITH LLVM-exception"})
     assert not satisfied("Apache-2.0 WITH LLVM-exception", {"Apache-2.0"})
+    assert meets("0.23.46", ">=0.23.45") and not meets("0.23.44", ">= 0.23.45")
+    assert meets("0.22.9", ">=0.22.4, <0.23") and not meets("0.23.0", ">=0.22.4, <0.23")
+    assert meets("1.9.0", "^1.2.3") and not meets("2.0.0", "1.2.3") and not meets("1.2.2", "^1.2.3")
+    assert meets("0.2.9", "^0.2.3") and not meets("0.3.0", "^0.2.3") and not meets("0.0.4", "^0.0.3")
+    assert meets("1.2.9", "~1.2") and not meets("1.3.0", "~1.2")
+    assert meets("1.0.0", "> 1.0.0-rc.1") and not meets("1.0.0-rc.1", ">= 1.0.0")
+    advisories = {"a": [{"id": "X", "patched": [">=2"], "unaffected": ["<1.5"]}]}
+    assert list(vulnerable({"name": "a", "version": "1.7.0"}, advisories)) == ["X"]
+    assert not list(vulnerable({"name": "a", "version": "1.4.0"}, advisories))
 
 
 if __name__ == "__main__":
