@@ -403,7 +403,9 @@ impl Transport {
         let host = connection.remote_address().ip().to_canonical().to_string();
         let generation = self.0.generation.fetch_add(1, Ordering::Relaxed);
         let sinks = &self.0.sinks;
-        let replaced = {
+        // What is told here comes before all that the connection brings.
+        let Ok(mut places) = sinks.urgent.reserve_many(2).await else { return Ok(()) };
+        {
             let mut links = self.links();
             if let Some(old) = links.get(&peer)
                 && !self.prefers(peer, is_outbound, old)
@@ -411,20 +413,22 @@ impl Transport {
                 connection.close(ENDED.into(), b"there is a connection already");
                 return Ok(());
             }
+            if let Some(old) = links.remove(&peer) {
+                old.connection.close(ENDED.into(), b"there is a newer connection");
+                let reason = "replaced by another connection".to_owned();
+                if let Some(place) = places.next() {
+                    place.send(Event::Disconnected { peer, reason });
+                }
+            }
+            if let Some(place) = places.next() {
+                place.send(Event::Connected { peer, is_outbound, host, hello });
+            }
             let streams = (control_out, control_in);
             let link =
                 Link::start(connection.clone(), generation, is_outbound, peer, streams, sinks);
-            let replaced = links.insert(peer, link);
+            links.insert(peer, link);
             gauge!("peers_connected").set(u32::try_from(links.len()).unwrap_or(u32::MAX));
-            replaced
-        };
-        if let Some(old) = replaced {
-            old.connection.close(ENDED.into(), b"there is a newer connection");
-            let reason = "replaced by another connection".to_owned();
-            let _ = sinks.urgent.send(Event::Disconnected { peer, reason }).await;
         }
-        let connected = Event::Connected { peer, is_outbound, host, hello };
-        let _ = sinks.urgent.send(connected).await;
         let transport = self.clone();
         tokio::spawn(async move {
             let reason = connection.closed().await.to_string();
