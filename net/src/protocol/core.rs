@@ -8,12 +8,12 @@ use ait_engine::message::Message;
 use ait_engine::transaction::{Transaction, VerifiedTransaction};
 use ait_engine::types::{Height, TxHash};
 
-use super::gossip::{Link, SeenTransactions, Wants, remember};
+use super::gossip::{Link, Repeats, SeenTransactions, Wants, remember};
 use super::port::{Delivery, Frame, Input, Local, Output};
 use crate::gossip::{Aging, TransactionBatch};
 use crate::limits::{ADDRESSES_MAX, NEIGHBOURS_MAX};
 use crate::message::{Body, Control, Hello, Request, Status};
-use crate::peer::{Allowances, Book, Fault, Host, PeerAddress, PeerId, Scores};
+use crate::peer::{Allowances, Book, Fault, Host, PeerAddress, PeerId, Scores, Tally};
 use crate::sync::{BlockSync, Step};
 
 /// Consensus messages are forgotten before they are said again on purpose.
@@ -63,6 +63,8 @@ pub struct Protocol {
     height: Height,
     messages: Aging<[u8; 32], ()>,
     transactions: SeenTransactions,
+    /// How many were new.
+    seen: u64,
     bodies: Aging<[u8; 32], ()>,
     wants: Wants,
     next_id: u64,
@@ -87,6 +89,7 @@ impl Protocol {
             height,
             messages: Aging::new(MESSAGE_TURN_MS, MESSAGES_MAX),
             transactions: Aging::new(TRANSACTION_TURN_MS, TRANSACTIONS_MAX),
+            seen: 0,
             bodies: Aging::new(TRANSACTION_TURN_MS, 1_024),
             wants: Wants::default(),
             next_id: 0,
@@ -195,6 +198,7 @@ impl Protocol {
             has: Aging::new(MESSAGE_TURN_MS, MESSAGES_MAX),
             allowance: CONTROL_BURST,
             has_asked_addresses: false,
+            repeats: Repeats::new(self.seen, now_ms),
         };
         self.links.insert(peer, link);
         self.sync.connected(peer, at, self.is_named(&peer), hello.height);
@@ -294,7 +298,17 @@ impl Protocol {
         }
         let is_new =
             |(hash, _): &(TxHash, Transaction)| self.transactions.insert(*hash, Some(peer));
+        let all = transactions.len() as u64;
         let transactions: Vec<_> = transactions.into_iter().filter(is_new).collect();
+        let new = transactions.len() as u64;
+        self.seen = self.seen.saturating_add(new);
+        let (known, seen) = (all.saturating_sub(new), self.seen);
+        let repeats = self.links.get_mut(&peer).map(|link| &mut link.repeats);
+        let excess = repeats.map_or(0, |repeats| repeats.take(known, seen, now_ms));
+        if excess > 0 {
+            let refused = u32::try_from(excess).unwrap_or(u32::MAX);
+            self.judged(peer, Tally { refused, ..Tally::default() }, now_ms);
+        }
         if !transactions.is_empty() {
             let delivery = Delivery::Transactions { from: peer, transactions };
             self.out.push(Output::Deliver(delivery));
@@ -392,7 +406,8 @@ impl Protocol {
         for transaction in transactions {
             let hash = transaction.hash();
             let from = self.transactions.get(&hash).flatten();
-            self.transactions.insert(hash, None);
+            let is_new = self.transactions.insert(hash, None);
+            self.seen = self.seen.saturating_add(u64::from(is_new));
             groups.entry(from).or_default().push(transaction.transaction());
         }
         for (from, group) in groups {

@@ -37,6 +37,7 @@ pub(super) struct Link {
     /// Control messages that it may send at once.
     pub(super) allowance: u32,
     pub(super) has_asked_addresses: bool,
+    pub(super) repeats: Repeats,
 }
 
 pub(super) fn remember(list: &mut VecDeque<BlockId>, id: BlockId) -> bool {
@@ -117,6 +118,43 @@ impl Wants {
     }
 }
 
+/// Known transactions that a peer may send: what it shares when it connects, each that is new here
+/// once more, for it may have had it of others, and what waits for long and is published again.
+const REPEATS_FIRST: u64 = 20_000;
+const REPEATS_PER_SECOND: u64 = 1_000;
+/// And at most, after it sent none for a while.
+const REPEATS_MAX: u64 = 200_000;
+
+/// How many known transactions a peer may still send. Reading them costs nearly as much as
+/// reading new ones, and nobody judges them.
+#[derive(Debug)]
+pub(super) struct Repeats {
+    left: u64,
+    at_ms: u64,
+    /// New transactions of all peers until then.
+    seen: u64,
+}
+
+impl Repeats {
+    pub(super) const fn new(seen: u64, now_ms: u64) -> Self {
+        Self { left: REPEATS_FIRST, at_ms: now_ms, seen }
+    }
+
+    /// Takes so many that are known; by how many they are too many. `seen` counts new
+    /// transactions of all peers.
+    pub(super) fn take(&mut self, known: u64, seen: u64, now_ms: u64) -> u64 {
+        let since_ms = now_ms.saturating_sub(self.at_ms);
+        let refill = since_ms.saturating_mul(REPEATS_PER_SECOND) / 1_000;
+        if refill > 0 {
+            self.at_ms = now_ms;
+        }
+        let new = seen.saturating_sub(std::mem::replace(&mut self.seen, seen));
+        let has = self.left.saturating_add(refill).saturating_add(new).min(REPEATS_MAX);
+        self.left = has.saturating_sub(known);
+        known.saturating_sub(has)
+    }
+}
+
 /// Which transactions were seen, and from whom first.
 pub(super) type SeenTransactions = Aging<TxHash, Option<PeerId>>;
 
@@ -139,7 +177,20 @@ mod tests {
             has: Aging::new(1, 1),
             allowance: 1,
             has_asked_addresses: false,
+            repeats: Repeats::new(0, 0),
         }
+    }
+
+    #[test]
+    fn who_sends_what_is_known_again_and_again_has_an_end() {
+        let mut repeats = Repeats::new(5, 0);
+        assert_eq!(repeats.take(REPEATS_FIRST, 5, 0), 0);
+        assert_eq!(repeats.take(100, 5, 0), 100);
+        // What is new here may come of each peer.
+        assert_eq!(repeats.take(1_000, 1_005, 0), 0);
+        assert_eq!(repeats.take(REPEATS_PER_SECOND, 1_005, 1_000), 0);
+        assert_eq!(repeats.take(1, 1_005, 1_000), 1);
+        assert_eq!(repeats.take(REPEATS_MAX + 7, 1_005, 1 << 40), 7);
     }
 
     #[test]
