@@ -1,6 +1,7 @@
 //! A disk in memory that can lose power, fail or be full: for tests and the simulator.
 //!
-//! It knows what was synced. Of what was not, a power cut leaves some sectors, as a seed decides.
+//! It knows what was synced. Of what was not, a power cut leaves some sectors, and of some a
+//! part, as a seed decides.
 //! The same operations and the same seed leave the same bytes; nothing here reads a clock.
 
 use std::{
@@ -64,22 +65,22 @@ enum Change {
 }
 
 impl Change {
-    /// Makes the change in a file, in those of its sectors that survive.
-    fn apply(&self, file: &mut Vec<u8>, mut survives: impl FnMut() -> bool) {
+    /// Makes the change in a file. Of each sector, and of a length as if it were one byte, so many
+    /// bytes survive as it is told.
+    fn apply(&self, file: &mut Vec<u8>, mut survivors: impl FnMut(usize) -> usize) {
         match self {
             Self::Length(length) => {
-                if survives() {
+                if survivors(1) > 0 {
                     file.resize(*length, 0);
                 }
             }
             Self::Write { offset, bytes } => {
                 for (number, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
                     let at = offset + number * SECTOR_BYTES;
+                    let written = sector.get(..survivors(sector.len())).unwrap_or(sector);
                     // What lies beyond a length that was lost is lost with it.
-                    if survives()
-                        && let Some(place) = file.get_mut(at..at + sector.len())
-                    {
-                        place.copy_from_slice(sector);
+                    if let Some(place) = file.get_mut(at..at + written.len()) {
+                        place.copy_from_slice(written);
                     }
                 }
             }
@@ -183,10 +184,15 @@ impl Platters {
         let mut found = self.synced.clone();
         let mut number = 0_u64;
         for change in &self.pending {
-            change.apply(&mut found, || {
+            change.apply(&mut found, |bytes| {
                 number += 1;
-                let draw = (seed ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60;
-                draw >= seed % 16
+                let draw = (seed ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                match (draw >> 60 >= seed % 16, draw >> 58 & 3) {
+                    (true, _) => bytes,
+                    // Torn at any byte, which no disk of today does within a sector.
+                    (false, 0) => (draw >> 32) as usize % bytes,
+                    (false, _) => 0,
+                }
             });
         }
         self.begin(found)
@@ -257,7 +263,7 @@ impl StorageBackend for SimulatedDisk {
         }
         if !platters.ignores_syncs {
             let Platters { synced, pending, .. } = &mut *platters;
-            pending.drain(..).for_each(|change| change.apply(synced, || true));
+            pending.drain(..).for_each(|change| change.apply(synced, |bytes| bytes));
         }
         Ok(())
     }
