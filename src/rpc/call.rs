@@ -81,6 +81,14 @@ impl Page {
         usize::try_from(self.limit).unwrap_or(usize::MAX)
     }
 
+    /// How many of a list of `total` are skipped, the newest first. A cursor counts from the oldest,
+    /// so that what comes meanwhile does not move it.
+    pub(super) fn skipped(&self, total: u64) -> Result<u64, ApiError> {
+        let Some(cursor) = &self.cursor else { return Ok(self.offset) };
+        let place: u64 = cursor.parse().map_err(|_| bad_cursor())?;
+        Ok(total.saturating_sub(place).saturating_add(self.offset))
+    }
+
     /// Refuses to skip so much that the cost of it shows.
     pub(super) fn bounded_offset(&self, max: u64) -> Result<(), ApiError> {
         if self.offset <= max {

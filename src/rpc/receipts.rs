@@ -2,7 +2,7 @@
 
 use ait_net::wire::ReceiptList;
 
-use super::call::{Answer, Call, bad_cursor, json};
+use super::call::{Answer, Call, json};
 use super::reads::{Sought, at_each, cut_page, indexed_block, misled};
 use super::{Api, ApiError, views};
 use crate::chain::Location;
@@ -31,14 +31,7 @@ pub(super) async fn list(call: Call) -> Answer {
     let find = move |api: &Api| {
         let index = api.chain.index();
         let total = index.receipt_count()?;
-        let skipped = match &page.cursor {
-            // Counted from the oldest, so that new claims do not move it.
-            Some(cursor) => {
-                let place: u64 = cursor.parse().map_err(|_| bad_cursor())?;
-                total.saturating_sub(place).saturating_add(page.offset)
-            }
-            None => page.offset,
-        };
+        let skipped = page.skipped(total)?;
         let mut places = index.receipts(skipped, page.count())?;
         cut_page(api, &mut places)?;
         Ok((Sought::Parts(places.clone()), (places, total, skipped)))

@@ -124,14 +124,7 @@ pub(super) async fn list(call: Call) -> Answer {
     let find = move |api: &Api| {
         let index = api.chain.index();
         let total = index.transaction_count()?;
-        let skipped = match &page.cursor {
-            // Counted from the oldest, so that new blocks do not move it.
-            Some(cursor) => {
-                let place: u64 = cursor.parse().map_err(|_| bad_cursor())?;
-                total.saturating_sub(place).saturating_add(page.offset)
-            }
-            None => page.offset,
-        };
+        let skipped = page.skipped(total)?;
         let mut places = index.transactions(skipped, page.count())?;
         cut_page(api, &mut places)?;
         Ok((Sought::Parts(places.clone()), (places, total, skipped)))
