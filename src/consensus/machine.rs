@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ait_engine::crypto::verify;
-use ait_engine::types::{BlockId, Height, Round};
+use ait_engine::types::{BlockId, Hash, Height, Round};
 use ait_engine::validator::ValidatorSet;
 use ait_engine::vote::SignedProposal;
 use malachitebft_core_consensus::{
@@ -49,6 +49,8 @@ struct Host<S, L> {
     replayed: BTreeSet<Vec<u8>>,
     /// The message under way was verified before it came here.
     is_verified: bool,
+    /// What was signed since the last event, which the library gives back to be verified.
+    signed: Vec<(Hash, CtxSignature)>,
     actions: Vec<Action>,
     failure: Option<ConsensusFailure>,
     /// Blocks that this validator logged as its own proposals of the height, by round.
@@ -101,6 +103,7 @@ impl<S: VoteSigner, L: WriteAheadLog> Consensus<S, L> {
             unflushed: false,
             replayed: BTreeSet::new(),
             is_verified: false,
+            signed: Vec::new(),
             actions: Vec::new(),
             failure: None,
             own_values: BTreeMap::new(),
@@ -231,6 +234,7 @@ impl<S: VoteSigner, L: WriteAheadLog> Consensus<S, L> {
     /// What is to be done, once all that it rests on is durable.
     fn take_actions(&mut self) -> Result<Vec<Action>, ConsensusFailure> {
         let actions = std::mem::take(&mut self.host.actions);
+        self.host.signed.clear();
         match self.host.flush() {
             Ok(()) => Ok(actions),
             Err(failure) => {
@@ -397,12 +401,16 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
                 self.publish(Message::RoundCertificate(round_from_lib(&round)));
                 r.resume_with(())
             }
-            Effect::SignVote(vote, r) => match self.sign(|signer| signer.sign_vote(&vote.vote)) {
-                Some(signature) => r.resume_with(SignedMessage::new(vote, signature)),
-                None => Resume::Continue,
-            },
+            Effect::SignVote(vote, r) => {
+                let hash = vote.vote.sign_hash(&self.config.chain_id);
+                match self.sign(hash, |signer| signer.sign_vote(&vote.vote)) {
+                    Some(signature) => r.resume_with(SignedMessage::new(vote, signature)),
+                    None => Resume::Continue,
+                }
+            }
             Effect::SignProposal(proposal, r) => {
-                match self.sign(|signer| signer.sign_proposal(&proposal.message)) {
+                let hash = proposal.message.sign_hash(&self.config.chain_id);
+                match self.sign(hash, |signer| signer.sign_proposal(&proposal.message)) {
                     Some(signature) => r.resume_with(SignedMessage::new(proposal, signature)),
                     None => Resume::Continue,
                 }
@@ -412,8 +420,9 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
                     ConsensusMsg::Vote(vote) => vote.vote.sign_hash(&self.config.chain_id),
                     ConsensusMsg::Proposal(p) => p.message.sign_hash(&self.config.chain_id),
                 };
-                let good =
-                    self.is_verified || verify(&key, hash.as_bytes(), &message.signature.0).is_ok();
+                let good = self.is_verified
+                    || self.signed.contains(&(hash, message.signature))
+                    || verify(&key, hash.as_bytes(), &message.signature.0).is_ok();
                 r.resume_with(good)
             }
             other => verify_certificate(&self.config.chain_id, self.is_verified, other),
@@ -452,13 +461,17 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
 
     fn sign(
         &mut self,
+        hash: Hash,
         sign: impl FnOnce(&mut S) -> Result<ait_engine::crypto::Signature, WriteFault>,
     ) -> Option<CtxSignature> {
         if self.failure.is_some() {
             return None;
         }
         match sign(&mut self.signer) {
-            Ok(signature) => Some(CtxSignature(signature)),
+            Ok(signature) => {
+                self.signed.push((hash, CtxSignature(signature)));
+                Some(CtxSignature(signature))
+            }
             Err(source) => {
                 self.failure = Some(ConsensusFailure::Signer { source });
                 None
