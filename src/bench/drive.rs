@@ -6,6 +6,7 @@
 //! have come meanwhile.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -195,8 +196,13 @@ async fn wait_until(due: Instant) {
     tokio::time::sleep_until(early.into()).await;
     let left = due.saturating_duration_since(Instant::now());
     if !left.is_zero() {
-        // A thread sleeps: a loop that looked at the clock would take a core from the node.
-        let _ = tokio::task::spawn_blocking(move || std::thread::sleep(left)).await;
+        // This thread sleeps: a loop that looked at the clock would take a core from the node, and
+        // another thread would have to wake this one. The system may wake it 50 µs late unless told
+        // otherwise; where it cannot be told, it is that late.
+        tokio::task::block_in_place(|| {
+            let _ = rustix::thread::set_current_timer_slack(NonZero::new(1));
+            std::thread::sleep(left);
+        });
     }
 }
 
