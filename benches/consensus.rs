@@ -109,7 +109,7 @@ fn all(c: &mut Criterion) {
     let directory = TempDir::new().unwrap();
     let record = directory.path().join("signer.record");
     let signer = FileSigner::open(&record, chain(), validator()).unwrap();
-    let (log, _) = FileLog::open(&directory.path().join("consensus.log")).unwrap();
+    let (log, _) = FileLog::open(&directory.path().join("consensus.log"), Height::ZERO).unwrap();
     bench(&mut group, "on disk", signer, log.into_writer(None));
     group.finish();
 }

@@ -435,7 +435,9 @@ pub(crate) fn open_voter_as<S: VoteSigner, L: WriteAheadLog>(
 ) -> Result<(Voter<S, L>, Option<Logged>), NodeError> {
     let (chain_id, address) = (writer.chain().chain_id(), key.public_key().address());
     let log_path = data_dir.join("consensus.log");
-    let (log, logged) = FileLog::open(&log_path)?;
+    let head = writer.height();
+    let next = head.next().unwrap_or(head);
+    let (log, logged) = FileLog::open(&log_path, next)?;
     let record = data_dir.join("signer.record");
     let mut signer = FileSigner::open(&record, chain_id, key)?;
     if let Some(logged) = &logged {
@@ -445,11 +447,9 @@ pub(crate) fn open_voter_as<S: VoteSigner, L: WriteAheadLog>(
         let caught_up = signer.catch_up(logged);
         caught_up.map_err(|source| SignerError::Io { path: record, source })?;
     }
-    let head = writer.height();
     let planted = writer.planted();
     let config = ConsensusConfig { planted, ..ConsensusConfig::new(chain_id, address) };
     let log = log.into_writer(logged.as_ref());
-    let next = head.next().unwrap_or(head);
     let is_alone = writer.validators().count() == 1;
     let is_logged = logged.as_ref().is_some_and(|(height, all)| *height == next && !all.is_empty());
     let first = match signer.height() {

@@ -212,7 +212,7 @@ fn a_validator_executes_before_it_prevotes_and_prevotes_nil() {
         std::fs::create_dir(&path).unwrap();
         let (writer, chain_id) = (open(&document), document.chain_id);
         let (address, key) = (ours.public_key().address(), SecretKey::from_seed(*ours.seed()));
-        let (log, _) = FileLog::open(&path.join("consensus.log")).unwrap();
+        let (log, _) = FileLog::open(&path.join("consensus.log"), height).unwrap();
         let signer = FileSigner::open(&path.join("signer.record"), chain_id, key).unwrap();
         let config = ConsensusConfig::new(chain_id, address);
         let log = log.into_writer(None);

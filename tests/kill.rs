@@ -9,10 +9,12 @@ mod common;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use ait_engine::types::Height;
 use ait_node::consensus::FileLog;
 use common::{Devnet, height};
 use serde_json::{Value, json};
@@ -90,19 +92,27 @@ fn append(path: &Path, bytes: &[u8]) {
     OpenOptions::new().append(true).open(path).unwrap().write_all(bytes).unwrap();
 }
 
+/// A flush of the log that did not end: some of it over what is behind the last whole frame, and
+/// of what is there how much is chance.
+fn tear_log(path: &Path, random: &mut Random) {
+    let Some(seen) = FileLog::inspect(path, Height::ZERO).unwrap() else { return };
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(seen.whole_bytes + random.below(seen.other_bytes + 1)).unwrap();
+    let count = 1 + random.below(300);
+    // A log that was just begun has no bytes yet: those that a file system makes are zeros.
+    let is_begun = seen.logged.is_some();
+    let bytes = if is_begun { random.bytes(count) } else { vec![0; count as usize] };
+    file.write_all_at(&bytes, seen.whole_bytes).unwrap();
+}
+
 /// What a power cut may leave of what was not synced: a part of the next record of a log, a
 /// database that was being made longer, a journal without its newest records. How many records of
 /// the journal may be gone.
 fn damage(directory: &Path, random: &mut Random, counts: &mut Counts) -> u64 {
     if random.below(2) == 0 {
-        for log in ["consensus.log", "mempool.journal"] {
-            let count = 1 + random.below(300);
-            let path = directory.join(log);
-            let bytes = random.bytes(count);
-            // A log that was just begun has no bytes yet: those that a file system makes are zeros.
-            let is_begun = fs::metadata(&path).unwrap().len() >= 24;
-            append(&path, &if is_begun { bytes } else { vec![0; bytes.len()] });
-        }
+        let count = 1 + random.below(300);
+        append(&directory.join("mempool.journal"), &random.bytes(count));
+        tear_log(&directory.join("consensus.log"), random);
         counts.torn_logs += 1;
     }
     if random.below(4) == 0 {
@@ -110,12 +120,6 @@ fn damage(directory: &Path, random: &mut Random, counts: &mut Counts) -> u64 {
         let count = 4_096 * (1 + random.below(4));
         append(&directory.join("chain").join(format!("{name}.redb")), &random.bytes(count));
         counts.longer_databases += 1;
-    }
-    // What was never flushed of the log: how much of it is there is chance.
-    let log = directory.join("consensus.log");
-    if let Some(seen) = FileLog::inspect(&log).unwrap().filter(|seen| seen.other_bytes > 0) {
-        let kept = seen.whole_bytes + random.below(seen.other_bytes + 1);
-        OpenOptions::new().write(true).open(&log).unwrap().set_len(kept).unwrap();
     }
     let mut cut_bytes = 0;
     if random.below(4) == 0 {

@@ -17,6 +17,7 @@ use ait_engine::types::{Amount, Height};
 use ait_node::chain::{
     self, ChainError, ChainOptions, GenesisSource, StorageEngine, Stores, StoresOptions,
 };
+use ait_node::consensus::{FileLog, WriteAheadLog as _};
 use ait_storage::{
     Batch, Direction, Durability, KeyRange, RedbOptions, RedbStorage, Storage as _, Table,
 };
@@ -77,6 +78,21 @@ fn answers_of(directory: &Path) -> Vec<u8> {
     answers
 }
 
+/// Leaves a log of the height after the newest, with three flushes in it; that of a node which
+/// stopped is of a height that is over, and nothing reads it.
+fn log_under_way(directory: &Path) {
+    let (code, said) = ask(&["db", "check"], directory);
+    assert_eq!(code, 0, "{said}");
+    let next = Height::saturating(said["height"].as_u64().unwrap() + 1);
+    let (log, _) = FileLog::open(&directory.join("consensus.log"), next).unwrap();
+    let mut log = log.into_writer(None);
+    log.begin(next).unwrap();
+    for length in [300, 200, 20] {
+        log.append(&vec![7; length]).unwrap();
+        log.flush().unwrap();
+    }
+}
+
 #[test]
 fn a_flipped_bit_of_any_file_is_found_or_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -84,6 +100,7 @@ fn a_flipped_bit_of_any_file_is_found_or_changes_nothing() {
     stopped(&good);
     // Brought to rest once, so that every check looks at the same.
     assert_eq!(ask(&["db", "compact"], &good).0, 0);
+    log_under_way(&good);
     let (code, whole) = ask(&["db", "check"], &good);
     assert_eq!((code, &whole["ok"]), (0, &json!(true)), "{whole}");
     let answers = answers_of(&good);
@@ -320,6 +337,9 @@ fn damaged_logs_are_found_with_their_place_and_mended() {
     ] {
         let bad = folder.path().join(name);
         copy(&good, &bad);
+        if file == "consensus.log" {
+            log_under_way(&bad);
+        }
         flip(&bad.join(file), at);
         let (code, said) = ask(&["db", "check"], &bad);
         let finding = &said["findings"][0];

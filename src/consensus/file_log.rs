@@ -6,6 +6,12 @@
 //! never acted upon. Where a good frame follows, it was flushed, and the log is damaged: who
 //! went on with a part of it could break a lock. Always a local file: a database that fails
 //! over could forget a vote that was sent.
+//!
+//! A height is written over the one before, whose frames stay behind it until they are written
+//! over in turn: a file that keeps its length is synced in half the time or less. They are told
+//! apart by the header, which every checksum covers, and heights only rise while a file is
+//! written; a start cuts off what is behind. Until the first flush of a height is whole, the file
+//! is a mixture of two heights, neither of which matters: the one before is in the store.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -28,6 +34,8 @@ const FRAME_HEAD_BYTES: usize = 4 + CHECKSUM_BYTES;
 const ENTRY_BYTES_MAX: usize = BLOCK_BODY_BYTES_MAX as usize + (1 << 20);
 /// Largest log that is written and read back: bodies of many rounds.
 const LOG_BYTES_MAX: u64 = 1 << 30;
+/// Longest file that is kept to be written over: some full blocks.
+const KEPT_BYTES_MAX: u64 = 32 << 20;
 
 /// Why a log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +70,8 @@ pub struct FileLog {
     file: SyncedFile,
     frames: usize,
     bytes: u64,
+    /// Length of the file: earlier heights may have been longer.
+    length: u64,
 }
 
 fn checksum(parts: &[&[u8]]) -> [u8; CHECKSUM_BYTES] {
@@ -78,12 +88,13 @@ fn checksum(parts: &[&[u8]]) -> [u8; CHECKSUM_BYTES] {
 pub type Logged = (Height, Vec<Vec<u8>>);
 
 impl FileLog {
-    /// Opens or makes the log; gives what it holds, without a torn tail.
+    /// Opens or makes the log; gives what it holds, without a torn tail. Nothing is kept of a
+    /// height before `next`, the one after the newest of the chain.
     ///
     /// # Errors
     /// [`LogError`] when the file cannot be used or is damaged before its end; it is not
     /// changed then.
-    pub fn open(path: &Path) -> Result<(Self, Option<Logged>), LogError> {
+    pub fn open(path: &Path, next: Height) -> Result<(Self, Option<Logged>), LogError> {
         let io = |source| LogError::Io { path: path.to_owned(), source };
         let mut file = OpenOptions::new()
             .read(true)
@@ -97,14 +108,15 @@ impl FileLog {
         if !may_be_log(&bytes) {
             return Err(LogError::Foreign { path: path.to_owned() });
         }
-        let read = read(&bytes);
-        if is_damaged(&bytes, &read) {
-            return Err(LogError::Damaged { path: path.to_owned(), offset: read.whole as u64 });
+        let read = read(&bytes, next);
+        let whole = read.whole as u64;
+        if is_damaged(&bytes, &read, next) {
+            return Err(LogError::Damaged { path: path.to_owned(), offset: whole });
         }
-        file.set_len(read.whole as u64).map_err(io)?;
+        file.set_len(whole).map_err(io)?;
         file.seek(SeekFrom::End(0)).map_err(io)?;
         let file = SyncedFile::new(file);
-        Ok((Self { file, frames: read.count, bytes: read.whole as u64 }, read.logged))
+        Ok((Self { file, frames: read.count, bytes: whole, length: whole }, read.logged))
     }
 }
 
@@ -115,18 +127,18 @@ pub struct InspectedLog {
     pub logged: Option<Logged>,
     /// Bytes up to the end of the last whole frame.
     pub whole_bytes: u64,
-    /// Bytes behind them: of a flush that a crash ended, or damaged.
+    /// Bytes behind them: of earlier heights, of a flush that a crash ended, or damaged.
     pub other_bytes: u64,
     /// Whether whole frames follow those bytes, so that what is between was damaged later.
     pub is_damaged: bool,
 }
 
 impl FileLog {
-    /// Looks at a log without changing it; none if there is no file.
+    /// Looks at a log as [`FileLog::open`] does, without changing it; none if there is no file.
     ///
     /// # Errors
     /// [`LogError`] when the file cannot be read or is another kind of file.
-    pub fn inspect(path: &Path) -> Result<Option<InspectedLog>, LogError> {
+    pub fn inspect(path: &Path, next: Height) -> Result<Option<InspectedLog>, LogError> {
         let io = |source| LogError::Io { path: path.to_owned(), source };
         let file = match File::open(path) {
             Ok(file) => file,
@@ -138,8 +150,8 @@ impl FileLog {
         if !may_be_log(&bytes) {
             return Err(LogError::Foreign { path: path.to_owned() });
         }
-        let read = read(&bytes);
-        let is_damaged = is_damaged(&bytes, &read);
+        let read = read(&bytes, next);
+        let is_damaged = is_damaged(&bytes, &read, next);
         Ok(Some(InspectedLog {
             whole_bytes: read.whole as u64,
             other_bytes: bytes.len().saturating_sub(read.whole) as u64,
@@ -149,23 +161,27 @@ impl FileLog {
     }
 }
 
-/// Whether something that was flushed follows what is whole.
-fn is_damaged(bytes: &[u8], read: &Frames) -> bool {
+/// Whether something that was flushed follows what is whole: of its height, or, without a header,
+/// of the height that would be under way. The first frame may be whole without a header that was
+/// written with it.
+fn is_damaged(bytes: &[u8], read: &Frames, next: Height) -> bool {
+    let height = read.logged.as_ref().map_or(next, |(height, _)| *height);
     let rest = bytes.get(read.whole..).unwrap_or_default();
-    match (&read.logged, bytes.first_chunk::<16>()) {
-        (Some(_), Some(head)) => follows(rest, head, read.count),
-        // A header is written at once, before any frame; unwritten bytes are zeros.
-        _ => rest.iter().skip(HEADER_BYTES).any(|byte| *byte != 0),
-    }
+    follows(rest, &header(height), read.count)
 }
 
 /// Whether a whole frame of a later number begins anywhere in these bytes.
 fn follows(rest: &[u8], head: &[u8], frames: usize) -> bool {
-    let begins = |at: &usize| {
-        let tail = rest.get(*at..).unwrap_or_default();
-        (frames + 1..frames + 4).any(|index| frame(tail, head, index).is_some())
+    // What is behind a log may be made to look like frames by who knows the next height, so that
+    // every byte would cost a checksum over all that follow.
+    let mut left = LOG_BYTES_MAX;
+    let mut begins = |at: usize| {
+        let tail = rest.get(at..).unwrap_or_default();
+        let Some(parsed) = parse(tail) else { return false };
+        left = left.saturating_sub(parsed.of_frame.len() as u64);
+        left > 0 && (frames + 1..frames + 4).any(|index| parsed.is_frame(head, index))
     };
-    (1..rest.len()).any(|at| begins(&at))
+    (1..rest.len()).any(|at| begins(at))
 }
 
 /// Whether the beginning is that of a log, or of one that a power cut left unwritten: a file
@@ -184,7 +200,7 @@ struct Frames {
     whole: usize,
 }
 
-fn read(bytes: &[u8]) -> Frames {
+fn read(bytes: &[u8], next: Height) -> Frames {
     let header = bytes.split_first_chunk::<16>().filter(|(_, rest)| rest.len() >= CHECKSUM_BYTES);
     // Frames are written under the header as it should be: one that differs is none.
     let header = header.filter(|(head, _)| head.starts_with(MAGIC));
@@ -195,6 +211,10 @@ fn read(bytes: &[u8]) -> Frames {
     }
     let mut height = [0; 8];
     height.copy_from_slice(&head[8..]);
+    let height = Height::saturating(u64::from_le_bytes(height));
+    if height < next {
+        return Frames::default();
+    }
     let (mut entries, mut count, mut whole) = (Vec::new(), 0, HEADER_BYTES);
     while let Some((of_frame, tail)) = frame(rest, head, count) {
         count += 1;
@@ -202,35 +222,53 @@ fn read(bytes: &[u8]) -> Frames {
         entries.extend(of_frame.into_iter().map(<[u8]>::to_vec));
         rest = tail;
     }
-    let logged = Some((Height::saturating(u64::from_le_bytes(height)), entries));
-    Frames { logged, count, whole }
+    Frames { logged: Some((height, entries)), count, whole }
+}
+
+/// What has the form of a frame.
+struct Parsed<'a> {
+    sum: [u8; CHECKSUM_BYTES],
+    of_frame: &'a [u8],
+    entries: Vec<&'a [u8]>,
+    tail: &'a [u8],
+}
+
+impl Parsed<'_> {
+    /// Whether it is that frame of the log with this header: place and height are part of the sum,
+    /// so that a frame of an older log never passes.
+    fn is_frame(&self, head: &[u8], index: usize) -> bool {
+        self.sum == checksum(&[head, &index.to_le_bytes(), self.of_frame])
+    }
+}
+
+fn parse(rest: &[u8]) -> Option<Parsed<'_>> {
+    let (length, rest) = rest.split_first_chunk::<4>()?;
+    let (sum, rest) = rest.split_first_chunk::<CHECKSUM_BYTES>()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let (of_frame, tail) = rest.split_at_checked(length)?;
+    let (mut left, mut entries) = (of_frame, Vec::new());
+    while let Some((length, more)) = left.split_first_chunk::<4>() {
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let (entry, more) = more.split_at_checked(length).filter(|_| length <= ENTRY_BYTES_MAX)?;
+        entries.push(entry);
+        left = more;
+    }
+    // A frame has an entry at least.
+    let is_frame = left.is_empty() && !entries.is_empty();
+    is_frame.then_some(Parsed { sum: *sum, of_frame, entries, tail })
 }
 
 /// The entries of a frame, and what follows it.
 fn frame<'a>(rest: &'a [u8], head: &[u8], index: usize) -> Option<(Vec<&'a [u8]>, &'a [u8])> {
-    let (length, rest) = rest.split_first_chunk::<4>()?;
-    let (sum, rest) = rest.split_first_chunk::<CHECKSUM_BYTES>()?;
-    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-    let (mut of_frame, tail) = rest.split_at_checked(length)?;
-    // Place and height are part of the sum: a frame of an older log never passes.
-    if *sum != checksum(&[head, &index.to_le_bytes(), of_frame]) {
-        return None;
-    }
-    let mut entries = Vec::new();
-    while let Some((length, more)) = of_frame.split_first_chunk::<4>() {
-        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-        let (entry, more) = more.split_at_checked(length).filter(|_| length <= ENTRY_BYTES_MAX)?;
-        entries.push(entry);
-        of_frame = more;
-    }
-    of_frame.is_empty().then_some((entries, tail))
+    let parsed = parse(rest).filter(|parsed| parsed.is_frame(head, index))?;
+    Some((parsed.entries, parsed.tail))
 }
 
 /// A log being written.
 #[derive(Debug)]
 pub struct LogWriter {
     log: FileLog,
-    head: [u8; 16],
+    height: Height,
     /// The next frame.
     frame: Vec<u8>,
 }
@@ -245,8 +283,8 @@ impl FileLog {
     /// Goes on writing behind what [`FileLog::open`] gave.
     #[must_use]
     pub fn into_writer(self, logged: Option<&Logged>) -> LogWriter {
-        let head = header(logged.map_or(Height::ZERO, |(height, _)| *height));
-        LogWriter { log: self, head, frame: begun() }
+        let height = logged.map_or(Height::ZERO, |(height, _)| *height);
+        LogWriter { log: self, height, frame: begun() }
     }
 }
 
@@ -276,12 +314,14 @@ impl LogWriter {
         if end > LOG_BYTES_MAX {
             return Err(std::io::Error::other("it would be too long to be read back"));
         }
-        let sum = checksum(&[&self.head, &self.log.frames.to_le_bytes(), of_frame]);
+        let head = header(self.height);
+        let sum = checksum(&[&head, &self.log.frames.to_le_bytes(), of_frame]);
         self.frame[..4].copy_from_slice(&length.to_le_bytes());
         self.frame[4..FRAME_HEAD_BYTES].copy_from_slice(&sum);
         self.log.file.write_all(&self.frame)?;
         self.log.file.sync_data()?;
         (self.log.frames, self.log.bytes) = (self.log.frames + 1, end);
+        self.log.length = self.log.length.max(end);
         self.frame = begun();
         Ok(())
     }
@@ -289,16 +329,18 @@ impl LogWriter {
 
 impl WriteAheadLog for LogWriter {
     fn begin(&mut self, height: Height) -> Result<(), WriteFault> {
-        let file = &self.log.file;
-        let write = || {
-            file.set_len(0)?;
-            file.seek(SeekFrom::Start(0))?;
-            let head = header(height);
-            file.write_all(&[&head[..], &checksum(&[&head])].concat())
-        };
-        write().map_err(|error: std::io::Error| WriteFault::from(error))?;
-        self.head = header(height);
-        (self.log.frames, self.log.bytes) = (0, HEADER_BYTES as u64);
+        let log = &mut self.log;
+        let head = header(height);
+        // Frames of the same height that are left would pass for its own.
+        if height <= self.height || log.length > KEPT_BYTES_MAX {
+            log.file.set_len(0)?;
+            log.length = 0;
+        }
+        log.file.seek(SeekFrom::Start(0))?;
+        log.file.write_all(&[&head[..], &checksum(&[&head])].concat())?;
+        (log.frames, log.bytes) = (0, HEADER_BYTES as u64);
+        log.length = log.length.max(log.bytes);
+        self.height = height;
         self.frame = begun();
         Ok(())
     }

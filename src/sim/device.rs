@@ -331,11 +331,7 @@ impl Device {
         };
         if log.exists() {
             let now = fs::read(&log)?;
-            let left = match self.below(3) {
-                0 => synced,
-                _ if now.starts_with(&synced) => self.torn(&now, synced.len()),
-                _ => self.torn(&now, 0),
-            };
+            let left = if self.below(3) == 0 { synced } else { self.overwritten(&synced, &now) };
             fs::write(&log, left)?;
         }
         if journal.exists() {
@@ -354,6 +350,19 @@ impl Device {
         let mut left = now.get(..end).unwrap_or_default().to_vec();
         if self.below(3) == 0 {
             left.resize(now.len(), 0);
+        }
+        left
+    }
+
+    /// A file that was written over: the new bytes and the old ones, with the border anywhere and
+    /// either first, or zeros where the length was written before the bytes.
+    pub(super) fn overwritten(&self, old: &[u8], new: &[u8]) -> Vec<u8> {
+        let at = self.below(old.len().max(new.len()) + 1);
+        let (first, then) = if self.below(3) == 0 { (old, new) } else { (new, old) };
+        let mut left = first.get(..at.min(first.len())).unwrap_or_default().to_vec();
+        left.extend(then.get(at..).unwrap_or_default());
+        if self.below(3) == 0 {
+            left.resize(new.len().max(left.len()), 0);
         }
         left
     }

@@ -45,14 +45,15 @@ impl WriteAheadLog for SimLog {
     }
 
     fn flush(&mut self) -> Result<(), WriteFault> {
-        let before = fs::metadata(&self.path).map_or(0, |meta| meta.len());
         match self.device.write(Part::Log) {
             None => self.inner.flush()?,
             Some(strike @ (Strike::Full | Strike::Gone)) => return Err(strike.text().into()),
             Some(strike) => {
+                let before = fs::read(&self.path)?;
                 self.inner.flush()?;
                 if strike == Strike::Short {
-                    self.device.shorten(&self.path, before)?;
+                    let after = fs::read(&self.path)?;
+                    fs::write(&self.path, self.device.overwritten(&before, &after))?;
                 }
                 return Err(strike.text().into());
             }
@@ -94,15 +95,7 @@ impl SimSigner {
         let before = fs::read(&self.path)?;
         self.inner.flush()?;
         let after = fs::read(&self.path)?;
-        // Torn at any byte of what was written over what was there.
-        let at = self.device.below(after.len() + 1);
-        let rest = before.get(at..).unwrap_or_default();
-        let mut torn = [after.get(..at).unwrap_or_default(), rest].concat();
-        if self.device.below(3) == 0 {
-            // A file may have its length before its bytes.
-            torn.resize(after.len().max(torn.len()), 0);
-        }
-        fs::write(&self.path, torn)?;
+        fs::write(&self.path, self.device.overwritten(&before, &after))?;
         Err(strike.text().into())
     }
 }

@@ -41,13 +41,20 @@ fn frame(bytes: &[u8], at: usize, number: usize) -> Option<(Vec<&[u8]>, usize)> 
         entries.push(bytes[..end].get(at + 4..at + 4 + entry)?);
         at += 4 + entry;
     }
-    Some((entries, end))
+    (!entries.is_empty()).then_some((entries, end))
 }
+
+/// The height after the newest of the chain.
+const NEXT: Height = Height::saturating(5);
 
 /// Height and entries of a log by `specs/consensus.md`, and the bytes that are good.
 fn logged(bytes: &[u8]) -> (Option<Entries<'_>>, usize) {
     let Some((head, rest)) = bytes.split_first_chunk::<16>() else { return (None, 0) };
     if !head.starts_with(b"AITWAL02") || !rest.starts_with(&sum(&[head])) {
+        return (None, 0);
+    }
+    let height = u64::from_le_bytes(*head.last_chunk().unwrap());
+    if height < NEXT.get() {
         return (None, 0);
     }
     let (mut at, mut entries) = (24, Vec::new());
@@ -56,14 +63,14 @@ fn logged(bytes: &[u8]) -> (Option<Entries<'_>>, usize) {
         entries.extend(of_frame);
         at = end;
     }
-    (Some((u64::from_le_bytes(*head.last_chunk().unwrap()), entries)), at)
+    (Some((height, entries)), at)
 }
 
 fn log(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
-    let inspected = FileLog::inspect(path);
+    let inspected = FileLog::inspect(path, NEXT);
     let (expected, whole) = logged(bytes);
-    let (log, found) = match FileLog::open(path) {
+    let (log, found) = match FileLog::open(path, NEXT) {
         Ok(opened) => opened,
         Err(error) => {
             match error {
@@ -90,7 +97,7 @@ fn log(path: &Path, bytes: &[u8]) {
     assert_eq!(inspected.whole_bytes + inspected.other_bytes, bytes.len() as u64);
     assert_eq!(fs::read(path).unwrap(), &bytes[..whole], "it is cut elsewhere");
     let mut writer = log.into_writer(found.as_ref());
-    let (height, mut entries) = found.unwrap_or_default();
+    let (height, mut entries) = found.unwrap_or((NEXT, Vec::new()));
     if entries.is_empty() && expected.is_none() {
         writer.begin(height).unwrap();
     }
@@ -98,8 +105,16 @@ fn log(path: &Path, bytes: &[u8]) {
     writer.flush().unwrap();
     drop(writer);
     entries.push(b"next".to_vec());
-    let (_, again) = FileLog::open(path).unwrap();
-    assert_eq!(again, Some((height, entries)), "what was appended is lost");
+    let (log, again) = FileLog::open(path, NEXT).unwrap();
+    assert_eq!(again.as_ref(), Some(&(height, entries)), "what was appended is lost");
+    let Some(after) = height.next() else { return };
+    let mut writer = log.into_writer(again.as_ref());
+    writer.begin(after).unwrap();
+    writer.append(b"over").unwrap();
+    writer.flush().unwrap();
+    drop(writer);
+    let (_, again) = FileLog::open(path, NEXT).unwrap();
+    assert_eq!(again, Some((after, vec![b"over".to_vec()])), "what was there shows through");
 }
 
 /// The last place of a record: height, round, step.
@@ -261,7 +276,7 @@ fn journal_seed() -> Vec<u8> {
 pub fn seeds() -> Vec<Vec<u8>> {
     let folder = directory();
     let path = folder.path().join("file");
-    let (log, _) = FileLog::open(&path).unwrap();
+    let (log, _) = FileLog::open(&path, NEXT).unwrap();
     let mut log = log.into_writer(None);
     log.begin(Height::saturating(5)).unwrap();
     for message in super::canonical::messages() {

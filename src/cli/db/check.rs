@@ -11,7 +11,8 @@ use serde_json::json;
 
 use super::{DbArgs, Output};
 use crate::chain::{
-    ChainError, ChainOptions, ChainWriter, Index, Location, StateStore, Stores, ViewError,
+    BlockStore, ChainError, ChainOptions, ChainWriter, Index, Location, StateStore, Stores,
+    ViewError,
 };
 use crate::cli::offline::Directory;
 use crate::cli::{CliError, progress};
@@ -116,7 +117,9 @@ pub(super) fn check(directory: &Directory<'_>, output: &Output) -> Result<Checke
     let blocks = open(directory, "blocks", BLOCKS, &mut checked)?;
     let state = open(directory, "state", STATE, &mut checked)?;
     let index = open(directory, "index", INDEX, &mut checked)?;
-    let signed = check_files(directory, &mut checked);
+    let newest = |store: &Store| BlockStore::existing(Arc::clone(store)).height().ok()?.next();
+    let next = blocks.as_ref().and_then(newest).unwrap_or_default();
+    let signed = check_files(directory, next, &mut checked);
     let index = index.filter(|index| check_height(index, &mut checked));
     // A signed block need not have become final.
     let before = signed.map(|height| Height::saturating(height.get().saturating_sub(1)));
@@ -178,10 +181,11 @@ fn check_signed(writer: &ChainWriter, signed: Option<Height>, checked: &mut Chec
     }
 }
 
-/// The files beside the databases. Gives the height that was under way or signed last.
-fn check_files(directory: &Directory<'_>, checked: &mut Checked) -> Option<Height> {
+/// The files beside the databases, of a chain whose next height this is. Gives the height that was
+/// under way or signed last.
+fn check_files(directory: &Directory<'_>, next: Height, checked: &mut Checked) -> Option<Height> {
     let (log, record) = (directory.root.join(LOG), directory.root.join(RECORD));
-    let log = FileLog::inspect(&log).unwrap_or_else(|error| {
+    let log = FileLog::inspect(&log, next).unwrap_or_else(|error| {
         checked.find(LOG, error);
         None
     });
@@ -203,11 +207,6 @@ fn check_files(directory: &Directory<'_>, checked: &mut Checked) -> Option<Heigh
         } else if lacks_signed() == Some(true) {
             let what = format!("byte {whole}: damaged, what {RECORD} says was signed is not there");
             checked.find(LOG, what);
-        } else if log.other_bytes > 0 {
-            checked.notes.push(format!(
-                "{LOG} ends in {} bytes of a flush that a crash ended; they are cut at the next start",
-                log.other_bytes
-            ));
         }
     }
     if let Some(record) = record.filter(|record| record.is_halved) {
