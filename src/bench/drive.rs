@@ -24,6 +24,11 @@ const RETRY: Duration = Duration::from_millis(5);
 /// How long after the end may pass until everything is final.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(5);
+/// How long the system takes to wake a thread, mostly.
+const WAKING: Duration = Duration::from_micros(80);
+/// Hand-overs a second up to which their moment is waited for to the microsecond, which takes two
+/// hundredths of a core at most.
+const RARE: f64 = 250.0;
 /// How late a timer of the runtime may be.
 const TIMER: Duration = Duration::from_millis(2);
 
@@ -177,7 +182,8 @@ async fn send(shared: Arc<Shared>, connection: usize) {
         // Those of a shorter last batch go back.
         permits.forget();
         shared.permits.add_permits(shared.drive.batch - batch.len());
-        wait_until(due).await;
+        let is_rare = shared.drive.rate.is_some_and(|rate| rate <= RARE * wanted as f64);
+        wait_until(due, is_rare).await;
         let hashes: Vec<TxHash> = batch.iter().map(|one| one.hash).collect();
         shared.recorder.submitted(&hashes, due);
         while !batch.is_empty() {
@@ -191,18 +197,22 @@ async fn send(shared: Arc<Shared>, connection: usize) {
 
 /// Waits for an instant to some microseconds, where the timers of the runtime count
 /// milliseconds: they would be part of every latency.
-async fn wait_until(due: Instant) {
+async fn wait_until(due: Instant, is_rare: bool) {
     let early = due.checked_sub(TIMER).unwrap_or(due);
     tokio::time::sleep_until(early.into()).await;
-    let left = due.saturating_duration_since(Instant::now());
+    // This thread sleeps: another one would have to wake it. The system may wake it 50 µs late
+    // unless told otherwise; where it cannot be told, it is that late. To look at the clock until
+    // then would take a core from the node if it were often.
+    let clock = if is_rare { WAKING } else { Duration::ZERO };
+    let left = due.saturating_duration_since(Instant::now()).saturating_sub(clock);
     if !left.is_zero() {
-        // This thread sleeps: a loop that looked at the clock would take a core from the node, and
-        // another thread would have to wake this one. The system may wake it 50 µs late unless told
-        // otherwise; where it cannot be told, it is that late.
         tokio::task::block_in_place(|| {
             let _ = rustix::thread::set_current_timer_slack(NonZero::new(1));
             std::thread::sleep(left);
         });
+    }
+    while is_rare && Instant::now() < due {
+        std::hint::spin_loop();
     }
 }
 

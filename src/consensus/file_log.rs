@@ -175,13 +175,13 @@ fn follows(rest: &[u8], head: &[u8], frames: usize) -> bool {
     // What is behind a log may be made to look like frames by who knows the next height, so that
     // every byte would cost a checksum over all that follow.
     let mut left = LOG_BYTES_MAX;
-    let mut begins = |at: usize| {
+    let begins = |at: usize| {
         let tail = rest.get(at..).unwrap_or_default();
         let Some(parsed) = parse(tail) else { return false };
         left = left.saturating_sub(parsed.of_frame.len() as u64);
         left > 0 && (frames + 1..frames + 4).any(|index| parsed.is_frame(head, index))
     };
-    (1..rest.len()).any(|at| begins(at))
+    (1..rest.len()).any(begins)
 }
 
 /// Whether the beginning is that of a log, or of one that a power cut left unwritten: a file
