@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ait_storage::FaultMoment;
 use fastrand::Rng;
 
+/// Bytes that a disk writes at once.
+const SECTOR_BYTES: usize = 512;
 /// How long a slow signer takes at most, in milliseconds.
 const SLOW_MS_MAX: u64 = 600;
 /// Moments of a commit.
@@ -354,12 +356,16 @@ impl Device {
         left
     }
 
-    /// A file that was written over: the new bytes and the old ones, with the border anywhere and
-    /// either first, or zeros where the length was written before the bytes.
+    /// A file that was written over: new bytes up to anywhere and old ones behind, or old sectors
+    /// and new ones behind, or zeros where the length was written before the bytes.
     pub(super) fn overwritten(&self, old: &[u8], new: &[u8]) -> Vec<u8> {
         let at = self.below(old.len().max(new.len()) + 1);
-        let (first, then) = if self.below(3) == 0 { (old, new) } else { (new, old) };
-        let mut left = first.get(..at.min(first.len())).unwrap_or_default().to_vec();
+        let (first, then, at) = match self.below(3) {
+            0 => (old, new, at / SECTOR_BYTES * SECTOR_BYTES),
+            _ => (new, old, at),
+        };
+        let mut left = first.to_vec();
+        left.resize(at, 0);
         left.extend(then.get(at..).unwrap_or_default());
         if self.below(3) == 0 {
             left.resize(new.len().max(left.len()), 0);
