@@ -34,6 +34,7 @@ mod worker;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use ait_engine::crypto::KeyCache;
 use ait_engine::execute::Refusal;
 use ait_engine::transaction::{Transaction, TransactionError};
 use ait_engine::types::{TimestampMs, TxHash};
@@ -56,7 +57,7 @@ pub struct IngressOptions {
     pub queue_max: usize,
     /// Threads that verify.
     pub threads: usize,
-    /// Public keys that each thread keeps decompressed, 200 bytes each.
+    /// Public keys that are kept decompressed, 200 bytes each.
     pub cached_keys: usize,
 }
 
@@ -64,7 +65,7 @@ impl Default for IngressOptions {
     fn default() -> Self {
         // Signatures are most of the work, and what else there is waits for the disk now and then.
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { queue_max: 16_384, threads, cached_keys: 16_384 }
+        Self { queue_max: 16_384, threads, cached_keys: 131_072 }
     }
 }
 
@@ -191,6 +192,7 @@ impl Ingress {
         clock: Clock,
     ) -> std::io::Result<(Self, IngressThreads)> {
         let line = Arc::new(Line::new(options.queue_max));
+        let cache = Arc::new(KeyCache::new(options.cached_keys));
         let mut threads = IngressThreads { line: Arc::clone(&line), handles: Vec::new() };
         for number in 0..options.threads.max(1) {
             let worker = Worker::new(
@@ -198,7 +200,7 @@ impl Ingress {
                 Arc::clone(&mempool),
                 Arc::clone(&source),
                 Arc::clone(&clock),
-                options.cached_keys,
+                Arc::clone(&cache),
             );
             let thread = std::thread::Builder::new().name(format!("verify-{number}"));
             threads.handles.push(thread.spawn(move || worker.run())?);

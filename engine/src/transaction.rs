@@ -415,7 +415,7 @@ impl From<Purpose> for TransactionError {
 #[must_use]
 pub fn verify_transactions(
     transactions: Vec<Transaction>,
-    cache: Option<&mut KeyCache>,
+    cache: Option<&KeyCache>,
 ) -> Vec<Result<VerifiedTransaction, TransactionError>> {
     let mut verified: Vec<Result<VerifiedTransaction, TransactionError>> = transactions
         .into_iter()

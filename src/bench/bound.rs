@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use ait_engine::crypto::KeyCache;
 use ait_engine::transaction::{Transaction, verify_transactions};
 
+use crate::ingress::IngressOptions;
+
 /// Signatures of a batch, as on the node's way in.
 const BATCH: usize = 512;
-/// Keys that each thread keeps, as on the node's way in.
-const CACHED_KEYS: usize = 16_384;
 const SYNCS: usize = 50;
 const SYNCED_BYTES: usize = 4_096;
 
@@ -21,18 +21,19 @@ const SYNCED_BYTES: usize = 4_096;
 #[must_use]
 pub(super) fn signatures(transactions: &[Transaction], time: Duration) -> f64 {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    // As many keys as on the node's way in.
+    let cache = &KeyCache::new(IngressOptions::default().cached_keys);
     let began = Instant::now();
     let verified: usize = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..cores)
             .map(|core| {
                 scope.spawn(move || {
-                    let mut cache = KeyCache::new(CACHED_KEYS);
                     let mut chunks = transactions.chunks(BATCH).cycle().skip(core);
                     let mut verified = 0;
                     while began.elapsed() < time {
                         // Each thread takes every n-th batch.
                         let Some(chunk) = chunks.nth(cores - 1) else { break };
-                        let results = verify_transactions(chunk.to_vec(), Some(&mut cache));
+                        let results = verify_transactions(chunk.to_vec(), Some(cache));
                         verified += results.iter().filter(|result| result.is_ok()).count();
                     }
                     verified

@@ -47,7 +47,7 @@ pub(super) struct Worker {
     mempool: Arc<Mempool>,
     source: Arc<dyn AccountSource>,
     clock: Clock,
-    cache: KeyCache,
+    cache: Arc<KeyCache>,
 }
 
 impl Worker {
@@ -56,12 +56,12 @@ impl Worker {
         mempool: Arc<Mempool>,
         source: Arc<dyn AccountSource>,
         clock: Clock,
-        cached_keys: usize,
+        cache: Arc<KeyCache>,
     ) -> Self {
-        Self { line, mempool, source, clock, cache: KeyCache::new(cached_keys) }
+        Self { line, mempool, source, clock, cache }
     }
 
-    pub(super) fn run(mut self) {
+    pub(super) fn run(self) {
         while let Some(jobs) = self.line.take(BATCH_COUNT_MAX) {
             let (mut all, mut replies) = (Vec::new(), Vec::with_capacity(jobs.len()));
             for Job { mut transactions, reply } in jobs {
@@ -73,7 +73,7 @@ impl Worker {
                 }
             }
             let now = (self.clock)();
-            let cache = Some(&mut self.cache);
+            let cache = Some(&*self.cache);
             let mut results = submit(&self.mempool, &*self.source, all, now, cache).into_iter();
             for (count, reply) in replies {
                 // Whoever asked may be gone.
@@ -90,7 +90,7 @@ pub(crate) fn submit(
     source: &dyn AccountSource,
     transactions: Vec<Transaction>,
     now: TimestampMs,
-    cache: Option<&mut KeyCache>,
+    cache: Option<&KeyCache>,
 ) -> Answers {
     crate::telemetry::metrics::verified(transactions.len());
     let verified = Stage::Verify.time(|| verify_transactions(transactions, cache));

@@ -24,8 +24,8 @@ const BLOCKS_AHEAD: usize = 16;
 const PART: usize = 1_024;
 /// Parts that wait for a thread at most.
 const PARTS_AHEAD: usize = 64;
-/// Public keys that each thread keeps decompressed.
-const CACHED_KEYS: usize = 65_536;
+/// Public keys that are kept decompressed.
+const CACHED_KEYS: usize = 131_072;
 
 /// What is done about the signatures of transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,9 +95,10 @@ pub(super) fn for_each<R: Read + Send, E>(
     let (blocks, waiting) = sync_channel(BLOCKS_AHEAD);
     let (parts, to_verify) = sync_channel(PARTS_AHEAD);
     let to_verify = Mutex::new(to_verify);
+    let cache = KeyCache::new(CACHED_KEYS);
     scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| verify_all(&to_verify, signatures));
+            scope.spawn(|| verify_all(&to_verify, &cache, signatures));
         }
         scope.spawn(move || read_all(reader, &blocks, &parts));
         // Dropped at the end of this block, so that the reader stops when the caller does.
@@ -144,13 +145,12 @@ fn read_all<R: Read>(
     }
 }
 
-fn verify_all(parts: &Mutex<Receiver<Part>>, signatures: Signatures) {
-    let mut cache = KeyCache::new(CACHED_KEYS);
+fn verify_all(parts: &Mutex<Receiver<Part>>, cache: &KeyCache, signatures: Signatures) {
     loop {
         let next = parts.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Part { transactions, reply }) = next else { return };
         let verified = match signatures {
-            Signatures::Verify => verify_transactions(transactions, Some(&mut cache)),
+            Signatures::Verify => verify_transactions(transactions, Some(cache)),
             Signatures::Trust => {
                 transactions.into_iter().map(VerifiedTransaction::assume_verified).map(Ok).collect()
             }

@@ -48,7 +48,7 @@ pub(super) struct Work {
 /// The indices of those that do not verify, ascending.
 pub fn verify_batch(
     items: &[(PublicKey, &[u8], Signature)],
-    cache: Option<&mut KeyCache>,
+    cache: Option<&KeyCache>,
 ) -> Result<(), Vec<usize>> {
     let (bad, _) = find_bad(items, cache);
     if bad.is_empty() { Ok(()) } else { Err(bad) }
@@ -57,12 +57,12 @@ pub fn verify_batch(
 /// Indices of those that do not verify, ascending, and what finding them cost.
 pub(super) fn find_bad(
     items: &[(PublicKey, &[u8], Signature)],
-    mut cache: Option<&mut KeyCache>,
+    cache: Option<&KeyCache>,
 ) -> (Vec<usize>, Work) {
     let mut bad = Vec::new();
     let mut parsed = Vec::with_capacity(items.len());
     for (index, (key, message, signature)) in items.iter().enumerate() {
-        let negated_key = match &mut cache {
+        let negated_key = match cache {
             Some(cache) => cache.negated_point(key),
             None => key.point().map(|point| -point),
         };
