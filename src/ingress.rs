@@ -213,8 +213,11 @@ impl Ingress {
     /// # Errors
     /// [`SubmitError`]: why it was not taken.
     pub async fn submit(&self, transaction: Transaction) -> Result<Submitted, SubmitError> {
-        let mut answers = self.submit_many(vec![transaction]).await;
-        answers.pop().unwrap_or(Err(SubmitError::Stopping))
+        self.line.reserve(1)?;
+        let (job, answers) = Job::new(vec![transaction]);
+        self.line.push([job]);
+        let answer = answers.await.ok().and_then(|mut answers| answers.pop());
+        answer.unwrap_or(Err(SubmitError::Stopping))
     }
 
     /// Submits many transactions; the answers stand in their order.

@@ -1,6 +1,7 @@
 //! A bounded line of jobs for several threads, each job of one transaction or more.
 //!
-//! Whoever pushes never waits; whoever takes gets what is there, at least one.
+//! Whoever pushes never waits; whoever takes gets what is there, at least one, and waits no
+//! longer than the processor has others to run who push more.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,7 @@ use metrics::gauge;
 use super::SubmitError;
 
 /// A batch of less than this part of the greatest is a small one.
-const FEW: usize = 8;
+const FEW: usize = 2;
 
 #[derive(Debug)]
 struct State<T> {
@@ -21,6 +22,9 @@ struct State<T> {
     is_closed: bool,
     /// Threads that wait for jobs: only they are woken, which costs a system call.
     waiting: usize,
+    /// Whether a thread is about to take: it may have been woken long before it has a processor,
+    /// and takes what comes until then. No other is woken meanwhile.
+    is_attended: bool,
 }
 
 #[derive(Debug)]
@@ -33,7 +37,13 @@ pub(super) struct Line<T> {
 impl<T> Line<T> {
     /// A line with room for this many transactions.
     pub(super) fn new(capacity: usize) -> Self {
-        let state = State { jobs: VecDeque::new(), count: 0, is_closed: false, waiting: 0 };
+        let state = State {
+            jobs: VecDeque::new(),
+            count: 0,
+            is_closed: false,
+            waiting: 0,
+            is_attended: false,
+        };
         Self { state: Mutex::new(state), changed: Condvar::new(), capacity: capacity.max(1) }
     }
 
@@ -64,19 +74,21 @@ impl<T> Line<T> {
     }
 
     /// Appends jobs for which room is kept. When closed meanwhile, they are dropped.
-    pub(super) fn push(&self, jobs: Vec<(usize, T)>) {
-        let pushed = jobs.len();
+    pub(super) fn push(&self, jobs: impl IntoIterator<Item = (usize, T)>) {
         let mut state = self.lock();
         if state.is_closed {
             return;
         }
         state.jobs.extend(jobs);
-        let is_awaited = state.waiting > 0;
-        drop(state);
-        match pushed {
-            1 if is_awaited => self.changed.notify_one(),
-            2.. if is_awaited => self.changed.notify_all(),
-            _ => {}
+        self.call(state);
+    }
+
+    /// Wakes a thread if there is something to take and nobody is about to.
+    fn call(&self, mut state: MutexGuard<'_, State<T>>) {
+        if state.waiting > 0 && !state.is_attended && !state.jobs.is_empty() {
+            state.is_attended = true;
+            drop(state);
+            self.changed.notify_one();
         }
     }
 
@@ -86,17 +98,22 @@ impl<T> Line<T> {
         let mut state = self.lock();
         loop {
             while state.jobs.is_empty() && !state.is_closed {
+                state.is_attended = false;
                 state.waiting = state.waiting.saturating_add(1);
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 state.waiting = state.waiting.saturating_sub(1);
             }
-            // Few signatures cost more each than many. On busy cores those who push come
-            // first for a moment; on others this takes no time.
-            if state.count < count_max / FEW && !state.is_closed {
+            state.is_attended = true;
+            // Few signatures cost more each than many. On busy cores those who push come first as
+            // long as it doubles what is there; on others this takes no time.
+            let mut enough = 1;
+            while (enough..count_max / FEW).contains(&state.count) && !state.is_closed {
+                enough = state.count.saturating_mul(2);
                 drop(state);
                 std::thread::yield_now();
                 state = self.lock();
             }
+            state.is_attended = false;
             if state.jobs.is_empty() && !state.is_closed {
                 // Another thread was faster.
                 continue;
@@ -111,8 +128,21 @@ impl<T> Line<T> {
             }
             state.count = state.count.saturating_sub(taken);
             show(state.count);
+            // What is left is for another, who calls the next.
+            self.call(state);
             return (!jobs.is_empty()).then_some(jobs);
         }
+    }
+
+    /// Threads that wait for jobs.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().waiting
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().is_closed
     }
 
     pub(super) fn close(&self) {

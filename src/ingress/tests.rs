@@ -355,6 +355,64 @@ fn a_line_gives_what_is_there_in_order_and_ends_when_closed_and_empty() {
     assert_eq!(line.take(2), None);
 }
 
+/// Each thread that takes one waits until all have one: more are woken than the first.
+#[test]
+fn what_a_thread_leaves_wakes_the_next() {
+    let line = Line::new(5);
+    let (taken, all) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            let (line, taken) = (&line, taken.clone());
+            scope.spawn(move || {
+                while let Some(jobs) = line.take(1) {
+                    taken.send(jobs).unwrap();
+                    while !line.is_closed() {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+        }
+        while line.waiting() < 3 {
+            std::thread::yield_now();
+        }
+        line.reserve(3).unwrap();
+        line.push([(1, 1), (1, 2), (1, 3)]);
+        let minute = std::time::Duration::from_secs(60);
+        let all: Vec<_> = (0..3).map_while(|_| all.recv_timeout(minute).ok()).collect();
+        line.close();
+        assert_eq!(all.len(), 3);
+    });
+}
+
+#[test]
+fn no_job_waits_for_ever_however_it_comes() {
+    let line = Line::new(1_000_000);
+    let taken = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for count_max in [1, 7, 512] {
+            let (line, taken) = (&line, &taken);
+            scope.spawn(move || {
+                while let Some(jobs) = line.take(count_max) {
+                    taken.fetch_add(jobs.len(), Ordering::SeqCst);
+                }
+            });
+        }
+        for round in 1..=3_000 {
+            line.reserve(3).unwrap();
+            line.push([(1, round)]);
+            line.push([(1, round), (1, round)]);
+            // Now and then all of them wait.
+            let began = std::time::Instant::now();
+            while round % 3 == 0 && taken.load(Ordering::SeqCst) < 3 * round {
+                assert!(began.elapsed().as_secs() < 60, "a job is not taken");
+                std::thread::yield_now();
+            }
+        }
+        line.close();
+    });
+    assert_eq!(taken.load(Ordering::SeqCst), 9_000);
+}
+
 fn journaled(path: &Path) -> (Mempool, crate::mempool::Recovered) {
     let (journal, recovered) = Journal::open(path).unwrap();
     (Mempool::new(MempoolLimits::default(), Some(journal)), recovered)
