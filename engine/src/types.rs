@@ -7,6 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::limits::{AMOUNT_MAX, CHAIN_ID_BYTES_MAX};
@@ -178,8 +179,7 @@ macro_rules! hash_type {
 
         impl ::std::fmt::Display for $name {
             fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-                f.write_str("0x")?;
-                f.write_str(&hex::encode(self.0))
+                $crate::types::write_hex::<64>(f, &self.0)
             }
         }
 
@@ -219,11 +219,26 @@ pub(crate) use hash_type;
 /// # Errors
 /// [`ParseError::Hash`] for anything else.
 pub fn parse_hex32(text: &str) -> Result<[u8; 32], ParseError> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(digits, &mut bytes)
-        .map_err(|_| ParseError::Hash { found: excerpt(text) })?;
-    Ok(bytes)
+    read_hex(text).ok_or_else(|| ParseError::Hash { found: excerpt(text) })
+}
+
+/// Reads so many bytes from hex digits of either case, with or without `0x`.
+pub(crate) fn read_hex<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {
+    let digits = text.strip_prefix("0x").unwrap_or(text).as_bytes();
+    let mut bytes = [0; BYTES];
+    // Decoding wants to be given as many as there are.
+    HEXLOWER_PERMISSIVE.decode_len(digits.len()).ok().filter(|length| *length == BYTES)?;
+    HEXLOWER_PERMISSIVE.decode_mut(digits, &mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// Writes `0x` and bytes as `DIGITS` hex digits, two for each.
+pub(crate) fn write_hex<const DIGITS: usize>(
+    f: &mut fmt::Formatter<'_>,
+    bytes: &[u8],
+) -> fmt::Result {
+    f.write_str("0x")?;
+    f.write_str(HEXLOWER.encode_mut_str(bytes, &mut [0; DIGITS]))
 }
 
 hash_type!(
@@ -303,11 +318,11 @@ impl FromStr for Address {
             return Err(wrong("the prefix is not 'ait'".to_owned()));
         }
         let mut bytes = [0; 32];
-        let data: Vec<u8> = checked.byte_iter().collect();
+        let data = checked.byte_iter();
         if data.len() != bytes.len() {
             return Err(wrong(format!("{} bytes instead of 32", data.len())));
         }
-        bytes.copy_from_slice(&data);
+        bytes.iter_mut().zip(data).for_each(|(to, byte)| *to = byte);
         Ok(Self(bytes))
     }
 }

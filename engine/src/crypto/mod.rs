@@ -68,8 +68,7 @@ impl Signature {
 
 impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("0x")?;
-        f.write_str(&hex::encode(self.0))
+        crate::types::write_hex::<128>(f, &self.0)
     }
 }
 
@@ -83,10 +82,7 @@ impl FromStr for Signature {
     type Err = ParseSignatureError;
 
     fn from_str(text: &str) -> Result<Self, ParseSignatureError> {
-        let mut bytes = [0; 64];
-        let digits = text.strip_prefix("0x").unwrap_or(text);
-        hex::decode_to_slice(digits, &mut bytes).map_err(|_| ParseSignatureError)?;
-        Ok(Self(bytes))
+        crate::types::read_hex(text).map(Self).ok_or(ParseSignatureError)
     }
 }
 
