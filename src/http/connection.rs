@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use hyper::Request;
 use hyper::body::{Body, Buf, Frame, Incoming, SizeHint};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::Watcher;
 use tokio::net::TcpStream;
@@ -47,7 +47,7 @@ impl Connection {
         let heard = Arc::new(Heard::new(peer.ip(), offenders.clone()));
         let hearing = Arc::clone(&heard);
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            first.send_replace(true);
+            first.send_if_modified(|seen| !std::mem::replace(seen, true));
             let busy = at_work.work(!request.body().is_end_stream());
             // Behind a proxy there are many clients: each has its own share.
             let asking = Client::of(peer, request.version(), request.headers(), &trusted).ip;
@@ -65,11 +65,8 @@ impl Connection {
             }
         });
         let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.idle_timeout)
-            .max_buf_size(HEAD_BYTES_MAX);
+        // How long it may take for a head is seen to below, without a timer for each request.
+        builder.http1().header_read_timeout(None).max_buf_size(HEAD_BYTES_MAX);
         let connection = builder.serve_connection_with_upgrades(
             TokioIo::new(InTurns::new(stream, Arc::clone(&heard))),
             service,
@@ -96,6 +93,7 @@ impl Connection {
         tokio::select! {
             result = &mut connection => ended(result),
             () = place.closed() => {}
+            () = place.silent_for(limits.idle_timeout) => {}
         }
     }
 }

@@ -249,6 +249,21 @@ impl Place {
         Arc::clone(&self.open)
     }
 
+    /// Returns once no whole head came for this long.
+    pub(super) async fn silent_for(&self, time: Duration) {
+        loop {
+            // An answer may be given away meanwhile, or another request come: then it begins anew.
+            let silent = match *self.open.phase() {
+                Phase::Idle(since) => since.elapsed(),
+                _ => Duration::ZERO,
+            };
+            match time.checked_sub(silent).filter(|left| !left.is_zero()) {
+                Some(left) => tokio::time::sleep(left).await,
+                None => return,
+            }
+        }
+    }
+
     /// Returns once the connection must give up its place.
     pub(super) async fn closed(&self) {
         self.open.close.notified().await;

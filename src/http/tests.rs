@@ -139,6 +139,34 @@ async fn a_connection_that_sends_no_head_is_closed() {
 }
 
 #[tokio::test]
+async fn a_kept_connection_without_another_head_is_closed_and_none_that_is_answered() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // Each answer takes longer than a connection may be silent.
+    let answer = |_, _| async {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        "hello".into_response()
+    };
+    tokio::spawn(async move {
+        let limits = limits(9, Duration::from_secs(60), Duration::from_millis(200));
+        let never = std::future::pending();
+        serve(listener, limits, &[], &Offenders::default(), answer, never).await;
+    });
+    let mut kept = TcpStream::connect(address).await.unwrap();
+    for _ in 0..2 {
+        kept.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"hello") {
+            assert!(kept.read_buf(&mut answer).await.unwrap() > 0, "it is closed meanwhile");
+        }
+    }
+    kept.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(30), kept.read_to_end(&mut rest)).await;
+    assert_eq!(closed.expect("it is not closed").unwrap_or(0), 0);
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_take_its_answer_is_cut() {
     let limits = limits(1, Duration::from_secs(60), Duration::from_millis(500));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

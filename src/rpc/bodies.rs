@@ -1,8 +1,12 @@
 //! Bodies of requests: how long they may be, how fast they must come, and what all of them together
 //! hold in memory.
 
+use std::fmt::Display;
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
@@ -111,12 +115,12 @@ pub(super) struct Body {
 }
 
 /// The body of a request, and the place that it takes if it is large.
-pub(super) async fn take<B: Buf>(
+pub(super) async fn take<B: Buf, E: Display>(
     api: &Arc<Api>,
     route: &Route,
     headers: &HeaderMap,
     client: IpAddr,
-    body: impl Stream<Item = Result<B, warp::Error>>,
+    body: impl Stream<Item = Result<B, E>>,
 ) -> Result<Body, ApiError> {
     let is_exempt = is_exempt(client, &api.options.trusted_proxies);
     let sender = Sender { client, is_exempt, offenders: &api.offenders };
@@ -131,9 +135,9 @@ pub(super) async fn take<B: Buf>(
     if declared.is_some_and(|length| length > max) {
         return Err(too_large(max));
     }
-    let read = read(max, declared, body, |bytes| room.take(&sender, bytes));
-    let read = timeout(api.options.idle_timeout, read).await;
-    let (bytes, taken) = read.unwrap_or_else(|_| Err(slow()))?;
+    let time_max = api.options.idle_timeout;
+    let read = read(max, declared, time_max, body, |bytes| room.take(&sender, bytes));
+    let (bytes, taken) = read.await?;
     Ok(Body { bytes, _taken: taken, _place: place })
 }
 
@@ -163,11 +167,13 @@ fn too_large(max: usize) -> ApiError {
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail, "send less at once")
 }
 
-/// Reads a body at the pace that it must have. Before its bytes are kept, `take` gives the room.
-async fn read<B: Buf>(
+/// Reads a body at the pace that it must have, within `time_max`. Before its bytes are kept, `take`
+/// gives the room.
+async fn read<B: Buf, E: Display>(
     max: usize,
     declared: Option<usize>,
-    body: impl Stream<Item = Result<B, warp::Error>>,
+    time_max: Duration,
+    body: impl Stream<Item = Result<B, E>>,
     take: impl Fn(usize) -> Result<Taken, ApiError>,
 ) -> Result<(Bytes, Vec<Taken>), ApiError> {
     let (mut bytes, mut taken) = (Vec::new(), Vec::new());
@@ -175,10 +181,16 @@ async fn read<B: Buf>(
     let mut body = std::pin::pin!(body);
     let began = Instant::now();
     loop {
-        let came = Duration::from_secs(bytes.len() as u64 / PACE_BYTES_PER_SECOND);
-        let patience = PACE_GRACE.saturating_add(came).saturating_sub(began.elapsed());
-        let next = timeout(patience, body.next()).await;
-        let Some(chunk) = next.map_err(|_| slow())? else { break };
+        let next = match at_hand(body.as_mut()).await {
+            Some(next) => next,
+            None => {
+                let came = Duration::from_secs(bytes.len() as u64 / PACE_BYTES_PER_SECOND);
+                let patience = PACE_GRACE.saturating_add(came).min(time_max);
+                let left = patience.saturating_sub(began.elapsed());
+                timeout(left, body.next()).await.map_err(|_| slow())?
+            }
+        };
+        let Some(chunk) = next else { break };
         let mut chunk = chunk.map_err(|error| {
             let detail = format!("the body broke off: {error}");
             ApiError::new(StatusCode::BAD_REQUEST, "body_incomplete", detail, "send it again")
@@ -202,6 +214,22 @@ async fn read<B: Buf>(
         }
     }
     Ok((Bytes::from(bytes), taken))
+}
+
+/// What comes next of a body, if it came with the head: no timer is set for that, which costs more
+/// than reading it. The server gives it once it was asked for it.
+async fn at_hand<S: Stream>(mut body: Pin<&mut S>) -> Option<Option<S::Item>> {
+    let mut was_asked = false;
+    poll_fn(|context| match body.as_mut().poll_next(context) {
+        Poll::Ready(next) => Poll::Ready(Some(next)),
+        Poll::Pending if was_asked => Poll::Ready(None),
+        Poll::Pending => {
+            was_asked = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 #[cfg(test)]
@@ -266,10 +294,26 @@ mod tests {
             asked.borrow_mut().push(bytes);
             room.take(&sender, bytes)
         };
-        let chunks = chunks.iter().map(|length| Ok(Bytes::from(vec![7; *length])));
-        let read = read(MIB, declared, stream::iter(chunks.collect::<Vec<_>>()), take).await;
+        let chunks =
+            chunks.iter().map(|length| Ok::<_, warp::Error>(Bytes::from(vec![7; *length])));
+        let chunks = stream::iter(chunks.collect::<Vec<_>>());
+        let read = read(MIB, declared, Duration::MAX, chunks, take).await;
         let length = read.map(|(bytes, _)| bytes.len()).map_err(|error| error.status.as_u16());
         (asked.into_inner(), length)
+    }
+
+    #[test]
+    fn a_body_that_came_with_the_head_sets_no_timer() {
+        let mut parts = [None, Some("ab"), Some("c")].into_iter();
+        let body = stream::poll_fn(move |_| match parts.next() {
+            Some(None) => Poll::Pending,
+            Some(Some(part)) => Poll::Ready(Some(Ok::<_, warp::Error>(part.as_bytes()))),
+            None => Poll::Ready(None),
+        });
+        // This one has no timers.
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let read = read(MIB, None, Duration::MAX, body, |_| Err(ApiError::crowded()));
+        assert_eq!(runtime.block_on(read).map(|(bytes, _)| bytes).unwrap(), "abc");
     }
 
     #[tokio::test]
