@@ -153,7 +153,8 @@ impl Client {
                 _ => break,
             }
         }
-        let shows_proxy = PROXY_HEADERS.iter().any(|name| headers.contains_key(*name));
+        // There are fewer headers than names of these, and each look-up would hash its name.
+        let shows_proxy = headers.keys().any(|name| PROXY_HEADERS.contains(&name.as_str()));
         // What forwards for others mostly speaks HTTP/1.0 unless told otherwise.
         let direct = !shows_proxy && version == Version::HTTP_11;
         Self { ip, local: peer.is_loopback() && direct && is_local_origin(headers) }

@@ -21,7 +21,8 @@ pub(super) type Answer = Result<Response, ApiError>;
 
 /// A JSON answer. A thread that stands behind gives way while it writes it.
 pub(super) fn json<T: Serialize>(body: &T) -> Answer {
-    let mut text = Vec::new();
+    // As much as a small answer has, which would grow to it in many steps.
+    let mut text = Vec::with_capacity(256);
     serde_json::to_writer(GivingWay::new(&mut text), body).map_err(|error| {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         ApiError::new(status, "answer_unwritten", error.to_string(), "the node's log says more")

@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
@@ -240,6 +240,8 @@ fn bad_query() -> ApiError {
 /// The client's own request id if it is a plain one, or a new one.
 fn request_id(headers: &HeaderMap) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
+    // Asked for once: it takes a system call.
+    static PROCESS: LazyLock<u32> = LazyLock::new(std::process::id);
     let plain = |id: &&str| {
         (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
             && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
@@ -247,6 +249,6 @@ fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get("x-request-id").and_then(|value| value.to_str().ok());
     match given.filter(plain) {
         Some(id) => id.to_owned(),
-        None => format!("{:x}-{:x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)),
+        None => format!("{:x}-{:x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed)),
     }
 }
