@@ -1,9 +1,9 @@
 //! The way in: from a decoded transaction to a pending one.
 //!
 //! A bounded line leads to threads that verify signatures in batches of what is there
-//! now: nobody waits for a batch to fill. Then the sender's accounts are read and the
-//! mempool decides. A full line answers [`SubmitError::Busy`] at once, which is the
-//! backpressure.
+//! now: nobody waits for a batch to fill, but while the processor has others to run that
+//! fill it. Then the sender's accounts are read and the mempool decides. A full line answers
+//! [`SubmitError::Busy`] at once, which is the backpressure.
 //!
 //! Nothing is decoded here and no clock is read: the caller brings one.
 
