@@ -98,7 +98,6 @@ impl<T> Line<T> {
         let mut state = self.lock();
         loop {
             while state.jobs.is_empty() && !state.is_closed {
-                state.is_attended = false;
                 state.waiting = state.waiting.saturating_add(1);
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 state.waiting = state.waiting.saturating_sub(1);
