@@ -18,6 +18,8 @@ pub const CONNECTIONS_MAX: u64 = 1_024;
 const CONNECTION_BYTES: u64 = 128 << 10;
 /// The program, its threads, and what an allocator keeps.
 const PROGRAM_BYTES: u64 = 64 * MIB;
+/// Keys of senders, decompressed.
+const KEYS_BYTES: u64 = 28 * MIB;
 /// Blocks read or committed last.
 const RECENT_BYTES: u64 = 160 * MIB;
 /// Blocks that answers are made of, decoded and written out, and 32 other reads.
@@ -37,6 +39,7 @@ const CONNECTED_BYTES: u64 = 16 * (8 * MIB + BATCH_BYTES_MAX as u64);
 pub fn bytes_max(is_by_peers: bool) -> u64 {
     // Pending transactions have indexes of about their own size.
     let node = STATE_BYTES + CACHE_BYTES + 2 * MEMPOOL_BYTES + RECENT_BYTES + PROGRAM_BYTES;
+    let node = node + KEYS_BYTES;
     let connections = CONNECTIONS_MAX * CONNECTION_BYTES;
     let attacked = match is_by_peers {
         true => ANSWERS_MIB_MAX as u64 * MIB + PEERS_BYTES + BATCHES_BYTES + CONNECTED_BYTES,
