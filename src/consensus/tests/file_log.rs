@@ -146,7 +146,7 @@ fn frames_that_are_left_of_the_same_height_never_pass() {
         writer.append(b"ten  bytes").unwrap();
         writer.flush().unwrap();
         assert_eq!(open(&path).unwrap().1, Some((NEXT, vec![b"ten  bytes".to_vec()])));
-        // As open leaves it, which the writer does not know.
+        // Where the second frame of this height may be left when it is begun again.
         writer.append(b"twenty bytes twenty.").unwrap();
         writer.flush().unwrap();
     }
