@@ -9,6 +9,8 @@
 
 mod batch;
 mod cache;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
 
 #[cfg(test)]
 mod tests;
@@ -59,10 +61,14 @@ pub struct Signature(pub [u8; 64]);
 pub struct ParseSignatureError;
 
 impl Signature {
-    fn parts(&self) -> Option<(CompressedEdwardsY, Scalar)> {
-        let (r, s) = self.0.split_first_chunk::<32>()?;
-        let s = Option::from(Scalar::from_canonical_bytes(s.try_into().ok()?))?;
-        Some((CompressedEdwardsY(*r), s))
+    /// The encoding of `R`, or what stands in its place.
+    fn r(&self) -> CompressedEdwardsY {
+        CompressedEdwardsY(self.0.first_chunk().copied().unwrap_or_default())
+    }
+
+    /// `s`, if it is canonical.
+    fn s(&self) -> Option<Scalar> {
+        Scalar::from_canonical_bytes(*self.0.last_chunk()?).into_option()
     }
 }
 
@@ -166,7 +172,7 @@ pub fn verify(
     signature: &Signature,
 ) -> Result<(), SignatureError> {
     let point = key.point().ok_or(SignatureError)?;
-    let (r, s) = signature.parts().ok_or(SignatureError)?;
+    let (r, s) = (signature.r(), signature.s().ok_or(SignatureError)?);
     let k = challenge(&r, key, message);
     let r = r.decompress().ok_or(SignatureError)?;
     if holds(&-point, &k, &r, &s) { Ok(()) } else { Err(SignatureError) }
