@@ -73,7 +73,7 @@ fn run_height<S: VoteSigner, L: WriteAheadLog>(
                 let proposed = Event::Proposed { height, round, block_id };
                 actions.extend(consensus.on(proposed).unwrap());
             }
-            Action::Decide(certificate) => {
+            Action::Decide { certificate, .. } => {
                 assert_eq!((certificate.height, certificate.round), (height, Round::ZERO));
                 is_decided = true;
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ait_engine::certificate::{Certificate, CommitSignature};
 use ait_engine::crypto::SecretKey;
 use ait_engine::transaction::{Payload, Transaction, VerifiedTransaction};
-use ait_engine::types::{Amount, BlockId, Height, Nonce, Round, StateRoot, TimestampMs};
+use ait_engine::types::{Amount, BlockId, Hash, Height, Nonce, Round, StateRoot, TimestampMs};
 use ait_engine::vote::{Vote, VoteKind};
 use ait_node::chain::{
     self, ChainError, ChainOptions, ChainWriter, CheckpointPolicy, GenesisSource, Stores,
@@ -67,22 +67,32 @@ fn open(stores: &Stores) -> Result<ChainWriter, ChainError> {
     chain::open(stores, &source, &options, &mut |_| {})
 }
 
-fn certify(key: &SecretKey, height: Height, block_id: BlockId) -> Certificate {
-    let validator = key.public_key().address();
+/// What the validator signs for a block.
+fn precommit_hash(key: &SecretKey, height: Height, block_id: BlockId) -> Hash {
     let vote = Vote {
         kind: VoteKind::Precommit,
         height,
         round: Round::ZERO,
         block_id: Some(block_id),
-        validator,
+        validator: key.public_key().address(),
     };
-    let chain_id = plan().document.chain_id;
-    let signature = key.sign(vote.sign_hash(&chain_id).as_bytes());
+    vote.sign_hash(&plan().document.chain_id)
+}
+
+fn certify(key: &SecretKey, height: Height, block_id: BlockId) -> Certificate {
+    let validator = key.public_key().address();
+    let signature = key.sign(precommit_hash(key, height, block_id).as_bytes());
     Certificate::new(height, Round::ZERO, block_id, vec![CommitSignature { validator, signature }])
 }
 
 /// Builds and commits the next block: transfers that follow from its height.
 fn advance(writer: &mut ChainWriter) -> Result<(), String> {
+    let certificate = build(writer)?;
+    writer.commit(certificate).map(drop).map_err(|error| error.to_string())
+}
+
+/// Builds the next block; what proves it final.
+fn build(writer: &mut ChainWriter) -> Result<Certificate, String> {
     let plan = plan();
     let height = writer.height().next().unwrap();
     let alice = plan.names.secret_key("alice");
@@ -100,8 +110,32 @@ fn advance(writer: &mut ChainWriter) -> Result<(), String> {
     let proposer = plan.validator.public_key().address();
     let built = writer.build((0..3).map(transfer).collect(), now, proposer);
     let id = built.map_err(|error| error.to_string())?.block_id.unwrap();
-    let certificate = certify(&plan.validator, height, id);
-    writer.commit(certificate).map(drop).map_err(|error| error.to_string())
+    Ok(certify(&plan.validator, height, id))
+}
+
+#[test]
+fn a_logged_commit_verifies_all_signatures_but_those_made_here() {
+    let stores = Disks::new().stores();
+    let mut writer = open(&stores).unwrap();
+    let hash_of = |certificate: &Certificate| {
+        let hash = precommit_hash(&plan().validator, certificate.height, certificate.block_id);
+        (hash, certificate.signatures()[0].signature)
+    };
+    let good = build(&mut writer).unwrap();
+    let (hash, signature) = hash_of(&good);
+    writer.commit_logged(good, &[(hash, signature)]).unwrap();
+    // Of an earlier height, or of another hash: none of it counts, and what is good is good.
+    let good = build(&mut writer).unwrap();
+    let made_before = [(hash, signature), (hash, hash_of(&good).1)];
+    writer.commit_logged(good, &made_before).unwrap();
+    for made_here in [vec![], vec![(hash, signature)]] {
+        let bad = build(&mut writer).unwrap();
+        let validator = bad.signatures()[0].validator;
+        let signatures = vec![CommitSignature { validator, signature }];
+        let bad = Certificate::new(bad.height, bad.round, bad.block_id, signatures);
+        assert!(writer.commit_logged(bad, &made_here).is_err());
+    }
+    writer.settle().unwrap();
 }
 
 /// Roots by height of a run that nothing disturbs.

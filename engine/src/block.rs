@@ -6,6 +6,7 @@
 
 use crate::certificate::{Certificate, CertificateError, Signed, verify_signed};
 use crate::codec::{Canonical, DecodeError, Reader, Writer};
+use crate::crypto::Signature;
 use crate::execute::Transition;
 use crate::hash::Domain;
 use crate::limits::{BLOCK_BODY_BYTES_MAX, BLOCK_TRANSACTION_COUNT_MAX};
@@ -279,7 +280,8 @@ impl CertifiedBlock {
     }
 
     /// As [`CertifiedBlock::verify`] for a block that was built or executed here, which gave
-    /// `transition`: its body is known to be the header's, and is not hashed again.
+    /// `transition`: its body is known to be the header's, and is not hashed again. Neither are
+    /// signatures verified that are among those `made_here`, of the same hash.
     ///
     /// # Errors
     /// [`CertifyError`] if the transition is another block's, or the set or the certificate
@@ -289,14 +291,16 @@ impl CertifiedBlock {
         transition: &Transition,
         certificate: Certificate,
         validators: &ValidatorSet,
+        made_here: &[(Hash, Signature)],
     ) -> Result<Self, CertifyError> {
-        let (block_id, signed) = check(&block, &certificate, validators, validators.hash())?;
+        let (block_id, mut signed) = check(&block, &certificate, validators, validators.hash())?;
         if block_id != transition.block_id {
             return Err(CertifyError::Body);
         }
+        signed.retain(|(_, hash, signature)| !made_here.contains(&(*hash, *signature)));
         if let Err(bad) = verify_signed(&signed) {
-            let signer = certificate.signatures().get(bad);
-            let validator = signer.map_or(Address::ZERO, |signer| signer.validator);
+            let key = signed.get(bad).map(|(key, ..)| key.address());
+            let validator = key.unwrap_or(Address::ZERO);
             return Err(CertificateError::Signature { validator }.into());
         }
         Ok(Self { block, block_id, certificate })

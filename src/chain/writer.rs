@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ait_engine::block::{Block, CertifiedBlock, CertifyError, Header};
 use ait_engine::certificate::Certificate;
+use ait_engine::crypto::Signature;
 use ait_engine::execute::{
     BlockBuilder, BlockError, EXPECTED_TOGETHER, Fault, Refusal, Transition, refill_block,
 };
@@ -13,7 +14,7 @@ use ait_engine::state::StateView;
 use ait_engine::transaction::{
     Transaction, TransactionError, VerifiedTransaction, verify_transactions,
 };
-use ait_engine::types::{Address, Amount, BlockId, Height, TimestampMs, TxHash};
+use ait_engine::types::{Address, Amount, BlockId, Hash, Height, TimestampMs, TxHash};
 use ait_engine::validator::ValidatorSet;
 
 use super::background::{Background, Step};
@@ -245,7 +246,7 @@ impl ChainWriter {
             Err(fault) => return Ok(Err(fault)),
         };
         let set = &self.validators;
-        match CertifiedBlock::verify_executed(block, &transition, certificate, set) {
+        match CertifiedBlock::verify_executed(block, &transition, certificate, set, &[]) {
             Ok(certified) => match self.commit_executed(certified, transition, Durable::InStore) {
                 Ok(_) => Ok(Ok(())),
                 Err(CommitError::Chain(error)) => Err(error),
@@ -285,32 +286,36 @@ impl ChainWriter {
     /// # Errors
     /// [`CommitError`]; the node must stop then, for the network may count on this block.
     pub fn commit(&mut self, certificate: Certificate) -> Result<Arc<CommittedBlock>, CommitError> {
-        self.commit_proposal(certificate, Durable::InStore)
+        self.commit_proposal(certificate, &[], Durable::InStore)
     }
 
     /// As [`ChainWriter::commit`] for a block that a log has with all that made it final, so that
     /// it is durable before. It is written to the store later; [`ChainWriter::settle`] must have
-    /// returned before the log is given up.
+    /// returned before the log is given up. Signatures `made_here` for the same hash are not
+    /// verified.
     ///
     /// # Errors
     /// As [`ChainWriter::commit`].
     pub fn commit_logged(
         &mut self,
         certificate: Certificate,
+        made_here: &[(Hash, Signature)],
     ) -> Result<Arc<CommittedBlock>, CommitError> {
-        self.commit_proposal(certificate, Durable::InLog)
+        self.commit_proposal(certificate, made_here, Durable::InLog)
     }
 
     fn commit_proposal(
         &mut self,
         certificate: Certificate,
+        made_here: &[(Hash, Signature)],
         durable: Durable,
     ) -> Result<Arc<CommittedBlock>, CommitError> {
         let id = certificate.block_id;
         let (block, transition) =
             self.proposals.remove(&id).ok_or(CommitError::UnknownBlock(id))?;
         let set = &self.validators;
-        let certified = CertifiedBlock::verify_executed(block, &transition, certificate, set)?;
+        let certified =
+            CertifiedBlock::verify_executed(block, &transition, certificate, set, made_here)?;
         self.commit_executed(certified, transition, durable)
     }
 

@@ -346,7 +346,9 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
                 r.resume_with(())
             }
             Effect::Decide(certificate, _, r) => {
-                self.act(Action::Decide(certificate_from_lib(certificate)));
+                let certificate = certificate_from_lib(certificate);
+                let made_here = self.signed.iter().map(|(hash, made)| (*hash, made.0)).collect();
+                self.act(Action::Decide { certificate, made_here });
                 r.resume_with(())
             }
             Effect::Finalize(certificate, _, _, r) => {

@@ -3,7 +3,7 @@
 use ait_engine::certificate::Certificate;
 use ait_engine::crypto::Signature;
 use ait_engine::message::{Message, VerifiedMessage};
-use ait_engine::types::{Address, BlockId, Height, Round};
+use ait_engine::types::{Address, BlockId, Hash, Height, Round};
 use ait_engine::validator::ValidatorSet;
 use ait_engine::vote::{ProposalMessage, Vote};
 
@@ -118,7 +118,12 @@ pub enum Action {
     /// its signature.
     Publish(Message),
     /// The block is final: commit it before anything else.
-    Decide(Certificate),
+    Decide {
+        /// What proves it.
+        certificate: Certificate,
+        /// What this validator signed since the last event: the signatures need no verification.
+        made_here: Vec<(Hash, Signature)>,
+    },
     /// The height is over; the next may be started once it was committed.
     Finalize {
         /// The height.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use ait_engine::certificate::Certificate;
-use ait_engine::crypto::{SecretKey, Signature};
+use ait_engine::crypto::{SecretKey, Signature, verify};
 use ait_engine::types::{BlockId, ChainId, Height, Round, VotingPower};
 use ait_engine::validator::{Validator, ValidatorSet};
 use ait_engine::vote::{ProposalMessage, SignedVote, Vote, VoteKind};
@@ -178,7 +178,13 @@ fn run_alone(
                 let block_id = block(height, salt);
                 actions.extend(machine.on(Event::Proposed { height, round, block_id })?);
             }
-            Action::Decide(certificate) => decided.push(certificate),
+            Action::Decide { certificate, made_here } => {
+                let key = SecretKey::from_seed([1; 32]).public_key();
+                for (hash, signature) in made_here {
+                    verify(&key, hash.as_bytes(), &signature).unwrap();
+                }
+                decided.push(certificate);
+            }
             _ => {}
         }
     }

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ait_engine::certificate::Certificate;
 use ait_engine::codec::Canonical;
 use ait_engine::execute::Refusal;
 use ait_engine::message::Message;
@@ -283,8 +282,9 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
                 Action::CancelAllTimeouts => self.under.timeouts.clear(),
                 Action::GetValue { round, .. } => self.under.wanted = Some(round),
                 // Committed before anything else is done. The log was flushed with all of it.
-                Action::Decide(certificate) => {
-                    decided = Some(self.commit(certificate, ChainWriter::commit_logged)?);
+                Action::Decide { certificate, made_here } => {
+                    decided =
+                        Some(self.commit(|writer| writer.commit_logged(certificate, &made_here))?);
                 }
                 Action::StartRound { height, round, .. } => {
                     self.under.round = round;
@@ -380,12 +380,11 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
 
     pub(super) fn commit(
         &mut self,
-        certificate: Certificate,
-        commit: fn(&mut ChainWriter, Certificate) -> Result<Arc<CommittedBlock>, CommitError>,
+        commit: impl FnOnce(&mut ChainWriter) -> Result<Arc<CommittedBlock>, CommitError>,
     ) -> Result<Arc<CommittedBlock>, CommitError> {
         // The time is measured for the metrics alone.
         let began = std::time::Instant::now();
-        let block = commit(&mut self.writer, certificate)?;
+        let block = commit(&mut self.writer)?;
         metrics::commit_took(began.elapsed());
         Ok(block)
     }

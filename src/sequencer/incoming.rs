@@ -16,7 +16,7 @@ use ait_net::peer::PeerId;
 use super::core::{SequencerCore, place};
 use super::early::Early;
 use super::port::{Effect, Offence, SequencerError};
-use crate::chain::{BlockFault, ChainWriter, CommittedBlock, ImportFailure};
+use crate::chain::{BlockFault, CommittedBlock, ImportFailure};
 use crate::consensus::{Event, VoteSigner, WriteAheadLog};
 use crate::evidence::{Equivocation, Evidence};
 use crate::import::{ImportError, Imported, Prepared};
@@ -217,7 +217,7 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
         }
         self.certified = self.certified.max(height);
         if height == next && self.writer.proposal(&block_id).is_some() {
-            let block = self.commit(certificate, ChainWriter::commit)?;
+            let block = self.commit(|writer| writer.commit(certificate))?;
             self.overtaken(block, now)?;
         }
         Ok(())

@@ -51,7 +51,7 @@ fn run_four(down: Option<usize>, lossless: bool) -> Vec<Vec<Certificate>> {
                     }
                 }
                 Action::ScheduleTimeout { timeout, .. } => timeouts.push_back((at, timeout)),
-                Action::Decide(certificate) => decided[at].push(certificate),
+                Action::Decide { certificate, .. } => decided[at].push(certificate),
                 _ => {}
             }
         }
