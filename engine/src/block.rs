@@ -161,18 +161,7 @@ pub struct Block {
 pub fn transaction_leaves<'a>(
     transactions: impl IntoIterator<Item = &'a Transaction>,
 ) -> (Vec<Hash>, usize) {
-    let mut bytes = Vec::with_capacity(256);
-    let mut total = 0_usize;
-    let leaves = transactions
-        .into_iter()
-        .map(|transaction| {
-            bytes.clear();
-            transaction.encode_to(&mut bytes);
-            total = total.saturating_add(bytes.len());
-            list::leaf_hash(&bytes)
-        })
-        .collect();
-    (leaves, total)
+    list::leaf_hashes(transactions)
 }
 
 impl Block {

@@ -6,13 +6,41 @@
 //! share a root. Leaves and nodes have domains of their own (as RFC 6962 does
 //! with prefixes), so that a node never passes as a leaf.
 
-use crate::hash::Domain;
+use crate::codec::Canonical;
+use crate::hash::{BlockHasher, Domain};
 use crate::types::Hash;
+
+/// Items that are encoded and hashed together: few enough for the processor's nearest cache.
+const HASHED_TOGETHER: usize = 64;
 
 /// Hash of one item.
 #[must_use]
 pub fn leaf_hash(item: &[u8]) -> Hash {
     Domain::ListLeaf.hash(&[item])
+}
+
+/// Hashes of items, and how many bytes they take in all.
+#[must_use]
+pub fn leaf_hashes<'a, T: Canonical + 'a>(
+    items: impl IntoIterator<Item = &'a T>,
+) -> (Vec<Hash>, usize) {
+    let (mut leaves, mut total) = (Vec::new(), 0_usize);
+    let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(HASHED_TOGETHER));
+    let mut items = items.into_iter().peekable();
+    while items.peek().is_some() {
+        bytes.clear();
+        ends.clear();
+        for item in items.by_ref().take(HASHED_TOGETHER) {
+            item.encode_to(&mut bytes);
+            ends.push(bytes.len());
+        }
+        let begins = std::iter::once(&0).chain(&ends);
+        let encoded = begins.zip(&ends).map(|(begin, end)| bytes.get(*begin..*end));
+        let encoded: Vec<&[u8]> = encoded.map(Option::unwrap_or_default).collect();
+        leaves.extend(Domain::ListLeaf.hash_each(&encoded));
+        total = total.saturating_add(bytes.len());
+    }
+    (leaves, total)
 }
 
 fn node_hash(left: &Hash, right: &Hash) -> Hash {
@@ -24,13 +52,10 @@ fn root_hash(count: u32, top: &Hash) -> Hash {
 }
 
 fn parents(level: &[Hash]) -> Vec<Hash> {
-    level
-        .chunks(2)
-        .map(|pair| match pair {
-            [left, right] => node_hash(left, right),
-            _ => pair.first().copied().unwrap_or_default(),
-        })
-        .collect()
+    let mut parents = BlockHasher::new(Domain::ListNode).hash_pairs(level);
+    let (_, alone) = level.as_chunks::<2>();
+    parents.extend(alone);
+    parents
 }
 
 /// Root over these leaves; the top of an empty list is all zero.

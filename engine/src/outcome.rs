@@ -2,8 +2,7 @@
 
 use crate::codec::{Canonical, DecodeError, Reader, Writer};
 use crate::limits::ATTESTATION_COUNT_MAX;
-use crate::list;
-use crate::types::{Address, Amount, Hash, TxHash};
+use crate::types::{Address, Amount, TxHash};
 
 /// Rewards of one transaction: the provider's and each coordinator's.
 const REWARD_COUNT_MAX: usize = ATTESTATION_COUNT_MAX + 1;
@@ -34,12 +33,6 @@ impl Outcome {
     pub fn minted(&self) -> Amount {
         let sum = self.rewards.iter().try_fold(Amount::ZERO, |sum, r| sum.checked_add(r.amount));
         sum.unwrap_or(Amount::MAX)
-    }
-
-    /// Leaf in the list under the header's outcomes root.
-    #[must_use]
-    pub fn leaf(&self) -> Hash {
-        list::leaf_hash(&self.encode())
     }
 }
 

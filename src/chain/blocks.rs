@@ -343,7 +343,7 @@ fn outcomes(
     // Those that follow from the body need no proof; a record may have lost those that do not.
     let mints = block.transactions.iter().any(|transaction| mints(&transaction.payload));
     if mints || !record.outcomes.is_empty() {
-        let leaves: Vec<_> = outcomes.iter().map(Outcome::leaf).collect();
+        let (leaves, _) = list::leaf_hashes(&outcomes);
         if list::root(&leaves) != block.header.outcomes_root {
             let height = block.header.height;
             let what = format!("the outcomes of block {height} are not those of its header");

@@ -216,7 +216,7 @@ impl<'p, V: StateView> BlockBuilder<'p, V> {
         let next_validators = self.validators.clone();
         let writes = self.draft.finish()?;
         let (leaves, bytes) = transaction_leaves(self.transactions.iter().map(|t| t.transaction()));
-        let outcome_leaves: Vec<_> = self.outcomes.iter().map(Outcome::leaf).collect();
+        let (outcome_leaves, _) = list::leaf_hashes(&self.outcomes);
         let header = Header {
             version: PROTOCOL_VERSION,
             chain_id: self.context.chain_id,

@@ -9,8 +9,9 @@ use std::sync::LazyLock;
 
 use blake3::hazmat::ContextKey;
 use blake3::platform::{Platform, le_bytes_from_words_32, words_from_le_bytes_32};
-use blake3::{BLOCK_LEN, CHUNK_LEN};
+use blake3::{BLOCK_LEN, CHUNK_LEN, IncrementCounter};
 
+use super::Domain;
 use crate::types::Hash;
 
 pub(super) const CHUNK_START: u8 = 1 << 0;
@@ -20,6 +21,9 @@ pub(super) const DERIVE_KEY_MATERIAL: u8 = 1 << 6;
 
 static PLATFORM: LazyLock<Platform> = LazyLock::new(Platform::detect);
 
+/// Inputs that are begun together: enough for every lane, small enough for the stack.
+const BATCH: usize = 16;
+
 /// Hash of the concatenated parts under a derive-key context; none if they are longer than
 /// a chunk.
 pub(super) fn hash(key: &ContextKey, parts: &[&[u8]]) -> Option<Hash> {
@@ -27,29 +31,86 @@ pub(super) fn hash(key: &ContextKey, parts: &[&[u8]]) -> Option<Hash> {
     if length > CHUNK_LEN {
         return None;
     }
-    let mut chunk = [0; CHUNK_LEN];
-    let mut rest = &mut chunk[..];
-    for part in parts {
-        let (place, after) = rest.split_at_mut(part.len());
-        place.copy_from_slice(part);
-        rest = after;
-    }
-    let blocks = length.div_ceil(BLOCK_LEN).max(1);
     let mut state = words_from_le_bytes_32(key);
-    let mut left = length;
-    for (at, block) in chunk.as_chunks::<BLOCK_LEN>().0.iter().take(blocks).enumerate() {
-        let mut flags = DERIVE_KEY_MATERIAL;
-        if at == 0 {
-            flags |= CHUNK_START;
+    let mut flags = DERIVE_KEY_MATERIAL | CHUNK_START;
+    let (mut block, mut filled) = ([0; BLOCK_LEN], 0_usize);
+    for part in parts {
+        let mut rest = *part;
+        while !rest.is_empty() {
+            // The last block is the one that ends the chunk, even if it is full.
+            if filled == BLOCK_LEN {
+                compress(&mut state, &block, BLOCK_LEN, flags);
+                flags = DERIVE_KEY_MATERIAL;
+                (block, filled) = ([0; BLOCK_LEN], 0);
+            }
+            let (_, room) = block.split_at_mut(filled);
+            let (now, later) = rest.split_at(rest.len().min(room.len()));
+            let (place, _) = room.split_at_mut(now.len());
+            place.copy_from_slice(now);
+            (filled, rest) = (filled.saturating_add(now.len()), later);
         }
-        if left <= BLOCK_LEN {
-            flags |= CHUNK_END | ROOT;
-        }
-        let bytes = left.min(BLOCK_LEN);
-        PLATFORM.compress_in_place(&mut state, block, u8::try_from(bytes).ok()?, 0, flags);
-        left = left.saturating_sub(BLOCK_LEN);
     }
+    compress(&mut state, &block, filled, flags | CHUNK_END | ROOT);
     Some(Hash(le_bytes_from_words_32(&state)))
+}
+
+fn compress(state: &mut [u32; 8], block: &[u8; BLOCK_LEN], length: usize, flags: u8) {
+    // A block's length fits into a byte.
+    let length = u8::try_from(length).unwrap_or(u8::MAX);
+    PLATFORM.compress_in_place(state, block, length, 0, flags);
+}
+
+/// Blocks before the last one of an input.
+const fn blocks_before_last(input: &[u8]) -> usize {
+    input.len().saturating_sub(1) / BLOCK_LEN
+}
+
+/// Appends the hash of each input, in order. Neighbours of about the same length have all
+/// blocks but the last hashed together: only the last may be a part of one, which the library
+/// hashes one by one.
+pub(super) fn hash_each(domain: Domain, inputs: &[&[u8]], out: &mut Vec<Hash>) {
+    let key = domain.context_key();
+    for alike in inputs.chunk_by(|a, b| blocks_before_last(a) == blocks_before_last(b)) {
+        for batch in alike.chunks(BATCH) {
+            match batch.first().map_or(0, |input| blocks_before_last(input)) {
+                1 => hash_alike::<BLOCK_LEN>(key, batch, out),
+                2 => hash_alike::<{ 2 * BLOCK_LEN }>(key, batch, out),
+                3 => hash_alike::<{ 3 * BLOCK_LEN }>(key, batch, out),
+                _ => out.extend(batch.iter().map(|input| domain.hash(&[input]))),
+            }
+        }
+    }
+}
+
+/// As [`hash_each`] for a batch of inputs of `N` bytes and a last block each.
+fn hash_alike<const N: usize>(key: &ContextKey, batch: &[&[u8]], out: &mut Vec<Hash>) {
+    let key = words_from_le_bytes_32(key);
+    let zero = [0; N];
+    let mut begins = [&zero; BATCH];
+    for (begin, input) in begins.iter_mut().zip(batch) {
+        *begin = input.first_chunk().unwrap_or(&zero);
+    }
+    let mut states = [[0; 32]; BATCH];
+    PLATFORM.hash_many(
+        begins.get(..batch.len()).unwrap_or(&begins),
+        &key,
+        0,
+        IncrementCounter::No,
+        DERIVE_KEY_MATERIAL,
+        CHUNK_START,
+        0,
+        states.as_flattened_mut(),
+    );
+    for (input, state) in batch.iter().zip(&states) {
+        let last = input.get(N..).unwrap_or_default();
+        let mut block = [0; BLOCK_LEN];
+        for (place, byte) in block.iter_mut().zip(last) {
+            *place = *byte;
+        }
+        let mut state = words_from_le_bytes_32(state);
+        compress(&mut state, &block, last.len(), DERIVE_KEY_MATERIAL | CHUNK_END | ROOT);
+        out.push(Hash(le_bytes_from_words_32(&state)));
+    }
 }
 
 #[cfg(test)]
@@ -73,6 +134,25 @@ mod tests {
                     assert_eq!(found.0, *hasher.finalize().as_bytes(), "{length}");
                 }
             }
+        }
+    }
+    #[test]
+    fn many_of_any_lengths_are_hashed_as_each_alone() {
+        let bytes: Vec<u8> = (0..1_100_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let same = [1, 64, 65, 128, 129, 177, 192, 193, 256, 257, 1_024, 1_025];
+        let inputs: Vec<&[u8]> = (0..bytes.len())
+            .chain(same.into_iter().flat_map(|length| std::iter::repeat_n(length, 37)))
+            .map(|length| &bytes[length % 5..length.max(length % 5)])
+            .collect();
+        for domain in [super::Domain::ListLeaf, super::Domain::Transaction] {
+            let mut hashes = Vec::new();
+            super::hash_each(domain, &inputs, &mut hashes);
+            let alone = inputs.iter().map(|input| {
+                let mut hasher = domain.hasher();
+                hasher.update(input);
+                *hasher.finalize().as_bytes()
+            });
+            assert!(hashes.iter().map(|hash| hash.0).eq(alone));
         }
     }
 }

@@ -54,6 +54,29 @@ impl BlockHasher {
             out.extend(hashes.into_iter().take(batch.len()).map(Hash));
         }
     }
+
+    /// The hash of each two neighbours, in order. A last one alone is not looked at.
+    #[must_use]
+    pub fn hash_pairs(&self, hashes: &[Hash]) -> Vec<Hash> {
+        let (pairs, _) = hashes.as_chunks::<2>();
+        let mut out = Vec::with_capacity(pairs.len());
+        let mut blocks = [[0; 64]; BATCH];
+        for batch in pairs.chunks(BATCH) {
+            for (block, [left, right]) in blocks.iter_mut().zip(batch) {
+                *block = pair(left, right);
+            }
+            self.hash_into(blocks.get(..batch.len()).unwrap_or(&blocks), &mut out);
+        }
+        out
+    }
+}
+
+/// The block whose hash is the node above two others.
+pub(crate) fn pair(left: &Hash, right: &Hash) -> [u8; 64] {
+    let mut block = [0; 64];
+    block[..32].copy_from_slice(&left.0);
+    block[32..].copy_from_slice(&right.0);
+    block
 }
 
 #[cfg(test)]

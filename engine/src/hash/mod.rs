@@ -7,6 +7,7 @@ mod chunk;
 mod many;
 
 pub use many::BlockHasher;
+pub(crate) use many::pair;
 
 use std::sync::LazyLock;
 
@@ -121,5 +122,13 @@ impl Domain {
             hasher.update(part);
         }
         Hash(*hasher.finalize().as_bytes())
+    }
+
+    /// As [`Domain::hash`] of each input, in order, many at once where they are alike.
+    #[must_use]
+    pub fn hash_each(self, inputs: &[&[u8]]) -> Vec<Hash> {
+        let mut hashes = Vec::with_capacity(inputs.len());
+        chunk::hash_each(self, inputs, &mut hashes);
+        hashes
     }
 }

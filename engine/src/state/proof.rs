@@ -3,7 +3,7 @@
 //! Verified with the root alone, without any storage.
 
 use super::leaf_blocks::leaf_hashes;
-use super::tree::{self, parents};
+use super::tree;
 use super::{GROUP_LEAVES, GROUP_LEVEL, Key, Leaf, StateView, Value};
 use crate::codec::{Canonical, DecodeError, Reader, Writer};
 use crate::hash::{BlockHasher, Domain};
@@ -42,7 +42,7 @@ impl LeafPath {
         let mut siblings = Vec::new();
         for _ in 0..GROUP_LEVEL {
             siblings.push(hashes.get(at ^ 1).copied().unwrap_or_default());
-            hashes = parents(&hasher, &hashes);
+            hashes = hasher.hash_pairs(&hashes);
             at /= 2;
         }
         let mut index = group;

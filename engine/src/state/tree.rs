@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::leaf_blocks::LeafBlocks;
 use super::{Key, Leaf, StateView, Value};
-use crate::hash::{BlockHasher, Domain};
+use crate::hash::{BlockHasher, Domain, pair};
 use crate::types::{Hash, StateRoot};
 
 /// The lowest level whose nodes are stored.
@@ -65,22 +65,6 @@ pub fn root_hash(count: u64, top: &Hash) -> StateRoot {
     StateRoot(Domain::StateRoot.hash(&[&count.to_le_bytes(), &top.0]).0)
 }
 
-fn pair(left: &Hash, right: &Hash) -> [u8; 64] {
-    let mut block = [0; 64];
-    block[..32].copy_from_slice(&left.0);
-    block[32..].copy_from_slice(&right.0);
-    block
-}
-
-/// Hashes neighbours together; the number of hashes must be even.
-pub(super) fn parents(hasher: &BlockHasher, hashes: &[Hash]) -> Vec<Hash> {
-    let blocks: Vec<_> =
-        hashes.as_chunks().0.iter().map(|[left, right]| pair(left, right)).collect();
-    let mut out = Vec::with_capacity(blocks.len());
-    hasher.hash_into(&blocks, &mut out);
-    out
-}
-
 /// Hashes of leaves in the form of [`Leaf::inline_block`].
 #[must_use]
 pub fn inline_leaf_hashes(blocks: &[[u8; 64]]) -> Vec<Hash> {
@@ -97,7 +81,7 @@ pub fn group_hashes(leaves: &[Hash]) -> Vec<Hash> {
     let (groups, _) = leaves.as_chunks::<GROUP_COUNT>();
     let mut hashes = groups.as_flattened().to_vec();
     for _ in 0..GROUP_LEVEL {
-        hashes = parents(&hasher, &hashes);
+        hashes = hasher.hash_pairs(&hashes);
     }
     hashes
 }
@@ -106,7 +90,7 @@ pub fn group_hashes(leaves: &[Hash]) -> Vec<Hash> {
 /// looked at.
 #[must_use]
 pub fn parent_hashes(children: &[Hash]) -> Vec<Hash> {
-    parents(&BlockHasher::new(Domain::StateNode), children)
+    BlockHasher::new(Domain::StateNode).hash_pairs(children)
 }
 
 /// Computes the tree after `leaves` were written over the state of `view`, which
@@ -204,7 +188,7 @@ fn group_nodes<V: StateView>(
         }
         let mut hashes = all.hash();
         for _ in 0..GROUP_LEVEL {
-            hashes = parents(hasher, &hashes);
+            hashes = hasher.hash_pairs(&hashes);
         }
         nodes.extend(groups.into_iter().zip(hashes));
     }
