@@ -14,9 +14,47 @@ const LOOKS_EACH: usize = 16;
 const LOOKS: usize = 16_384;
 const LOOKS_MAX: usize = 1 << 19;
 
+/// A page in memory. One that the writer alone has is not counted: asking a count whether it is
+/// the only one waits until all that was written before has reached the cache.
+#[derive(Debug)]
+enum Page<T> {
+    Own(Box<T>),
+    /// Unchanged since a checkpoint took it, and that one's as well while it is being written.
+    Shared(Arc<Box<T>>),
+}
+
+impl<T: Clone> Page<T> {
+    fn get(&self) -> &T {
+        match self {
+            Self::Own(page) => page,
+            Self::Shared(page) => page,
+        }
+    }
+
+    /// Whether somebody else has it.
+    fn is_held(&self) -> bool {
+        matches!(self, Self::Shared(page) if Arc::strong_count(page) > 1)
+    }
+
+    fn into_shared(self) -> Arc<Box<T>> {
+        match self {
+            Self::Own(page) => Arc::new(page),
+            Self::Shared(page) => page,
+        }
+    }
+
+    /// The page, or a copy if somebody else has it.
+    fn into_own(self) -> Box<T> {
+        match self {
+            Self::Own(page) => page,
+            Self::Shared(page) => Arc::unwrap_or_clone(page),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Frame<T> {
-    page: Arc<T>,
+    page: Page<T>,
     /// Whether it was read since the hand came by.
     is_used: AtomicBool,
     /// Whether it was changed since the last freeze.
@@ -24,8 +62,9 @@ struct Frame<T> {
 }
 
 impl<T> Frame<T> {
-    fn new(page: T) -> Self {
-        Self { page: Arc::new(page), is_used: AtomicBool::new(true), is_dirty: false }
+    fn new(page: impl Into<Box<T>>) -> Self {
+        let page = Page::Own(page.into());
+        Self { page, is_used: AtomicBool::new(true), is_dirty: false }
     }
 }
 
@@ -42,7 +81,7 @@ pub(super) struct Pages<T> {
 }
 
 /// Changed pages with their numbers, ascending.
-pub(super) type FrozenPages<T> = Vec<(usize, Arc<T>)>;
+pub(super) type FrozenPages<T> = Vec<(usize, Arc<Box<T>>)>;
 
 impl<T> Default for Pages<T> {
     fn default() -> Self {
@@ -66,7 +105,7 @@ impl<T: Clone> Pages<T> {
         if !frame.is_used.load(Ordering::Relaxed) {
             frame.is_used.store(true, Ordering::Relaxed);
         }
-        Some(&*frame.page)
+        Some(frame.page.get())
     }
 
     /// Whether a page is in memory.
@@ -81,7 +120,7 @@ impl<T: Clone> Pages<T> {
         if cell.set(Frame::new(page)).is_ok() {
             self.resident.fetch_add(1, Ordering::Relaxed);
         }
-        cell.get().map(|frame| &*frame.page)
+        cell.get().map(|frame| frame.page.get())
     }
 
     /// Changes a page, which `load` gives if it is not in memory. The table grows as needed.
@@ -98,16 +137,28 @@ impl<T: Clone> Pages<T> {
             self.frames.resize_with(number + 1, OnceLock::new);
         }
         let Some(cell) = self.frames.get_mut(number) else { return Ok(()) };
-        if cell.get().is_none() && cell.set(Frame::new(load()?)).is_ok() {
-            *self.resident.get_mut() += 1;
+        if let None | Some(Frame { page: Page::Shared(_), .. }) = cell.get() {
+            // What is shared was not changed since, so that it is as good as new.
+            let own = match cell.take() {
+                Some(frame) => frame.page.into_own(),
+                None => {
+                    let page = load()?;
+                    *self.resident.get_mut() += 1;
+                    Box::new(page)
+                }
+            };
+            // It was taken, so that there is none.
+            let _ = cell.set(Frame::new(own));
         }
-        if let Some(frame) = cell.get_mut() {
+        if let Some(frame) = cell.get_mut()
+            && let Page::Own(page) = &mut frame.page
+        {
             if !frame.is_dirty {
                 frame.is_dirty = true;
                 self.dirty.push(number);
             }
             *frame.is_used.get_mut() = true;
-            change(Arc::make_mut(&mut frame.page));
+            change(page);
         }
         Ok(())
     }
@@ -119,9 +170,13 @@ impl<T: Clone> Pages<T> {
         self.frozen = self.dirty.len();
         let frames = &mut self.frames;
         let frozen = self.dirty.drain(..).filter_map(|number| {
-            let frame = frames.get_mut(number)?.get_mut()?;
-            frame.is_dirty = false;
-            Some((number, Arc::clone(&frame.page)))
+            let cell = frames.get_mut(number)?;
+            let Frame { page, is_used, .. } = cell.take()?;
+            let page = page.into_shared();
+            let frozen = Arc::clone(&page);
+            // It was taken, so that there is none.
+            let _ = cell.set(Frame { page: Page::Shared(page), is_used, is_dirty: false });
+            Some((number, frozen))
         });
         frozen.collect()
     }
@@ -153,7 +208,7 @@ impl<T: Clone> Pages<T> {
             self.hand = (self.hand + 1).checked_rem(self.frames.len()).unwrap_or(0);
             let Some(cell) = self.frames.get_mut(self.hand) else { return };
             let Some(frame) = cell.get_mut() else { continue };
-            let is_held = frame.is_dirty || Arc::strong_count(&frame.page) > 1;
+            let is_held = frame.is_dirty || frame.page.is_held();
             if !is_held && !std::mem::take(frame.is_used.get_mut()) {
                 cell.take();
                 *resident -= 1;
@@ -189,7 +244,7 @@ mod tests {
         // Beyond its size it grows.
         set(&mut pages, 9, 90);
         let read = |frozen: &FrozenPages<u64>| -> Vec<_> {
-            frozen.iter().map(|(number, page)| (*number, **page)).collect()
+            frozen.iter().map(|(number, page)| (*number, ***page)).collect()
         };
         assert_eq!(read(&frozen), [(1, 10), (3, 31)]);
         assert_eq!(read(&pages.freeze()), [(3, 32), (9, 90)]);

@@ -123,8 +123,11 @@ impl Resident {
                 groups.push(to_usize(group_of(*number))?);
             }
             // Read at once, so that they are not waited for one by one.
-            let pages = groups.iter().filter_map(|number| self.groups.get(*number));
-            std::hint::black_box(pages.fold(0, |seen, page| seen ^ page.0[0][0]));
+            let slots = groups
+                .iter()
+                .zip(part)
+                .filter_map(|(group, changed)| self.groups.get(*group)?.slot(changed.first()?.0));
+            std::hint::black_box(slots.fold(0, |seen, slot| seen ^ slot[0] ^ slot[63]));
             for (changed, group) in part.iter().zip(groups) {
                 let change = |page: &mut Group| {
                     for (number, leaf) in *changed {

@@ -296,7 +296,7 @@ fn write(
     }
     for (tier, pages) in frozen.tiers.iter().enumerate() {
         for (number, page) in pages {
-            let chunk = NodeChunk { hashes: **page };
+            let chunk = NodeChunk { hashes: ***page };
             batch.put(NODES, node_key(tier, *number as u64), to_bytes(&chunk)?);
             write_part(&mut batch)?;
         }
