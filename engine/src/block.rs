@@ -176,6 +176,14 @@ impl Block {
 }
 
 impl Canonical for Block {
+    fn encode(&self) -> Vec<u8> {
+        // Most are transfers, which take less.
+        let bytes = self.transactions.len().saturating_mul(192).saturating_add(512);
+        let mut bytes = Vec::with_capacity(bytes);
+        self.encode_to(&mut bytes);
+        bytes
+    }
+
     fn encode_to(&self, out: &mut Vec<u8>) {
         self.header.encode_to(out);
         for transaction in &self.transactions {

@@ -1,5 +1,6 @@
 //! The single writer: builds and checks proposals, commits certified blocks.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,9 +153,9 @@ impl ChainWriter {
     ///
     /// # Errors
     /// When the state or the store of blocks fails.
-    pub fn build(
+    pub fn build<T: Borrow<VerifiedTransaction>>(
         &mut self,
-        candidates: Vec<VerifiedTransaction>,
+        candidates: Vec<T>,
         now: TimestampMs,
         proposer: Address,
     ) -> Result<Built, ChainError> {
@@ -164,7 +165,7 @@ impl ChainWriter {
             let state = self.chain.state();
             let mut builder = BlockBuilder::new(&state, &self.parent, time, proposer)
                 .map_err(from_block_error)?;
-            Stage::Execute.time(|| fill(&mut builder, candidates, &mut refused))?;
+            Stage::Execute.time(|| fill(&mut builder, &candidates, &mut refused))?;
             match Stage::CommitTree.time(|| builder.finish()) {
                 Ok(built) => built,
                 Err(BlockError::Empty) => return Ok(Built { block_id: None, refused }),
@@ -442,25 +443,23 @@ impl ChainWriter {
 }
 
 /// Applies candidates as long as there is room, and notes which are refused.
-fn fill<V: StateView<Error = ViewError>>(
+fn fill<V: StateView<Error = ViewError>, T: Borrow<VerifiedTransaction>>(
     builder: &mut BlockBuilder<'_, V>,
-    candidates: Vec<VerifiedTransaction>,
+    candidates: &[T],
     refused: &mut Vec<(TxHash, Refusal)>,
 ) -> Result<(), ChainError> {
-    let mut waiting = candidates.into_iter();
-    for index in 0_usize.. {
-        if index.is_multiple_of(EXPECTED_TOGETHER) {
-            builder.expect(waiting.as_slice());
-        }
-        let Some(candidate) = waiting.next() else { break };
-        if builder.check_room(candidate.byte_count()).is_err() {
-            break;
-        }
-        let hash = candidate.hash();
-        match builder.push(candidate) {
-            Ok(()) => {}
-            Err(Fault::Refused(refusal)) => refused.push((hash, refusal)),
-            Err(Fault::State(fault)) => return Err(fault.into()),
+    builder.reserve(candidates.len());
+    for together in candidates.chunks(EXPECTED_TOGETHER) {
+        builder.expect(together);
+        for candidate in together.iter().map(Borrow::borrow) {
+            if builder.check_room(candidate.byte_count()).is_err() {
+                return Ok(());
+            }
+            match builder.push(candidate) {
+                Ok(()) => {}
+                Err(Fault::Refused(refusal)) => refused.push((candidate.hash(), refusal)),
+                Err(Fault::State(fault)) => return Err(fault.into()),
+            }
         }
     }
     Ok(())

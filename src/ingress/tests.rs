@@ -448,7 +448,7 @@ async fn a_restart_brings_back_what_still_applies_and_says_why_the_rest_is_gone(
         matches!(&status, TxStatus::Dropped(dropped) if dropped.reason.code() == "insufficient_funds")
     );
     let selected = mempool.select(9, u64::MAX);
-    let hashes: Vec<TxHash> = selected.iter().map(VerifiedTransaction::hash).collect();
+    let hashes: Vec<TxHash> = selected.iter().map(|one| one.hash()).collect();
     // In the order of arrival, whichever thread was first, since all pay the same.
     assert_eq!(hashes.len(), 2);
     assert!(hashes.contains(&transfer(1, 1).hash()) && hashes.contains(&transfer(3, 0).hash()));

@@ -137,7 +137,7 @@ impl Mempool {
     /// sender's in the order of nonces, senders by fee per byte, then by arrival. They
     /// stay pending until [`Mempool::on_block`] or [`Mempool::refuse`].
     #[must_use]
-    pub fn select(&self, count_max: usize, bytes_max: u64) -> Vec<VerifiedTransaction> {
+    pub fn select(&self, count_max: usize, bytes_max: u64) -> Vec<Arc<VerifiedTransaction>> {
         self.lock().pool.select(count_max, bytes_max)
     }
 

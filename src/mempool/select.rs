@@ -4,6 +4,7 @@
 //! changed here.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ait_engine::transaction::VerifiedTransaction;
 use ait_engine::types::{Address, Nonce};
@@ -19,7 +20,7 @@ type Victim = (Address, Nonce, DropReason);
 impl Pool {
     /// Executable transactions: each sender's in the order of nonces, senders by fee
     /// per byte, earlier arrivals first among equals.
-    pub(super) fn select(&self, count_max: usize, bytes_max: u64) -> Vec<VerifiedTransaction> {
+    pub(super) fn select(&self, count_max: usize, bytes_max: u64) -> Vec<Arc<VerifiedTransaction>> {
         let mut chosen = Vec::with_capacity(count_max.min(self.len()));
         let mut heads = self.heads.iter().peekable();
         let mut successors: BTreeMap<HeadKey, (&Queue, &Entry)> = BTreeMap::new();
@@ -49,7 +50,7 @@ impl Pool {
                 continue;
             };
             (room, misfits) = (left, 0);
-            chosen.push(VerifiedTransaction::clone(&entry.transaction));
+            chosen.push(Arc::clone(&entry.transaction));
             if let Some(next) = entry.nonce().next().and_then(|nonce| queue.get(nonce)) {
                 successors.insert(next.head_key(), (queue, next));
             }

@@ -1,12 +1,14 @@
 //! Building a block from transactions, and checking a received one by building it again.
 
+use std::borrow::Borrow;
+
 use super::{Context, Draft, Fault, Refusal, StateFault, apply, credit};
 use crate::block::{Block, FieldDifference, Header, PROTOCOL_VERSION, transaction_leaves};
 use crate::list;
 use crate::outcome::Outcome;
 use crate::params::Settings;
-use crate::state::{Account, EntryKind, Key, StateView, WriteSet};
-use crate::transaction::{Payload, VerifiedTransaction};
+use crate::state::{EntryKind, Key, StateView, WriteSet};
+use crate::transaction::{Payload, Transaction, VerifiedTransaction};
 use crate::types::{Address, Amount, BlockId, TimestampMs, TxHash};
 use crate::validator::ValidatorSet;
 
@@ -22,15 +24,6 @@ pub struct Transition {
     pub writes: WriteSet,
     /// Validators of the next height.
     pub next_validators: ValidatorSet,
-}
-
-impl Transition {
-    /// Accounts that the block touched, with what they hold after it.
-    pub fn accounts(&self) -> impl Iterator<Item = (Address, Account)> + '_ {
-        self.writes.leaves.iter().filter_map(|(_, leaf)| {
-            Account::try_from(&leaf.value).ok().map(|account| (Address(leaf.key.0), account))
-        })
-    }
 }
 
 /// A bound of the block that another transaction would pass.
@@ -97,7 +90,7 @@ pub struct BlockBuilder<'p, V> {
     proposer: Address,
     settings: Settings,
     validators: ValidatorSet,
-    transactions: Vec<VerifiedTransaction>,
+    transactions: Vec<Transaction>,
     outcomes: Vec<Outcome>,
     fees: Amount,
     bytes: u64,
@@ -169,9 +162,9 @@ impl<'p, V: StateView> BlockBuilder<'p, V> {
 
     /// Says that the first of these transactions are pushed next, which makes that faster and
     /// changes nothing else. To be called again after each [`EXPECTED_TOGETHER`].
-    pub fn expect(&self, transactions: &[VerifiedTransaction]) {
+    pub fn expect(&self, transactions: &[impl Borrow<VerifiedTransaction>]) {
         let mut keys = Vec::with_capacity(EXPECTED_TOGETHER.saturating_mul(2));
-        for transaction in transactions.iter().take(EXPECTED_TOGETHER) {
+        for transaction in transactions.iter().take(EXPECTED_TOGETHER).map(Borrow::borrow) {
             keys.push(Key::account(&transaction.sender()));
             if let Payload::Transfer { to, .. } = &transaction.transaction().payload {
                 keys.push(Key::account(to));
@@ -180,19 +173,33 @@ impl<'p, V: StateView> BlockBuilder<'p, V> {
         self.draft.expect(&keys);
     }
 
+    /// Makes room in memory for as many transactions more.
+    pub fn reserve(&mut self, count: usize) {
+        let max = self.settings.params.block_transactions_max;
+        let count = count.min(usize::try_from(max).unwrap_or(usize::MAX));
+        self.transactions.reserve(count);
+        self.outcomes.reserve(count);
+        // Of a sender and of a recipient.
+        self.draft.reserve(count.saturating_mul(2));
+    }
+
     /// Applies a transaction and adds it to the block. The caller asks
     /// [`BlockBuilder::check_room`] first; [`BlockBuilder::finish`] checks again.
     ///
     /// # Errors
     /// [`Fault::Refused`] if it does not apply, and is not added; [`Fault::State`] if
     /// the state cannot be read.
-    pub fn push(&mut self, transaction: VerifiedTransaction) -> Result<(), Fault<V::Error>> {
-        let outcome = apply(&mut self.draft, &self.context, &self.settings, &transaction)?;
+    pub fn push(
+        &mut self,
+        transaction: impl Borrow<VerifiedTransaction>,
+    ) -> Result<(), Fault<V::Error>> {
+        let transaction = transaction.borrow();
+        let outcome = apply(&mut self.draft, &self.context, &self.settings, transaction)?;
         // Fees are part of the supply, so that their sum is in bounds.
         self.fees = self.fees.checked_add(outcome.fee).ok_or(Refusal::SupplyOverflow)?;
         self.bytes = self.bytes.saturating_add(u64::from(transaction.byte_count()));
         self.outcomes.push(outcome);
-        self.transactions.push(transaction);
+        self.transactions.push(transaction.transaction().clone());
         Ok(())
     }
 
@@ -215,7 +222,7 @@ impl<'p, V: StateView> BlockBuilder<'p, V> {
         self.pay_proposer()?;
         let next_validators = self.validators.clone();
         let writes = self.draft.finish()?;
-        let (leaves, bytes) = transaction_leaves(self.transactions.iter().map(|t| t.transaction()));
+        let (leaves, bytes) = transaction_leaves(&self.transactions);
         let (outcome_leaves, _) = list::leaf_hashes(&self.outcomes);
         let header = Header {
             version: PROTOCOL_VERSION,
@@ -234,9 +241,8 @@ impl<'p, V: StateView> BlockBuilder<'p, V> {
             body_bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
         };
         let block_id = header.id();
-        let transactions = self.transactions.into_iter().map(VerifiedTransaction::into_inner);
-        let block = Block { header, transactions: transactions.collect() };
-        let outcomes = self.outcomes;
+        let Self { transactions, outcomes, .. } = self;
+        let block = Block { header, transactions };
         Ok((block, Transition { block_id, outcomes, writes, next_validators }))
     }
 
@@ -324,6 +330,7 @@ pub fn refill_block<'a, V: StateView>(
     transactions: Vec<VerifiedTransaction>,
 ) -> Result<BlockBuilder<'a, V>, BlockError<V::Error>> {
     let mut builder = BlockBuilder::new(view, parent, header.time, header.proposer)?;
+    builder.reserve(transactions.len());
     let mut waiting = transactions.into_iter();
     for index in 0.. {
         if index % EXPECTED_TOGETHER == 0 {

@@ -56,6 +56,13 @@ impl<V: StateView> Draft<V> {
         Self { view, slots: Vec::new(), places, created: Vec::new(), staged: Vec::new() }
     }
 
+    /// Makes room in memory for as many keys more.
+    pub(crate) fn reserve(&mut self, count: usize) {
+        self.slots.reserve(count);
+        let slots = &self.slots;
+        self.places.reserve(count, |slot| slots.get(slot as usize).map(|slot| slot.key));
+    }
+
     /// Says that these keys will be asked for soon.
     pub(crate) fn expect(&self, keys: &[Key]) {
         self.view.expect(keys);
@@ -90,7 +97,7 @@ impl<V: StateView> Draft<V> {
 
     /// The value under a key, staged writes included.
     pub(crate) fn get(&mut self, key: &Key) -> Result<Option<Value>, StateFault<V::Error>> {
-        if let Some((_, value)) = self.staged.iter().rev().find(|(staged, _)| staged == key) {
+        if let Some((_, value)) = self.staged.iter().find(|(staged, _)| staged == key) {
             return Ok(Some(value.clone()));
         }
         Ok(self.load(key)?.value.clone())
@@ -106,7 +113,10 @@ impl<V: StateView> Draft<V> {
 
     /// Stages a write; [`Draft::keep`] makes it count, [`Draft::drop_staged`] undoes it.
     pub(crate) fn put(&mut self, key: Key, value: Value) {
-        self.staged.push((key, value));
+        match self.staged.iter_mut().find(|(staged, _)| *staged == key) {
+            Some((_, staged)) => *staged = value,
+            None => self.staged.push((key, value)),
+        }
     }
 
     pub(crate) fn put_account(&mut self, address: &Address, account: Account) {
@@ -118,7 +128,9 @@ impl<V: StateView> Draft<V> {
     }
 
     pub(crate) fn keep(&mut self) -> Result<(), StateFault<V::Error>> {
-        for (key, value) in std::mem::take(&mut self.staged) {
+        // Put back, so that no memory is taken anew for each transaction.
+        let mut staged = std::mem::take(&mut self.staged);
+        for (key, value) in staged.drain(..) {
             let entry = self.load(&key)?;
             let is_new = entry.old.is_none() && entry.value.is_none();
             entry.value = Some(value);
@@ -127,6 +139,7 @@ impl<V: StateView> Draft<V> {
                 self.created.push(key);
             }
         }
+        self.staged = staged;
         Ok(())
     }
 

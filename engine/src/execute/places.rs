@@ -55,17 +55,24 @@ impl Places {
         }
     }
 
-    /// Notes the slot of a key that has none yet.
-    pub(super) fn insert(&mut self, key: &Key, slot: u32, key_of: impl Fn(u32) -> Option<Key>) {
-        if self.used >= self.places.len() / 2 {
-            let doubled = vec![EMPTY; self.places.len().saturating_mul(2)];
-            let old = std::mem::replace(&mut self.places, doubled);
-            for slot in old.into_iter().filter(|slot| *slot != EMPTY) {
-                if let Some(key) = key_of(slot) {
-                    self.put(&key, slot);
-                }
+    /// Makes room for as many keys more.
+    pub(super) fn reserve(&mut self, count: usize, key_of: impl Fn(u32) -> Option<Key>) {
+        let wanted = self.used.saturating_add(count).saturating_mul(2);
+        if wanted <= self.places.len() {
+            return;
+        }
+        let larger = vec![EMPTY; wanted.checked_next_power_of_two().unwrap_or(wanted)];
+        let old = std::mem::replace(&mut self.places, larger);
+        for slot in old.into_iter().filter(|slot| *slot != EMPTY) {
+            if let Some(key) = key_of(slot) {
+                self.put(&key, slot);
             }
         }
+    }
+
+    /// Notes the slot of a key that has none yet.
+    pub(super) fn insert(&mut self, key: &Key, slot: u32, key_of: impl Fn(u32) -> Option<Key>) {
+        self.reserve(1, key_of);
         self.used = self.used.saturating_add(1);
         self.put(key, slot);
     }

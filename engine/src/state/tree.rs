@@ -10,9 +10,9 @@
 use std::collections::BTreeMap;
 
 use super::leaf_blocks::LeafBlocks;
-use super::{Key, Leaf, StateView, Value};
+use super::{Account, Key, Leaf, StateView, Value};
 use crate::hash::{BlockHasher, Domain, pair};
-use crate::types::{Hash, StateRoot};
+use crate::types::{Address, Hash, StateRoot};
 
 /// The lowest level whose nodes are stored.
 pub const GROUP_LEVEL: u8 = 3;
@@ -22,6 +22,8 @@ pub const GROUP_LEAVES: u64 = 1 << GROUP_LEVEL;
 pub(super) const GROUP_COUNT: usize = 1 << GROUP_LEVEL;
 /// Groups that are hashed together: enough for SIMD, few enough for the processor's cache.
 const BATCH_GROUPS: usize = 256;
+/// About how many nodes change with a group, if many groups of a large state do.
+const NODES_EACH: usize = 6;
 
 /// What a block changes in the state, ordered: the engine's result, storage's task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,13 @@ pub struct WriteSet {
 }
 
 impl WriteSet {
+    /// Accounts that the block changed, and some beside new ones, with what they hold after it.
+    pub fn accounts(&self) -> impl Iterator<Item = (Address, Account)> + '_ {
+        self.leaves.iter().filter_map(|(_, leaf)| {
+            Account::try_from(&leaf.value).ok().map(|account| (Address(leaf.key.0), account))
+        })
+    }
+
     /// A node, if the block changes it.
     pub(super) fn node(&self, level: u8, index: u64) -> Option<Hash> {
         let at = self.nodes.binary_search_by_key(&(level, index), |(place, _)| *place).ok()?;
@@ -109,7 +118,7 @@ pub fn update<V: StateView>(
     let hasher = BlockHasher::new(Domain::StateNode);
     let mut touched = group_nodes(view, &hasher, old_count, &leaves)?;
     // In order of level and index.
-    let mut nodes = Vec::new();
+    let mut nodes = Vec::with_capacity(touched.len().saturating_mul(NODES_EACH));
     let top = top_level(entry_count);
     for level in GROUP_LEVEL..top {
         nodes.extend(touched.iter().map(|(index, hash)| ((level, *index), *hash)));

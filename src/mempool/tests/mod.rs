@@ -145,7 +145,7 @@ fn codes(removed: &[Removed]) -> Vec<(TxHash, &'static str)> {
 /// Sender's first key byte and nonce of each selected transaction.
 fn picks(pool: &Pool, count_max: usize, bytes_max: u64) -> Vec<(u8, u64)> {
     let selected = pool.select(count_max, bytes_max);
-    let pick = |one: &VerifiedTransaction| {
+    let pick = |one: &Arc<VerifiedTransaction>| {
         (one.transaction().public_key.0[0], one.transaction().nonce.get())
     };
     selected.iter().map(pick).collect()
