@@ -152,7 +152,7 @@ fn mempool(criterion: &mut Criterion, world: &mut World) {
             let mempool = filled().1;
             let began = Instant::now();
             let now = TimestampMs::saturating(8);
-            mempool.on_block(&block, now, |senders| chain.accounts(senders)).unwrap();
+            mempool.on_block(&block, world.writer.changed(), now);
             assert!(!mempool.has_executable());
             began.elapsed()
         }));

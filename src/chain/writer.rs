@@ -11,7 +11,7 @@ use ait_engine::crypto::Signature;
 use ait_engine::execute::{
     BlockBuilder, BlockError, EXPECTED_TOGETHER, Fault, Refusal, Transition, refill_block,
 };
-use ait_engine::state::StateView;
+use ait_engine::state::{Account, StateView};
 use ait_engine::transaction::{
     Transaction, TransactionError, VerifiedTransaction, verify_transactions,
 };
@@ -104,6 +104,8 @@ pub struct ChainWriter {
     /// Executed proposals of the next height.
     proposals: BTreeMap<BlockId, (Block, Transition)>,
     background: Background,
+    /// Accounts that the newest committed block changed, as it left them.
+    changed: Vec<(Address, Account)>,
     planted: Option<Bug>,
 }
 
@@ -117,7 +119,8 @@ impl ChainWriter {
         let background = Background::start(&chain.inner, options)?;
         let (policy, planted, proposals) = (options.checkpoints, options.planted, BTreeMap::new());
         let validators = trusted(validators, planted);
-        Ok(Self { chain, parent, validators, policy, proposals, background, planted })
+        let changed = Vec::new();
+        Ok(Self { chain, parent, validators, policy, proposals, background, changed, planted })
     }
 
     pub(crate) const fn planted(&self) -> Option<Bug> {
@@ -140,6 +143,13 @@ impl ChainWriter {
     #[must_use]
     pub const fn parent(&self) -> &Header {
         &self.parent
+    }
+
+    /// Accounts that the newest block changed, as it left them, if it was committed since the
+    /// start.
+    #[must_use]
+    pub fn changed(&self) -> &[(Address, Account)] {
+        &self.changed
     }
 
     /// Validators of the next height.
@@ -353,6 +363,8 @@ impl ChainWriter {
             Durable::InLog => inner.blocks.hand_over(Arc::clone(&committed)),
         }
         inner.state.apply(height, &writes)?;
+        self.changed.clear();
+        self.changed.extend(writes.accounts());
         self.proposals.clear();
         self.parent = parent;
         let next = trusted(transition.next_validators, self.planted);

@@ -285,8 +285,7 @@ fn commit_nothing(mempool: &Mempool, height: u64) {
         outcomes: vec![],
         tx_hashes: vec![],
     };
-    let none = |addresses: &[Address]| Ok::<_, ()>(vec![None; addresses.len()]);
-    mempool.on_block(&block, TimestampMs::ZERO, none).unwrap();
+    mempool.on_block(&block, &[], TimestampMs::ZERO);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ait_engine::execute::Refusal;
 use ait_engine::state::Account;
-use ait_engine::transaction::{Payload, VerifiedTransaction};
+use ait_engine::transaction::VerifiedTransaction;
 use ait_engine::types::{Address, TimestampMs, TxHash};
 use metrics::{counter, gauge};
 use tokio::sync::{broadcast, watch};
@@ -141,32 +141,22 @@ impl Mempool {
         self.lock().pool.select(count_max, bytes_max)
     }
 
-    /// Brings the mempool to the state after a committed block. `accounts` reads the
-    /// accounts at that block's height or later.
-    ///
-    /// # Errors
-    /// That of `accounts`; what the block holds then stays pending until the next one.
-    pub fn on_block<E>(
+    /// Brings the mempool to the state after a committed block. `changed` are the accounts that
+    /// it changed, as it left them.
+    pub fn on_block(
         &self,
         block: &CommittedBlock,
+        changed: &[(Address, Account)],
         now: TimestampMs,
-        accounts: impl FnOnce(&[Address]) -> Result<Vec<Option<Account>>, E>,
-    ) -> Result<(), E> {
-        // From here on no account read before the block is taken, so that none is missed
-        // while the accounts are read without the lock.
-        let touched = self.lock().pool.begin_block(block.height(), touched(block).into_iter());
-        let read = accounts(&touched)?;
-        let accounts: Vec<(Address, Account)> =
-            touched.into_iter().zip(read.into_iter().map(Option::unwrap_or_default)).collect();
+    ) {
         let mut inner = self.lock();
-        let removed = inner.pool.end_block(&block.tx_hashes, &accounts, now);
+        let removed = inner.pool.end_block(block.height(), &block.tx_hashes, changed, now);
         for hash in &block.tx_hashes {
             inner.dropped.forget(hash);
         }
         inner.let_go(removed, now);
         inner.settle();
         self.announce(&inner);
-        Ok(())
     }
 
     /// Lets go of a transaction that the builder found not to apply. A nonce gap is
@@ -390,20 +380,6 @@ impl Inner {
             MempoolError::Journal { reason: error.to_string() }
         })
     }
-}
-
-/// Every account that a block may have changed.
-fn touched(block: &CommittedBlock) -> Vec<Address> {
-    let mut addresses = vec![block.block.header.proposer];
-    for transaction in &block.block.transactions {
-        addresses.push(transaction.sender());
-        if let Payload::Transfer { to, .. } | Payload::Mint { to, .. } = &transaction.payload {
-            addresses.push(*to);
-        }
-    }
-    let rewards = block.outcomes.iter().flat_map(|outcome| &outcome.rewards);
-    addresses.extend(rewards.map(|reward| reward.address));
-    addresses
 }
 
 fn count_results(results: &[Result<Inserted, MempoolError>], size: usize) {

@@ -11,9 +11,11 @@
 mod admission;
 mod ages;
 mod dropped;
+mod entries;
 mod error;
 mod handle;
 mod journal;
+mod keys;
 mod limits;
 mod pool;
 mod queue;

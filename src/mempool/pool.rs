@@ -4,6 +4,7 @@
 //! that nothing costs more than what it returns or removes, times a logarithm.
 //! Given the same calls, the same result: no clock, no lock, no file here.
 
+use std::collections::hash_map::Entry as Place;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use ait_engine::types::{Address, Amount, Height, Nonce, TimestampMs, TxHash};
 
 use super::admission::{check, check_funds};
 use super::ages::Ages;
+use super::keys::Secret;
 use super::limits::REPLACEMENT_BUMP_PERCENT;
 use super::queue::{Entry, FeeRate, HeadKey, Queue, TailKey, spending};
 use super::{DropReason, MempoolError, MempoolLimits, Rules};
@@ -41,8 +43,8 @@ pub(super) enum Taken {
 #[derive(Debug)]
 pub(super) struct Pool {
     pub(super) limits: MempoolLimits,
-    pub(super) queues: HashMap<Address, Queue>,
-    by_hash: HashMap<TxHash, (Address, Nonce)>,
+    pub(super) queues: HashMap<Address, Queue, Secret>,
+    by_hash: HashMap<TxHash, (Address, Nonce), Secret>,
     /// By number, which is also the order of their times but for moments.
     pub(super) arrivals: BTreeMap<u64, (Address, Nonce)>,
     ages: Ages,
@@ -58,8 +60,8 @@ impl Pool {
     pub(super) fn new(limits: MempoolLimits) -> Self {
         Self {
             limits,
-            queues: HashMap::new(),
-            by_hash: HashMap::new(),
+            queues: HashMap::default(),
+            by_hash: HashMap::default(),
             arrivals: BTreeMap::new(),
             ages: Ages::default(),
             heads: BTreeMap::new(),
@@ -191,47 +193,37 @@ impl Pool {
         removed.pop()
     }
 
-    /// Begins a block: accounts read before it are no longer taken. Gives those of
-    /// `touched` that have something pending.
-    pub(super) fn begin_block(
-        &mut self,
-        height: Height,
-        touched: impl Iterator<Item = Address>,
-    ) -> Vec<Address> {
-        self.head = self.head.max(height);
-        let mut pending: Vec<Address> =
-            touched.filter(|address| self.queues.contains_key(address)).collect();
-        pending.sort_unstable();
-        pending.dedup();
-        pending
-    }
-
-    /// Brings everything to the state after a block. Those in the block leave without
+    /// Brings everything to the state after a block that changed these accounts to what they
+    /// are now; accounts read before it are no longer taken. Those in the block leave without
     /// a trace; gives those that leave for another reason.
     pub(super) fn end_block(
         &mut self,
+        height: Height,
         included: &[TxHash],
         accounts: &[(Address, Account)],
         now: TimestampMs,
     ) -> Vec<Removed> {
-        for part in accounts.chunks(TOGETHER) {
-            self.touch(part.iter().map(|(address, _)| address));
-            for (address, account) in part {
-                self.edit(address, |queue| queue.set_account(*account));
-            }
-        }
+        self.head = self.head.max(height);
+        // In the order in which they were selected, which is that of the indexes. Mostly they are
+        // all that their senders have, so that little is left of the queues to be looked at.
         for part in included.chunks(TOGETHER) {
-            let found = part.iter().map(|hash| self.by_hash.get(hash).copied());
+            let found = part.iter().filter_map(|hash| self.by_hash.remove(hash));
             let found: Vec<_> = found.collect();
-            self.touch(found.iter().flatten().map(|(sender, _)| sender));
-            for (sender, nonce) in found.into_iter().flatten() {
-                self.take(&sender, nonce);
+            self.touch(found.iter().map(|(sender, _)| sender));
+            for (sender, nonce) in found {
+                self.detach(&sender, nonce);
             }
         }
         let mut removed = Vec::new();
-        for (address, account) in accounts {
-            self.drop_used(address, account, &mut removed);
-            self.drop_unaffordable(address, &mut removed);
+        for part in accounts.chunks(TOGETHER) {
+            let pending = part.iter().filter(|(address, _)| self.queues.contains_key(address));
+            let pending: Vec<_> = pending.collect();
+            self.touch(pending.iter().map(|(address, _)| address));
+            for (address, account) in pending {
+                self.edit(address, |queue| queue.set_account(*account));
+                self.drop_used(address, account, &mut removed);
+                self.drop_unaffordable(address, &mut removed);
+            }
         }
         self.drop_expired(&mut removed);
         self.drop_old(now, &mut removed);
@@ -309,8 +301,14 @@ impl Pool {
 
     /// Takes out of the sender's queue and of every index.
     fn take(&mut self, sender: &Address, nonce: Nonce) -> Option<Entry> {
-        let entry = self.edit(sender, |queue| queue.remove(nonce))??;
+        let entry = self.detach(sender, nonce)?;
         self.by_hash.remove(&entry.transaction.hash());
+        Some(entry)
+    }
+
+    /// Takes out of the sender's queue and of every index but that of hashes.
+    fn detach(&mut self, sender: &Address, nonce: Nonce) -> Option<Entry> {
+        let entry = self.edit(sender, |queue| queue.remove(nonce))??;
         self.arrivals.remove(&entry.seq);
         if let Some(height) = entry.expires_at() {
             self.expiries.remove(&(height, entry.seq));
@@ -321,7 +319,8 @@ impl Pool {
 
     /// Changes a queue and brings the indexes of heads and tails up to date.
     fn edit<R>(&mut self, sender: &Address, change: impl FnOnce(&mut Queue) -> R) -> Option<R> {
-        let queue = self.queues.get_mut(sender)?;
+        let Place::Occupied(mut place) = self.queues.entry(*sender) else { return None };
+        let queue = place.get_mut();
         let ends =
             |queue: &Queue| (queue.head().map(Entry::head_key), queue.tail().map(Entry::tail_key));
         let (head, tail) = ends(queue);
@@ -336,7 +335,7 @@ impl Pool {
             new_tail.and_then(|key| self.tails.insert(key, *sender));
         }
         if queue.is_empty() {
-            self.queues.remove(sender);
+            place.remove();
         }
         Some(result)
     }

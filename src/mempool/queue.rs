@@ -3,12 +3,13 @@
 //! Knows nothing of other senders and enforces no bound.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ait_engine::state::Account;
 use ait_engine::transaction::{Payload, Transaction, VerifiedTransaction};
 use ait_engine::types::{Height, Nonce, TimestampMs};
+
+use super::entries::Entries;
 
 /// Fee per byte, compared exactly.
 #[derive(Debug, Clone, Copy)]
@@ -107,8 +108,7 @@ pub(super) fn spending(transaction: &Transaction) -> u128 {
 #[derive(Debug)]
 pub(super) struct Queue {
     account: Account,
-    /// In the order of nonces: mostly one, and those that leave are mostly the first.
-    entries: VecDeque<Entry>,
+    entries: Entries,
     /// How many follow the account's nonce without a gap.
     run: u64,
     bytes: u64,
@@ -116,15 +116,15 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) const fn new(account: Account) -> Self {
-        Self { account, entries: VecDeque::new(), run: 0, bytes: 0, spending: 0 }
+    pub(super) fn new(account: Account) -> Self {
+        Self { account, entries: Entries::default(), run: 0, bytes: 0, spending: 0 }
     }
 
     pub(super) const fn account(&self) -> Account {
         self.account
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(super) const fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
@@ -132,18 +132,13 @@ impl Queue {
         self.bytes
     }
 
-    /// Where the entry of this nonce is, or belongs.
-    fn place(&self, nonce: Nonce) -> Result<usize, usize> {
-        self.entries.binary_search_by_key(&nonce, Entry::nonce)
-    }
-
     /// How many entries have smaller nonces.
     fn count_below(&self, nonce: Nonce) -> usize {
-        self.place(nonce).unwrap_or_else(|place| place)
+        self.entries.place(nonce).unwrap_or_else(|place| place)
     }
 
     pub(super) fn get(&self, nonce: Nonce) -> Option<&Entry> {
-        self.entries.get(self.place(nonce).ok()?)
+        self.entries.get(self.entries.place(nonce).ok()?)
     }
 
     pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> {
@@ -162,7 +157,7 @@ impl Queue {
 
     /// The transaction with the highest nonce.
     pub(super) fn tail(&self) -> Option<&Entry> {
-        self.entries.back()
+        self.entries.last()
     }
 
     /// The transaction with the highest nonce below `nonce`.
@@ -201,7 +196,7 @@ impl Queue {
 
     pub(super) fn insert(&mut self, entry: Entry) {
         let nonce = entry.nonce();
-        let place = self.place(nonce);
+        let place = self.entries.place(nonce);
         if let Ok(place) = place {
             self.remove_at(place);
         }
@@ -214,7 +209,7 @@ impl Queue {
     }
 
     pub(super) fn remove(&mut self, nonce: Nonce) -> Option<Entry> {
-        let entry = self.remove_at(self.place(nonce).ok()?)?;
+        let entry = self.remove_at(self.entries.place(nonce).ok()?)?;
         if let Some(offset) = nonce.checked_sub(self.account.nonce) {
             self.run = self.run.min(offset.get());
         }
@@ -237,7 +232,7 @@ impl Queue {
     }
 
     fn extend_run(&mut self) {
-        let Ok(first) = self.place(self.next_nonce()) else { return };
+        let Ok(first) = self.entries.place(self.next_nonce()) else { return };
         let mut next = self.next_nonce();
         for entry in self.entries.iter().skip(first) {
             if entry.nonce() != next {

@@ -113,6 +113,9 @@ impl Pool {
         own_lowest: Nonce,
         plan: &mut Plan,
     ) -> Result<(), MempoolError> {
+        if plan.count <= self.limits.count_max && plan.bytes <= self.limits.bytes_max {
+            return Ok(());
+        }
         let (sender, nonce) = (transaction.sender(), transaction.transaction().nonce);
         let mut tails = self.tails.iter().peekable();
         let mut successors: BTreeMap<TailKey, Address> = BTreeMap::new();

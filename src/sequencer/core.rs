@@ -397,8 +397,7 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
     ) -> Result<(), SequencerError> {
         let since = self.committed_at.replace(now).map(|before| now.saturating_sub(before));
         metrics::committed(&block, since);
-        let chain = self.writer.chain();
-        self.mempool.on_block(&block, (self.clock)(), |senders| chain.accounts(senders))?;
+        self.mempool.on_block(&block, self.writer.changed(), (self.clock)());
         let (height, transactions) = (block.height(), block.tx_hashes.len());
         tracing::info!(%height, transactions, "committed");
         if !self.under.is_started {

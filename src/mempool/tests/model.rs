@@ -275,12 +275,9 @@ impl Pair {
 
     fn block(&mut self, count: usize, elsewhere: Option<u8>, funds: (u8, u64)) {
         let (included, expected) = self.model.block(count, elsewhere, funds);
-        let touched = self.pool.begin_block(height(self.model.head), (1..=4).map(address));
-        let accounts: Vec<_> = (1..=4)
-            .filter(|sender| touched.contains(&address(*sender)))
-            .map(|sender| (address(sender), self.account_of(sender)))
-            .collect();
-        let removed = self.pool.end_block(&included, &accounts, time(self.model.now));
+        let accounts = (1..=4).map(|sender| (address(sender), self.account_of(sender)));
+        let (accounts, head) = (accounts.collect::<Vec<_>>(), height(self.model.head));
+        let removed = self.pool.end_block(head, &included, &accounts, time(self.model.now));
         assert_eq!(sorted(codes(&removed)), sorted(expected));
     }
 

@@ -126,14 +126,10 @@ fn replaces_within_a_full_pool_without_evicting() {
 }
 
 fn commit(pool: &mut Pool, at: u64, included: &[Tx], after: &[(u8, Account)]) -> Vec<Removed> {
-    let touched = pool.begin_block(height(at), after.iter().map(|(sender, _)| address(*sender)));
-    let accounts: Vec<_> = after
-        .iter()
-        .map(|(sender, account)| (address(*sender), *account))
-        .filter(|(address, _)| touched.contains(address))
-        .collect();
+    let accounts = after.iter().map(|(sender, account)| (address(*sender), *account));
+    let accounts: Vec<_> = accounts.collect();
     let hashes: Vec<TxHash> = included.iter().map(Tx::hash).collect();
-    pool.end_block(&hashes, &accounts, time(0))
+    pool.end_block(height(at), &hashes, &accounts, time(0))
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! The mempool as other parts of the node use it.
 
-use std::convert::Infallible;
 use std::sync::Mutex;
 
 use ait_engine::block::{Block, Header, PROTOCOL_VERSION};
@@ -65,20 +64,13 @@ fn why(mempool: &Mempool, tx: &Tx) -> &'static str {
 }
 
 #[test]
-fn a_block_reads_just_the_accounts_it_touched_that_have_something_pending() {
+fn a_block_brings_the_accounts_that_it_changed_up_to_date() {
     let mempool = pending(&[Tx::of(1), Tx::of(2), Tx::of(3), Tx::of(4), Tx::of(6)]);
     let to = |receiver, amount| Payload::Transfer { to: address(receiver), amount };
     let held = [Tx::of(1), Tx::of(5).payload(to(2, Amount::ZERO))];
     let committed = block(1, 3, &held, Some(4));
-    let mut asked = Vec::new();
-    let read = |addresses: &[Address]| {
-        asked = addresses.to_vec();
-        Ok::<_, Infallible>(addresses.iter().map(|_| Some(account(RICH, 1))).collect())
-    };
-    mempool.on_block(&committed, time(9), read).unwrap();
-    let mut expected: Vec<Address> = (1..=4).map(address).collect();
-    expected.sort();
-    assert_eq!(asked, expected);
+    let changed: Vec<_> = (1..=5).map(|one| (address(one), account(RICH, 1))).collect();
+    mempool.on_block(&committed, &changed, time(9));
     // Included: gone without a trace. The others' nonces were used by something else.
     assert_eq!(why(&mempool, &Tx::of(1)), "unknown");
     assert_eq!(why(&mempool, &Tx::of(2)), "nonce_used");
@@ -87,12 +79,10 @@ fn a_block_reads_just_the_accounts_it_touched_that_have_something_pending() {
 }
 
 #[test]
-fn a_block_whose_accounts_cannot_be_read_leaves_what_is_pending() {
+fn an_account_of_before_a_block_is_refused() {
     let mempool = pending(&[Tx::of(1)]);
-    let committed = block(1, 9, &[Tx::of(1)], None);
-    assert_eq!(mempool.on_block(&committed, time(9), |_| Err("no disk")), Err("no disk"));
-    assert_eq!(mempool.len(), 1);
-    // Accounts of before the block are refused all the same.
+    mempool.on_block(&block(1, 9, &[Tx::of(1)], None), &[(address(1), account(RICH, 1))], time(9));
+    assert_eq!(mempool.len(), 0);
     let old = mempool.insert(candidate(Tx::of(2)), &rules(0));
     assert_eq!(old.unwrap_err().code(), "outdated");
 }
@@ -232,13 +222,9 @@ fn commit_one(mempool: &Mempool, state: &Mutex<State>) -> usize {
         state.head += 1;
         (state.head, state.next)
     };
-    let account_of = |one: &Address| {
-        let sender = (1..=3).find(|sender| address(*sender) == *one)?;
-        Some(account(RICH, next[usize::from(sender)]))
-    };
-    let read =
-        |addresses: &[Address]| Ok::<_, Infallible>(addresses.iter().map(account_of).collect());
-    mempool.on_block(&block(head, 9, &txs, None), time(7), read).unwrap();
+    let changed = (1..=3).map(|one| (address(one), account(RICH, next[usize::from(one)])));
+    let changed: Vec<_> = changed.collect();
+    mempool.on_block(&block(head, 9, &txs, None), &changed, time(7));
     txs.len()
 }
 
