@@ -10,9 +10,6 @@ use crate::codec::Canonical;
 use crate::hash::{BlockHasher, Domain};
 use crate::types::Hash;
 
-/// Items that are encoded and hashed together: few enough for the processor's nearest cache.
-const HASHED_TOGETHER: usize = 64;
-
 /// Hash of one item.
 #[must_use]
 pub fn leaf_hash(item: &[u8]) -> Hash {
@@ -24,23 +21,8 @@ pub fn leaf_hash(item: &[u8]) -> Hash {
 pub fn leaf_hashes<'a, T: Canonical + 'a>(
     items: impl IntoIterator<Item = &'a T>,
 ) -> (Vec<Hash>, usize) {
-    let (mut leaves, mut total) = (Vec::new(), 0_usize);
-    let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(HASHED_TOGETHER));
-    let mut items = items.into_iter().peekable();
-    while items.peek().is_some() {
-        bytes.clear();
-        ends.clear();
-        for item in items.by_ref().take(HASHED_TOGETHER) {
-            item.encode_to(&mut bytes);
-            ends.push(bytes.len());
-        }
-        let begins = std::iter::once(&0).chain(&ends);
-        let encoded = begins.zip(&ends).map(|(begin, end)| bytes.get(*begin..*end));
-        let encoded: Vec<&[u8]> = encoded.map(Option::unwrap_or_default).collect();
-        leaves.extend(Domain::ListLeaf.hash_each(&encoded));
-        total = total.saturating_add(bytes.len());
-    }
-    (leaves, total)
+    let (leaves, lengths) = Domain::ListLeaf.hash_items(items, T::encode_to);
+    (leaves, lengths.into_iter().fold(0, usize::saturating_add))
 }
 
 fn node_hash(left: &Hash, right: &Hash) -> Hash {

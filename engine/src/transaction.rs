@@ -354,7 +354,12 @@ impl VerifiedTransaction {
         let mut bytes = Vec::with_capacity(256);
         transaction.encode_unsigned_to(&mut bytes);
         let hash = TxHash(Domain::Transaction.hash(&[&bytes]).0);
-        let encoded = bytes.len().saturating_add(transaction.signature.0.len());
+        Self::new(transaction, hash, bytes.len())
+    }
+
+    /// One of this hash, whose encoding takes as many bytes without the signature.
+    fn new(transaction: Transaction, hash: TxHash, unsigned: usize) -> Self {
+        let encoded = unsigned.saturating_add(transaction.signature.0.len());
         let byte_count = u32::try_from(encoded).unwrap_or(u32::MAX);
         Self { hash, sender: transaction.sender(), byte_count, transaction }
     }
@@ -417,9 +422,13 @@ pub fn verify_transactions(
     transactions: Vec<Transaction>,
     cache: Option<&KeyCache>,
 ) -> Vec<Result<VerifiedTransaction, TransactionError>> {
-    let mut verified: Vec<Result<VerifiedTransaction, TransactionError>> = transactions
-        .into_iter()
-        .map(|transaction| check_size(VerifiedTransaction::assume_verified(transaction)))
+    let (hashes, lengths) =
+        Domain::Transaction.hash_items(&transactions, Transaction::encode_unsigned_to);
+    let hashed = transactions.into_iter().zip(hashes.into_iter().zip(lengths));
+    let mut verified: Vec<Result<VerifiedTransaction, TransactionError>> = hashed
+        .map(|(transaction, (hash, unsigned))| {
+            check_size(VerifiedTransaction::new(transaction, TxHash(hash.0), unsigned))
+        })
         .collect();
     // Binding hashes are made here, so that the batch can borrow them.
     let bindings: Vec<Option<Hash>> =

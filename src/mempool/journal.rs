@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ait_engine::codec::Canonical as _;
+use ait_engine::hash::plain_hash_each;
 use ait_engine::limits::TRANSACTION_BYTES_MAX;
 use ait_engine::transaction::Transaction;
 use ait_engine::types::{TimestampMs, TxHash};
@@ -62,7 +63,7 @@ pub struct Journal {
     path: PathBuf,
     file: Arc<SyncedFile>,
     bytes: u64,
-    buffer: Vec<u8>,
+    noted: Records,
     /// Whether something was written since the last [`Journal::unsynced`].
     is_dirty: bool,
 }
@@ -129,7 +130,7 @@ impl Journal {
             path: path.to_owned(),
             file: Arc::new(SyncedFile::new(file)),
             bytes: length,
-            buffer: Vec::new(),
+            noted: Records::default(),
             is_dirty: true,
         };
         let discarded_bytes = bytes.len() as u64 - length;
@@ -171,35 +172,35 @@ impl Journal {
             path: path.to_owned(),
             file: Arc::new(SyncedFile::new(file)),
             bytes,
-            buffer: Vec::new(),
+            noted: Records::default(),
             is_dirty: false,
         })
     }
 
     /// Notes an accepted transaction; [`Journal::write`] writes it.
     pub(super) fn note_added(&mut self, added_at: TimestampMs, transaction: &Transaction) {
-        put_added(&mut self.buffer, added_at, transaction);
+        self.noted.add(added_at, transaction);
     }
 
     /// Notes one that was let go.
     pub(super) fn note_dropped(&mut self, hash: &TxHash) {
-        let mut body = [0; 33];
-        let (tag, rest) = body.split_at_mut(1);
-        tag.copy_from_slice(&[TAG_DROPPED]);
-        rest.copy_from_slice(hash.as_bytes());
-        put_record(&mut self.buffer, &body);
+        self.noted.put(|body| {
+            body.push(TAG_DROPPED);
+            body.extend_from_slice(hash.as_bytes());
+        });
     }
 
     /// Hands everything noted to the operating system.
     pub(super) fn write(&mut self) -> Result<(), JournalError> {
-        if self.buffer.is_empty() {
+        let records = self.noted.close();
+        if records.is_empty() {
             return Ok(());
         }
         self.is_dirty = true;
-        let written = self.file.write_all(&self.buffer);
+        let written = self.file.write_all(records);
         written.map_err(|source| error(&self.path, "write", source))?;
-        self.bytes += self.buffer.len() as u64;
-        self.buffer.clear();
+        self.bytes += records.len() as u64;
+        self.noted.clear();
         Ok(())
     }
 
@@ -213,11 +214,11 @@ impl Journal {
         &mut self,
         live: impl Iterator<Item = (TimestampMs, &'t Transaction)>,
     ) -> Result<(), JournalError> {
-        let mut records = Vec::new();
+        let mut records = Records::default();
         for (added_at, transaction) in live {
-            put_added(&mut records, added_at, transaction);
+            records.add(added_at, transaction);
         }
-        *self = Self::create(&self.path, &records)?;
+        *self = Self::create(&self.path, records.close())?;
         Ok(())
     }
 
@@ -251,24 +252,57 @@ fn set_aside(path: &Path) -> Result<PathBuf, JournalError> {
     Ok(aside)
 }
 
-fn put_added(out: &mut Vec<u8>, added_at: TimestampMs, transaction: &Transaction) {
-    let mut body = Vec::with_capacity(256);
-    body.push(TAG_ADDED);
-    body.extend_from_slice(&added_at.get().to_le_bytes());
-    transaction.encode_to(&mut body);
-    put_record(out, &body);
+/// Records in the form of the file, whose heads are filled in last: checksums of many are made
+/// together.
+#[derive(Debug, Default)]
+struct Records {
+    bytes: Vec<u8>,
+    /// Where each begins.
+    begins: Vec<usize>,
+}
+
+impl Records {
+    fn add(&mut self, added_at: TimestampMs, transaction: &Transaction) {
+        self.put(|body| {
+            body.push(TAG_ADDED);
+            body.extend_from_slice(&added_at.get().to_le_bytes());
+            transaction.encode_to(body);
+        });
+    }
+
+    fn put(&mut self, append_body: impl FnOnce(&mut Vec<u8>)) {
+        self.begins.push(self.bytes.len());
+        self.bytes.extend_from_slice(&[0; FRAME_BYTES]);
+        append_body(&mut self.bytes);
+    }
+
+    /// All of them, whole.
+    fn close(&mut self) -> &[u8] {
+        let ends = self.begins.iter().skip(1).copied().chain([self.bytes.len()]);
+        let places: Vec<_> = self.begins.iter().copied().zip(ends).collect();
+        let body = |(begin, end): &(usize, usize)| self.bytes.get(begin + FRAME_BYTES..*end);
+        let bodies: Vec<&[u8]> = places.iter().map(|at| body(at).unwrap_or_default()).collect();
+        let sums = plain_hash_each(&bodies);
+        // A verified transaction is at most TRANSACTION_BYTES_MAX long.
+        let length = |body: &[u8]| u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let lengths: Vec<[u8; 4]> = bodies.into_iter().map(length).collect();
+        for ((begin, _), (length, sum)) in places.into_iter().zip(lengths.into_iter().zip(sums)) {
+            let head = length.into_iter().chain(sum.0).take(FRAME_BYTES);
+            for (place, byte) in self.bytes.iter_mut().skip(begin).zip(head) {
+                *place = byte;
+            }
+        }
+        &self.bytes
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.begins.clear();
+    }
 }
 
 fn checksum(body: &[u8]) -> [u8; 8] {
     blake3::hash(body).as_bytes().first_chunk().copied().unwrap_or_default()
-}
-
-fn put_record(out: &mut Vec<u8>, body: &[u8]) {
-    // A verified transaction is at most TRANSACTION_BYTES_MAX long.
-    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(&checksum(body));
-    out.extend_from_slice(body);
 }
 
 enum Record {

@@ -11,7 +11,6 @@ use blake3::hazmat::ContextKey;
 use blake3::platform::{Platform, le_bytes_from_words_32, words_from_le_bytes_32};
 use blake3::{BLOCK_LEN, CHUNK_LEN, IncrementCounter};
 
-use super::Domain;
 use crate::types::Hash;
 
 pub(super) const CHUNK_START: u8 = 1 << 0;
@@ -24,15 +23,43 @@ static PLATFORM: LazyLock<Platform> = LazyLock::new(Platform::detect);
 /// Inputs that are begun together: enough for every lane, small enough for the stack.
 const BATCH: usize = 16;
 
-/// Hash of the concatenated parts under a derive-key context; none if they are longer than
-/// a chunk.
-pub(super) fn hash(key: &ContextKey, parts: &[&[u8]]) -> Option<Hash> {
+/// What BLAKE3's modes differ in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mode {
+    key: [u32; 8],
+    flags: u8,
+}
+
+impl Mode {
+    /// The hash without a key: its words are those that SHA-256 begins with.
+    pub(super) const PLAIN: Self = Self {
+        key: [
+            0x6a09_e667,
+            0xbb67_ae85,
+            0x3c6e_f372,
+            0xa54f_f53a,
+            0x510e_527f,
+            0x9b05_688c,
+            0x1f83_d9ab,
+            0x5be0_cd19,
+        ],
+        flags: 0,
+    };
+
+    /// The hash under the key of a derive-key context.
+    pub(super) fn derived(key: &ContextKey) -> Self {
+        Self { key: words_from_le_bytes_32(key), flags: DERIVE_KEY_MATERIAL }
+    }
+}
+
+/// Hash of the concatenated parts; none if they are longer than a chunk.
+pub(super) fn hash(mode: Mode, parts: &[&[u8]]) -> Option<Hash> {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     if length > CHUNK_LEN {
         return None;
     }
-    let mut state = words_from_le_bytes_32(key);
-    let mut flags = DERIVE_KEY_MATERIAL | CHUNK_START;
+    let mut state = mode.key;
+    let mut flags = mode.flags | CHUNK_START;
     let (mut block, mut filled) = ([0; BLOCK_LEN], 0_usize);
     for part in parts {
         let mut rest = *part;
@@ -40,7 +67,7 @@ pub(super) fn hash(key: &ContextKey, parts: &[&[u8]]) -> Option<Hash> {
             // The last block is the one that ends the chunk, even if it is full.
             if filled == BLOCK_LEN {
                 compress(&mut state, &block, BLOCK_LEN, flags);
-                flags = DERIVE_KEY_MATERIAL;
+                flags = mode.flags;
                 (block, filled) = ([0; BLOCK_LEN], 0);
             }
             let (_, room) = block.split_at_mut(filled);
@@ -65,26 +92,27 @@ const fn blocks_before_last(input: &[u8]) -> usize {
     input.len().saturating_sub(1) / BLOCK_LEN
 }
 
-/// Appends the hash of each input, in order. Neighbours of about the same length have all
+/// The hash of each input, in order. Neighbours of about the same length have all
 /// blocks but the last hashed together: only the last may be a part of one, which the library
-/// hashes one by one.
-pub(super) fn hash_each(domain: Domain, inputs: &[&[u8]], out: &mut Vec<Hash>) {
-    let key = domain.context_key();
+/// hashes one by one. `alone` hashes an input of any length.
+pub(super) fn hash_each(mode: Mode, inputs: &[&[u8]], alone: impl Fn(&[u8]) -> Hash) -> Vec<Hash> {
+    let mut hashes = Vec::with_capacity(inputs.len());
+    let out = &mut hashes;
     for alike in inputs.chunk_by(|a, b| blocks_before_last(a) == blocks_before_last(b)) {
         for batch in alike.chunks(BATCH) {
             match batch.first().map_or(0, |input| blocks_before_last(input)) {
-                1 => hash_alike::<BLOCK_LEN>(key, batch, out),
-                2 => hash_alike::<{ 2 * BLOCK_LEN }>(key, batch, out),
-                3 => hash_alike::<{ 3 * BLOCK_LEN }>(key, batch, out),
-                _ => out.extend(batch.iter().map(|input| domain.hash(&[input]))),
+                1 => hash_alike::<BLOCK_LEN>(mode, batch, out),
+                2 => hash_alike::<{ 2 * BLOCK_LEN }>(mode, batch, out),
+                3 => hash_alike::<{ 3 * BLOCK_LEN }>(mode, batch, out),
+                _ => out.extend(batch.iter().map(|input| alone(input))),
             }
         }
     }
+    hashes
 }
 
 /// As [`hash_each`] for a batch of inputs of `N` bytes and a last block each.
-fn hash_alike<const N: usize>(key: &ContextKey, batch: &[&[u8]], out: &mut Vec<Hash>) {
-    let key = words_from_le_bytes_32(key);
+fn hash_alike<const N: usize>(mode: Mode, batch: &[&[u8]], out: &mut Vec<Hash>) {
     let zero = [0; N];
     let mut begins = [&zero; BATCH];
     for (begin, input) in begins.iter_mut().zip(batch) {
@@ -93,10 +121,10 @@ fn hash_alike<const N: usize>(key: &ContextKey, batch: &[&[u8]], out: &mut Vec<H
     let mut states = [[0; 32]; BATCH];
     PLATFORM.hash_many(
         begins.get(..batch.len()).unwrap_or(&begins),
-        &key,
+        &mode.key,
         0,
         IncrementCounter::No,
-        DERIVE_KEY_MATERIAL,
+        mode.flags,
         CHUNK_START,
         0,
         states.as_flattened_mut(),
@@ -108,7 +136,7 @@ fn hash_alike<const N: usize>(key: &ContextKey, batch: &[&[u8]], out: &mut Vec<H
             *place = *byte;
         }
         let mut state = words_from_le_bytes_32(state);
-        compress(&mut state, &block, last.len(), DERIVE_KEY_MATERIAL | CHUNK_END | ROOT);
+        compress(&mut state, &block, last.len(), mode.flags | CHUNK_END | ROOT);
         out.push(Hash(le_bytes_from_words_32(&state)));
     }
 }
@@ -117,6 +145,8 @@ fn hash_alike<const N: usize>(key: &ContextKey, batch: &[&[u8]], out: &mut Vec<H
 mod tests {
     #![allow(clippy::unwrap_used)]
     use blake3::hazmat::hash_derive_key_context;
+
+    use crate::hash::{Domain, plain_hash_each};
 
     #[test]
     fn equals_the_public_interface_for_every_length_and_split() {
@@ -128,7 +158,7 @@ mod tests {
                 let mut hasher = blake3::Hasher::new_derive_key(context);
                 hasher.update(input);
                 let (left, right) = input.split_at(length / 3);
-                let found = super::hash(&key, &[left, right]);
+                let found = super::hash(super::Mode::derived(&key), &[left, right]);
                 assert_eq!(found.is_some(), length <= 1_024);
                 if let Some(found) = found {
                     assert_eq!(found.0, *hasher.finalize().as_bytes(), "{length}");
@@ -144,15 +174,15 @@ mod tests {
             .chain(same.into_iter().flat_map(|length| std::iter::repeat_n(length, 37)))
             .map(|length| &bytes[length % 5..length.max(length % 5)])
             .collect();
-        for domain in [super::Domain::ListLeaf, super::Domain::Transaction] {
-            let mut hashes = Vec::new();
-            super::hash_each(domain, &inputs, &mut hashes);
+        for domain in [Domain::ListLeaf, Domain::Transaction] {
             let alone = inputs.iter().map(|input| {
                 let mut hasher = domain.hasher();
                 hasher.update(input);
                 *hasher.finalize().as_bytes()
             });
-            assert!(hashes.iter().map(|hash| hash.0).eq(alone));
+            assert!(domain.hash_each(&inputs).iter().map(|hash| hash.0).eq(alone));
         }
+        let alone = inputs.iter().map(|input| *blake3::hash(input).as_bytes());
+        assert!(plain_hash_each(&inputs).iter().map(|hash| hash.0).eq(alone));
     }
 }

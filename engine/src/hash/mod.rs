@@ -15,6 +15,9 @@ use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 
 use crate::types::Hash;
 
+/// Items that are encoded and hashed together: few enough for the processor's nearest cache.
+const ITEMS_TOGETHER: usize = 64;
+
 /// Keys of all contexts, in the order of [`Domain::ALL`]: hashing a context anew for every
 /// hash would take as long as the hash.
 static CONTEXT_KEYS: LazyLock<[ContextKey; Domain::ALL.len()]> =
@@ -114,7 +117,7 @@ impl Domain {
     /// Hash of the concatenation of `parts`.
     #[must_use]
     pub fn hash(self, parts: &[&[u8]]) -> Hash {
-        if let Some(hash) = chunk::hash(self.context_key(), parts) {
+        if let Some(hash) = chunk::hash(self.mode(), parts) {
             return hash;
         }
         let mut hasher = self.hasher();
@@ -127,8 +130,41 @@ impl Domain {
     /// As [`Domain::hash`] of each input, in order, many at once where they are alike.
     #[must_use]
     pub fn hash_each(self, inputs: &[&[u8]]) -> Vec<Hash> {
-        let mut hashes = Vec::with_capacity(inputs.len());
-        chunk::hash_each(self, inputs, &mut hashes);
-        hashes
+        chunk::hash_each(self.mode(), inputs, |input| self.hash(&[input]))
     }
+
+    /// The hashes of items in this domain, each as `encode` appends it, and their lengths.
+    pub(crate) fn hash_items<T>(
+        self,
+        items: impl IntoIterator<Item = T>,
+        encode: impl Fn(T, &mut Vec<u8>),
+    ) -> (Vec<Hash>, Vec<usize>) {
+        let (mut hashes, mut lengths) = (Vec::new(), Vec::new());
+        let mut bytes = Vec::new();
+        let mut items = items.into_iter().peekable();
+        while items.peek().is_some() {
+            bytes.clear();
+            let mut ends = vec![0];
+            for item in items.by_ref().take(ITEMS_TOGETHER) {
+                encode(item, &mut bytes);
+                ends.push(bytes.len());
+            }
+            let encoded = ends.array_windows().map(|[begin, end]| bytes.get(*begin..*end));
+            let encoded: Vec<&[u8]> = encoded.map(Option::unwrap_or_default).collect();
+            lengths.extend(encoded.iter().map(|item| item.len()));
+            hashes.extend(self.hash_each(&encoded));
+        }
+        (hashes, lengths)
+    }
+
+    fn mode(self) -> chunk::Mode {
+        chunk::Mode::derived(self.context_key())
+    }
+}
+
+/// The hash without a purpose of each input, in order: for checksums, which nothing of the
+/// protocol depends on.
+#[must_use]
+pub fn plain_hash_each(inputs: &[&[u8]]) -> Vec<Hash> {
+    chunk::hash_each(chunk::Mode::PLAIN, inputs, |input| Hash(*blake3::hash(input).as_bytes()))
 }
