@@ -354,14 +354,14 @@ impl VerifiedTransaction {
         let mut bytes = Vec::with_capacity(256);
         transaction.encode_unsigned_to(&mut bytes);
         let hash = TxHash(Domain::Transaction.hash(&[&bytes]).0);
-        Self::new(transaction, hash, bytes.len())
+        Self::new(transaction.sender(), transaction, hash, bytes.len())
     }
 
-    /// One of this hash, whose encoding takes as many bytes without the signature.
-    fn new(transaction: Transaction, hash: TxHash, unsigned: usize) -> Self {
+    /// One of this sender and hash, whose encoding takes as many bytes without the signature.
+    fn new(sender: Address, transaction: Transaction, hash: TxHash, unsigned: usize) -> Self {
         let encoded = unsigned.saturating_add(transaction.signature.0.len());
         let byte_count = u32::try_from(encoded).unwrap_or(u32::MAX);
-        Self { hash, sender: transaction.sender(), byte_count, transaction }
+        Self { hash, sender, byte_count, transaction }
     }
 
     /// The transaction.
@@ -424,10 +424,13 @@ pub fn verify_transactions(
 ) -> Vec<Result<VerifiedTransaction, TransactionError>> {
     let (hashes, lengths) =
         Domain::Transaction.hash_items(&transactions, Transaction::encode_unsigned_to);
-    let hashed = transactions.into_iter().zip(hashes.into_iter().zip(lengths));
-    let mut verified: Vec<Result<VerifiedTransaction, TransactionError>> = hashed
-        .map(|(transaction, (hash, unsigned))| {
-            check_size(VerifiedTransaction::new(transaction, TxHash(hash.0), unsigned))
+    let senders = PublicKey::addresses(transactions.iter().map(|one| &one.public_key));
+    let hashed = hashes.into_iter().map(|hash| TxHash(hash.0)).zip(lengths);
+    let mut verified: Vec<Result<VerifiedTransaction, TransactionError>> = transactions
+        .into_iter()
+        .zip(senders.into_iter().zip(hashed))
+        .map(|(transaction, (sender, (hash, unsigned)))| {
+            check_size(VerifiedTransaction::new(sender, transaction, hash, unsigned))
         })
         .collect();
     // Binding hashes are made here, so that the batch can borrow them.

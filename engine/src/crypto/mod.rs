@@ -46,6 +46,15 @@ impl PublicKey {
         Address(Domain::Address.hash(&[&[SCHEME_ED25519], &self.0]).0)
     }
 
+    /// The address of each key's account, in order, many hashed at once.
+    pub(crate) fn addresses<'a>(keys: impl IntoIterator<Item = &'a Self>) -> Vec<Address> {
+        let (hashes, _) = Domain::Address.hash_items(keys, |key, out| {
+            out.push(SCHEME_ED25519);
+            out.extend(key.0);
+        });
+        hashes.into_iter().map(|hash| Address(hash.0)).collect()
+    }
+
     fn point(&self) -> Option<EdwardsPoint> {
         CompressedEdwardsY(self.0).decompress()
     }

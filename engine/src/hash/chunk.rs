@@ -23,6 +23,18 @@ static PLATFORM: LazyLock<Platform> = LazyLock::new(Platform::detect);
 /// Inputs that are begun together: enough for every lane, small enough for the stack.
 const BATCH: usize = 16;
 
+/// The words that a hash without a key begins with, which are those of SHA-256.
+pub(super) const PLAIN_KEY: [u32; 8] = [
+    0x6a09_e667,
+    0xbb67_ae85,
+    0x3c6e_f372,
+    0xa54f_f53a,
+    0x510e_527f,
+    0x9b05_688c,
+    0x1f83_d9ab,
+    0x5be0_cd19,
+];
+
 /// What BLAKE3's modes differ in.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mode {
@@ -31,20 +43,8 @@ pub(super) struct Mode {
 }
 
 impl Mode {
-    /// The hash without a key: its words are those that SHA-256 begins with.
-    pub(super) const PLAIN: Self = Self {
-        key: [
-            0x6a09_e667,
-            0xbb67_ae85,
-            0x3c6e_f372,
-            0xa54f_f53a,
-            0x510e_527f,
-            0x9b05_688c,
-            0x1f83_d9ab,
-            0x5be0_cd19,
-        ],
-        flags: 0,
-    };
+    /// The hash without a key.
+    pub(super) const PLAIN: Self = Self { key: PLAIN_KEY, flags: 0 };
 
     /// The hash under the key of a derive-key context.
     pub(super) fn derived(key: &ContextKey) -> Self {
@@ -92,15 +92,15 @@ const fn blocks_before_last(input: &[u8]) -> usize {
     input.len().saturating_sub(1) / BLOCK_LEN
 }
 
-/// The hash of each input, in order. Neighbours of about the same length have all
-/// blocks but the last hashed together: only the last may be a part of one, which the library
-/// hashes one by one. `alone` hashes an input of any length.
+/// The hash of each input, in order, neighbours of about the same length together. `alone` hashes
+/// an input of any length.
 pub(super) fn hash_each(mode: Mode, inputs: &[&[u8]], alone: impl Fn(&[u8]) -> Hash) -> Vec<Hash> {
     let mut hashes = Vec::with_capacity(inputs.len());
     let out = &mut hashes;
     for alike in inputs.chunk_by(|a, b| blocks_before_last(a) == blocks_before_last(b)) {
         for batch in alike.chunks(BATCH) {
             match batch.first().map_or(0, |input| blocks_before_last(input)) {
+                0 => hash_last(mode, [mode.key; BATCH], batch, CHUNK_START, out),
                 1 => hash_alike::<BLOCK_LEN>(mode, batch, out),
                 2 => hash_alike::<{ 2 * BLOCK_LEN }>(mode, batch, out),
                 3 => hash_alike::<{ 3 * BLOCK_LEN }>(mode, batch, out),
@@ -115,8 +115,9 @@ pub(super) fn hash_each(mode: Mode, inputs: &[&[u8]], alone: impl Fn(&[u8]) -> H
 fn hash_alike<const N: usize>(mode: Mode, batch: &[&[u8]], out: &mut Vec<Hash>) {
     let zero = [0; N];
     let mut begins = [&zero; BATCH];
-    for (begin, input) in begins.iter_mut().zip(batch) {
-        *begin = input.first_chunk().unwrap_or(&zero);
+    let mut lasts: [&[u8]; BATCH] = [&[]; BATCH];
+    for ((begin, last), input) in begins.iter_mut().zip(&mut lasts).zip(batch) {
+        (*begin, *last) = input.split_first_chunk().unwrap_or((&zero, &[]));
     }
     let mut states = [[0; 32]; BATCH];
     PLATFORM.hash_many(
@@ -129,16 +130,57 @@ fn hash_alike<const N: usize>(mode: Mode, batch: &[&[u8]], out: &mut Vec<Hash>) 
         0,
         states.as_flattened_mut(),
     );
-    for (input, state) in batch.iter().zip(&states) {
-        let last = input.get(N..).unwrap_or_default();
-        let mut block = [0; BLOCK_LEN];
-        for (place, byte) in block.iter_mut().zip(last) {
-            *place = *byte;
+    let states = states.map(|state| words_from_le_bytes_32(&state));
+    hash_last(mode, states, lasts.get(..batch.len()).unwrap_or(&lasts), 0, out);
+}
+
+/// Ends a batch of inputs, each of which came to its state, by its last block.
+fn hash_last(
+    mode: Mode,
+    mut states: [[u32; 8]; BATCH],
+    lasts: &[&[u8]],
+    flags: u8,
+    out: &mut Vec<Hash>,
+) {
+    let (mut blocks, mut lengths) = ([[0; BLOCK_LEN]; BATCH], [0; BATCH]);
+    for ((block, length), last) in blocks.iter_mut().zip(&mut lengths).zip(lasts) {
+        if let Some(place) = block.get_mut(..last.len()) {
+            place.copy_from_slice(last);
         }
-        let mut state = words_from_le_bytes_32(state);
-        compress(&mut state, &block, last.len(), mode.flags | CHUNK_END | ROOT);
-        out.push(Hash(le_bytes_from_words_32(&state)));
+        // A block's length fits into a byte.
+        *length = u8::try_from(last.len()).unwrap_or(u8::MAX);
     }
+    let flags = mode.flags | flags | CHUNK_END | ROOT;
+    if !compress_together(&mut states, &blocks, &lengths, flags, lasts.len()) {
+        for ((state, block), last) in states.iter_mut().zip(&blocks).zip(lasts) {
+            compress(state, block, last.len(), flags);
+        }
+    }
+    out.extend(states.iter().take(lasts.len()).map(|state| Hash(le_bytes_from_words_32(state))));
+}
+
+/// Compresses all at once, if this machine can and there are enough of them to gain by it.
+#[cfg(target_arch = "x86_64")]
+fn compress_together(
+    states: &mut [[u32; 8]; BATCH],
+    blocks: &[[u8; BLOCK_LEN]; BATCH],
+    lengths: &[u8; BATCH],
+    flags: u8,
+    count: usize,
+) -> bool {
+    const COUNT_MIN: usize = 3;
+    count >= COUNT_MIN && super::lanes::compress(states, blocks, lengths, flags)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn compress_together(
+    _: &mut [[u32; 8]; BATCH],
+    _: &[[u8; BLOCK_LEN]; BATCH],
+    _: &[u8; BATCH],
+    _: u8,
+    _: usize,
+) -> bool {
+    false
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! Source: the BLAKE3 paper, section 2.3 (`derive_key` mode).
 
 mod chunk;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
 mod many;
 
 pub use many::BlockHasher;
