@@ -29,6 +29,8 @@ fn check(figures: &Value) {
     assert!((number("tps") - tps).abs() < tps / 100.0, "{figures}");
     let ratio = number("tps") / number("signature_bound");
     assert!((number("ratio") - ratio).abs() < 0.002, "{figures}");
+    let ratio = number("tps") / number("verify_bound");
+    assert!((number("verify_ratio") - ratio).abs() < 0.002, "{figures}");
     assert!(number("p50_ms") > 0.0 && number("p50_ms") <= number("p99_ms"), "{figures}");
     assert!(number("answer_p50_ms") <= number("p99_ms"), "{figures}");
     assert_eq!(figures["refused"], serde_json::json!({}), "{figures}");

@@ -6,7 +6,7 @@ use std::num::NonZero;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ait_engine::crypto::KeyCache;
+use ait_engine::crypto::{Item, KeyCache, verify_batch_by_library};
 use ait_engine::transaction::{Transaction, verify_transactions};
 
 use crate::ingress::IngressOptions;
@@ -16,14 +16,56 @@ const BATCH: usize = 512;
 const SYNCS: usize = 50;
 const SYNCED_BYTES: usize = 4_096;
 
-/// Transactions a second whose signatures all cores together verify in batches, doing
-/// nothing else; these very transactions, over and over for about `time`.
-#[must_use]
-pub(super) fn signatures(transactions: &[Transaction], time: Duration) -> f64 {
+/// Transactions a second whose signatures all cores together verify in batches, doing nothing else.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// As the signature library verifies batches: the yardstick, which is the machine's alone.
+    pub library: f64,
+    /// As this node does.
+    pub node: f64,
+}
+
+impl Bounds {
+    /// Measures both with these very transactions, over and over for about `time` each.
+    pub(super) fn measure(transactions: &[Transaction], time: Duration) -> Self {
+        // As many keys as on the node's way in.
+        let cache = &KeyCache::new(IngressOptions::default().cached_keys);
+        let by_library = |chunk: &[Transaction]| {
+            let hashes: Vec<_> = chunk.iter().map(Transaction::hash).collect();
+            let item = |(one, hash): (&Transaction, _)| (one.public_key, hash, one.signature);
+            let items: Vec<Item<'_>> = chunk
+                .iter()
+                .zip(hashes.iter().map(|hash| hash.as_bytes().as_slice()))
+                .map(item)
+                .collect();
+            let bad = verify_batch_by_library(&items, Some(cache)).err();
+            chunk.len() - bad.map_or(0, |bad| bad.len())
+        };
+        let as_here = |chunk: &[Transaction]| {
+            let results = verify_transactions(chunk.to_vec(), Some(cache));
+            results.iter().filter(|result| result.is_ok()).count()
+        };
+        Self {
+            library: rate(transactions, time, by_library),
+            node: rate(transactions, time, as_here),
+        }
+    }
+
+    /// The mean of two measurements.
+    pub(super) const fn midpoint(self, other: Self) -> Self {
+        let library = f64::midpoint(self.library, other.library);
+        Self { library, node: f64::midpoint(self.node, other.node) }
+    }
+}
+
+/// How many a second all cores verify.
+fn rate(
+    transactions: &[Transaction],
+    time: Duration,
+    verify: impl Fn(&[Transaction]) -> usize + Sync,
+) -> f64 {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    // As many keys as on the node's way in.
-    let cache = &KeyCache::new(IngressOptions::default().cached_keys);
-    let began = Instant::now();
+    let (began, verify) = (Instant::now(), &verify);
     let verified: usize = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..cores)
             .map(|core| {
@@ -33,8 +75,7 @@ pub(super) fn signatures(transactions: &[Transaction], time: Duration) -> f64 {
                     while began.elapsed() < time {
                         // Each thread takes every n-th batch.
                         let Some(chunk) = chunks.nth(cores - 1) else { break };
-                        let results = verify_transactions(chunk.to_vec(), Some(cache));
-                        verified += results.iter().filter(|result| result.is_ok()).count();
+                        verified += verify(chunk);
                     }
                     verified
                 })

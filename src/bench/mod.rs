@@ -30,6 +30,7 @@ use ait_net::wire::payload_to_json;
 use crate::chain::{ChainError, StorageEngine};
 use crate::node::NodeError;
 
+pub use bound::Bounds;
 pub use drive::Drive;
 pub use page::html;
 pub use record::{Latencies, Record, Second};
@@ -190,15 +191,15 @@ pub async fn run(
     let target = Arc::new(target);
     progress(Progress::Phase("signing a first part".to_owned()));
     let sample = generator.make(BOUND_TRANSACTIONS)?;
-    progress(Progress::Phase("measuring the signature bound".to_owned()));
+    progress(Progress::Phase("measuring the signature bounds".to_owned()));
     let signed: Vec<Transaction> = sample.iter().map(|one| one.transaction.clone()).collect();
-    let before = bound::signatures(&signed, BOUND_TIME);
+    let before = Bounds::measure(&signed, BOUND_TIME);
     let sync = match &*target {
         Target::Embedded(embedded) => Some(bound::sync_time(embedded.data_dir())?),
         Target::Remote(_) => None,
     };
     let transactions =
-        warm_up(&options, &target, &mut generator, sample, before, &mut progress).await?;
+        warm_up(&options, &target, &mut generator, sample, before.node, &mut progress).await?;
     progress(Progress::Phase("measuring".to_owned()));
     let driven = drive::drive(&target, transactions, options.drive, |second, pending| {
         progress(Progress::Second { second, pending });
@@ -212,10 +213,10 @@ pub async fn run(
         disk_bytes = Some(report::disk_bytes(embedded.data_dir())?);
         embedded.stop()?;
     }
-    progress(Progress::Phase("measuring the signature bound again".to_owned()));
+    progress(Progress::Phase("measuring the signature bounds again".to_owned()));
     // A machine's speed changes within a minute: the bound is the mean of before and after.
-    let bound = f64::midpoint(before, bound::signatures(&signed, BOUND_TIME));
-    let mut report = Report::new(&options, driven, bound, sync)?;
+    let bounds = before.midpoint(Bounds::measure(&signed, BOUND_TIME));
+    let mut report = Report::new(&options, driven, bounds, sync)?;
     (report.height, report.index_lag, report.disk_bytes) = (height, index_lag, disk_bytes);
     report.peak_memory_bytes = report::peak_memory();
     Ok(report)

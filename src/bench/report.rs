@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::bound::Bounds;
 use super::drive::Driven;
 use super::record::Record;
 use super::{BenchError, BenchOptions, Driver, float};
@@ -20,7 +21,7 @@ pub struct Report {
     /// Final transactions a second.
     pub tps: f64,
     /// Transactions a second whose signatures all cores verify, doing nothing else.
-    pub signature_bound: f64,
+    pub bounds: Bounds,
     /// Seconds that each stage worked.
     pub stages: BTreeMap<String, f64>,
     /// Accounts of the chain, if it was made for the run.
@@ -45,7 +46,7 @@ impl Report {
     pub(super) fn new(
         options: &BenchOptions,
         driven: Driven,
-        signature_bound: f64,
+        bounds: Bounds,
         sync: Option<Duration>,
     ) -> Result<Self, BenchError> {
         let Driven { record, seconds, stages, drained, rest: _ } = driven;
@@ -64,7 +65,7 @@ impl Report {
             tps: float(record.final_count) / seconds,
             record,
             seconds,
-            signature_bound,
+            bounds,
             stages,
             accounts: match &options.driver {
                 Driver::Embedded(embedded) => Some(embedded.accounts),
@@ -80,10 +81,16 @@ impl Report {
         })
     }
 
-    /// Share of the signature bound that was reached.
+    /// Final transactions for each signature that the library would verify in the same time.
     #[must_use]
     pub fn ratio(&self) -> f64 {
-        self.tps / self.signature_bound
+        self.tps / self.bounds.library
+    }
+
+    /// Share of what this node verifies with nothing else to do.
+    #[must_use]
+    pub fn verify_ratio(&self) -> f64 {
+        self.tps / self.bounds.node
     }
 
     /// Share of all stages' work, by stage.
@@ -114,8 +121,10 @@ impl Report {
             .collect();
         json!({
             "tps": round(self.tps),
-            "signature_bound": round(self.signature_bound),
+            "signature_bound": round(self.bounds.library),
             "ratio": round(self.ratio()),
+            "verify_bound": round(self.bounds.node),
+            "verify_ratio": round(self.verify_ratio()),
             "accounts": self.accounts,
             "final_txs": self.record.final_count,
             "blocks": self.record.blocks,
@@ -149,9 +158,14 @@ impl Report {
         let mut lines = vec![
             format!("{:.0} final transactions a second over {:.1} s", self.tps, self.seconds),
             format!(
-                "  signatures   {:.0} a second is what the cores verify, doing nothing else: {:.2} of it",
-                self.signature_bound,
+                "  signatures   {:.0} a second is what the library verifies on all cores: {:.2} of it",
+                self.bounds.library,
                 self.ratio()
+            ),
+            format!(
+                "  verifying    {:.0} a second is what the node does with nothing else: {:.2} of it",
+                self.bounds.node,
+                self.verify_ratio()
             ),
             format!(
                 "  blocks       {blocks} ({blocks_a_second:.1} a second) with {:.0} transactions each",

@@ -25,7 +25,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha512};
 use zeroize::Zeroizing;
 
-pub use batch::verify_batch;
+pub use batch::{Item, verify_batch, verify_batch_by_library};
 pub use cache::KeyCache;
 
 use crate::hash::Domain;

@@ -10,6 +10,7 @@
 )]
 #![allow(
     clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
     clippy::needless_range_loop,
     reason = "arrays of fixed size, words and lanes by number"
 )]
