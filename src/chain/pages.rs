@@ -14,13 +14,17 @@ const LOOKS_EACH: usize = 16;
 const LOOKS: usize = 16_384;
 const LOOKS_MAX: usize = 1 << 19;
 
+/// A page that is a checkpoint's as well. The one allocation more lets a page become shared, and
+/// its writer's own again, without being copied.
+pub(super) type SharedPage<T> = Arc<Box<T>>;
+
 /// A page in memory. One that the writer alone has is not counted: asking a count whether it is
 /// the only one waits until all that was written before has reached the cache.
 #[derive(Debug)]
 enum Page<T> {
     Own(Box<T>),
     /// Unchanged since a checkpoint took it, and that one's as well while it is being written.
-    Shared(Arc<Box<T>>),
+    Shared(SharedPage<T>),
 }
 
 impl<T: Clone> Page<T> {
@@ -36,7 +40,7 @@ impl<T: Clone> Page<T> {
         matches!(self, Self::Shared(page) if Arc::strong_count(page) > 1)
     }
 
-    fn into_shared(self) -> Arc<Box<T>> {
+    fn into_shared(self) -> SharedPage<T> {
         match self {
             Self::Own(page) => Arc::new(page),
             Self::Shared(page) => page,
@@ -81,7 +85,7 @@ pub(super) struct Pages<T> {
 }
 
 /// Changed pages with their numbers, ascending.
-pub(super) type FrozenPages<T> = Vec<(usize, Arc<Box<T>>)>;
+pub(super) type FrozenPages<T> = Vec<(usize, SharedPage<T>)>;
 
 impl<T> Default for Pages<T> {
     fn default() -> Self {
