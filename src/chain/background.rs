@@ -12,6 +12,7 @@ use std::io::ErrorKind;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
 use ait_engine::types::Height;
 
@@ -32,6 +33,11 @@ const QUEUE_BLOCKS: usize = 32;
 /// index that is behind writes large batches: its keys are spread over all of it, and the
 /// more of them are sorted and written together, the fewer pages are written for each.
 const BATCH_TRANSACTIONS: usize = 200_000;
+/// Transactions that wait while a chain is busy: a batch of some more blocks costs less for each,
+/// and is merged less often.
+const BUSY_TRANSACTIONS: usize = 1_000;
+/// How long a batch of a busy chain waits for more blocks.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// Blocks in a batch at most.
 const BATCH_BLOCKS: usize = 256;
 
@@ -277,46 +283,47 @@ fn index(inner: &Inner, board: &Board, waiting: &Receiver<Indexable>) -> Result<
         Stage::Index.time(|| listing.step(inner, &is_stopping))?;
     }
     board.change(|progress| progress.indexed = *inner.indexed.borrow());
-    loop {
+    while !is_stopping() {
+        // What was handed over costs less than what is read again.
+        if let Ok(first) = waiting.try_recv() {
+            take(inner, board, &mut listing, (first, waiting), PATIENCE)?;
+            continue;
+        }
         catch_up(inner, board, &mut listing)?;
         // All is indexed that was committed before the queue was looked at.
         let received = match listing.rest() {
             Some(rest) => waiting.recv_timeout(rest),
             None => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
-        let first = match received {
-            Ok(first) => first,
+        match received {
+            Ok(first) => take(inner, board, &mut listing, (first, waiting), PATIENCE)?,
             Err(RecvTimeoutError::Timeout) => {
                 Stage::Index.time(|| listing.step(inner, &is_stopping))?;
-                if is_stopping() {
-                    return Ok(());
-                }
-                continue;
             }
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
-        };
-        take(inner, board, &mut listing, first, waiting)?;
-        if board.lock().closing {
-            return Ok(());
+            Err(RecvTimeoutError::Disconnected) => break,
         }
     }
+    Ok(())
 }
 
-/// Indexes what was handed over, as far as it follows what is in the index.
+/// Indexes what was handed over, as far as it follows what is in the index. Of a busy chain it
+/// waits for more, at most as long as `patience`.
 fn take(
     inner: &Inner,
     board: &Board,
     listing: &mut Listing,
-    first: Indexable,
-    waiting: &Receiver<Indexable>,
+    (first, waiting): (Indexable, &Receiver<Indexable>),
+    patience: Duration,
 ) -> Result<(), ChainError> {
     let mut next = inner.index.next_height()?;
     let mut batch = Vec::new();
+    let mut has_gap = false;
+    let began = Instant::now();
     let mut candidate = Some(first);
     while let Some(indexable) = candidate {
         let height = indexable.block.height();
-        if height > next {
-            // Blocks between were not handed over: they are read from the store.
+        has_gap = height > next;
+        if has_gap {
             break;
         }
         if height == next {
@@ -324,9 +331,15 @@ fn take(
             batch.push(indexable);
         }
         let is_full = transactions(&batch) >= BATCH_TRANSACTIONS || batch.len() >= BATCH_BLOCKS;
-        candidate = if is_full { None } else { waiting.try_recv().ok() };
+        let patience = match transactions(&batch) >= BUSY_TRANSACTIONS {
+            true => patience.saturating_sub(began.elapsed()),
+            false => Duration::ZERO,
+        };
+        candidate = if is_full { None } else { waiting.recv_timeout(patience).ok() };
     }
-    write(inner, board, listing, &batch)
+    write(inner, board, listing, &batch)?;
+    // Blocks between were not handed over: they are read again.
+    if has_gap { catch_up(inner, board, listing) } else { Ok(()) }
 }
 
 /// Indexes what is committed and was not handed over, read from the store of blocks.

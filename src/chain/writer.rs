@@ -383,7 +383,8 @@ impl ChainWriter {
             self.background.store();
         }
         let payout = payout(&committed, &proposing);
-        self.background.index(Indexable { block: Arc::clone(&committed), payout })?;
+        let changed = Some(writes.leaves.iter().map(|(number, _)| *number).collect());
+        self.background.index(Indexable { block: Arc::clone(&committed), payout, changed })?;
         let crowded = inner.state.unwritten() > self.policy.entries.saturating_mul(2);
         self.background.checkpoint(crowded)?;
         Ok(committed)

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 use super::{Board, Checkpoint, Indexable, Inner, Listing, catch_up, finish, store, take};
 use crate::chain::{ChainError, CheckpointPolicy};
@@ -65,7 +66,7 @@ impl Steps {
         let Some(listing) = &mut self.listing else { return Ok(()) };
         store(inner, board)?;
         while let Ok(first) = waiting.try_recv() {
-            take(inner, board, listing, first, waiting)?;
+            take(inner, board, listing, (first, waiting), Duration::ZERO)?;
         }
         catch_up(inner, board, listing)?;
         while listing.rest().is_some() {

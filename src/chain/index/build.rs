@@ -25,6 +25,8 @@ pub(in super::super) struct Indexable {
     pub(in super::super) block: Arc<CommittedBlock>,
     /// Who got the block's fees, if there were any.
     pub(in super::super) payout: Option<Address>,
+    /// Numbers of the entries that it changed in the state, if it was executed just now.
+    pub(in super::super) changed: Option<Vec<u64>>,
 }
 
 impl Indexable {
@@ -51,12 +53,12 @@ impl Indexable {
             )));
         }
         let payout = payout(&block, validators);
-        Ok(Self { block, payout })
+        Ok(Self { block, payout, changed: None })
     }
 
-    /// Adds the accounts that the block can have touched, some more than once.
-    pub(super) fn touched(&self, addresses: &mut Vec<Address>) {
-        addresses.extend(self.payout);
+    /// The accounts that the block can have touched, some more than once.
+    pub(super) fn touched(&self) -> Vec<Address> {
+        let mut addresses = Vec::from_iter(self.payout);
         for (transaction, outcome) in self.block.block.transactions.iter().zip(&self.block.outcomes)
         {
             addresses.push(transaction.sender());
@@ -65,6 +67,7 @@ impl Indexable {
                 addresses.push(to);
             }
         }
+        addresses
     }
 }
 
@@ -138,6 +141,8 @@ impl Update {
         let height = block.height();
         let key = height.get().to_be_bytes();
         self.batch.put(BLOCK_HEIGHTS, block.id.0, key);
+        self.transactions.reserve(block.tx_hashes.len());
+        self.sides.reserve(2 * block.tx_hashes.len());
         for (index, hash) in (0_u32..).zip(&block.tx_hashes) {
             let location = Location { height, index };
             let mut record = [0; TX_BYTES];
@@ -168,6 +173,11 @@ impl Update {
         let mut received: Vec<Address> =
             outcome.rewards.iter().map(|reward| reward.address).collect();
         match &transaction.payload {
+            // By far the most.
+            Payload::Transfer { to, .. } if received.is_empty() => {
+                self.add_side(to, Side::Received, location);
+                return Ok(());
+            }
             Payload::Transfer { to, .. } => received.push(*to),
             Payload::ReceiptClaim(claim) => self.add_receipt(&claim.receipt, location)?,
             _ => {}

@@ -3,8 +3,9 @@
 //! Every transfer moves two accounts in it, each out of one row and into another, at random.
 //! That would cost more than all else in the index, so that it is not done for every block:
 //! accounts that changed are noted, and moved at once if they are few, else in slices with
-//! pauses between them twenty times as long, so that a twentieth of a thread's time goes into
-//! it. What was noted is made again from the blocks after a restart.
+//! pauses between them sixty times as long, so that a sixtieth of a thread's time goes into it.
+//! A slice is large, because most of its cost is in pages that more accounts would share.
+//! What was noted is made again from the blocks after a restart.
 //!
 //! Invariant: an account stands in the list under the balance that its row of [`LISTED`]
 //! has, and nowhere else.
@@ -17,21 +18,18 @@ use ait_engine::types::{Address, Height};
 use ait_storage::{Batch, Durability, KeyRange, Snapshot};
 
 use super::super::ChainError;
-use super::super::read::{Inner, account};
+use super::super::read::Inner;
 use super::super::tables::{INDEX_META, INDEX_VERSION, IndexMeta, LISTED, ONLY, RICHEST, to_bytes};
 use super::build::Indexable;
 use super::marks::Marks;
 use super::{Index, integer, richest_key};
 
-/// Accounts that are noted by their addresses; of more, the numbers of their entries are
-/// marked.
-const NOTED_MAX: usize = 65_536;
 /// So few are moved at once.
 const FEW: usize = 1_000;
 /// Accounts of a slice.
-const SLICE: usize = 20_000;
+const SLICE: usize = 100_000;
 /// How many times as long as a slice took a pause is.
-const REST: u32 = 20;
+const REST: u32 = 60;
 /// Rows that are written in one batch where the list begins.
 const BATCH_ROWS: usize = 200_000;
 /// Entries of the state that are read under one lock.
@@ -40,11 +38,9 @@ const READ_ENTRIES: usize = 4_096;
 /// Accounts that are to be moved in the list.
 #[derive(Debug)]
 pub(in super::super) struct Listing {
-    /// Each at least once, in no order.
-    noted: Vec<Address>,
-    /// More of them, by number.
-    marks: Marks,
-    /// The height that the list is up to once the present round over the marks is done.
+    /// Numbers of their entries.
+    noted: Marks,
+    /// The height that the list is up to once the present round over them is done.
     round: u64,
     /// Whether there is no list yet.
     is_new: bool,
@@ -70,8 +66,7 @@ impl Listing {
         // An index of another version is made again, and its list with it.
         let is_new = meta.listed == 0 || meta.version != INDEX_VERSION;
         let mut listing = Self {
-            noted: Vec::new(),
-            marks: Marks::default(),
+            noted: Marks::default(),
             round: meta.height,
             is_new,
             rests,
@@ -90,22 +85,22 @@ impl Listing {
         Ok(Some(listing))
     }
 
-    /// Notes the accounts of blocks.
+    /// Notes the accounts of blocks. Entries that are no accounts are left out when they are read.
     pub(super) fn note(&mut self, inner: &Inner, blocks: &[Indexable]) -> Result<(), ChainError> {
         for block in blocks {
-            if block.block.height() > Height::ZERO {
-                block.touched(&mut self.noted);
-            }
-            if self.noted.len() >= NOTED_MAX {
-                self.mark(inner)?;
+            match &block.changed {
+                Some(changed) => changed.iter().for_each(|number| self.noted.set(*number)),
+                None if block.block.height() > Height::ZERO => self.look_up(inner, block)?,
+                // The list begins with the accounts of genesis.
+                None => {}
             }
         }
         Ok(())
     }
 
-    /// Marks what is noted by address.
-    fn mark(&mut self, inner: &Inner) -> Result<(), ChainError> {
-        for part in std::mem::take(&mut self.noted).chunks(READ_ENTRIES) {
+    /// Notes the accounts of a block that was read again.
+    fn look_up(&mut self, inner: &Inner, block: &Indexable) -> Result<(), ChainError> {
+        for part in block.touched().chunks(READ_ENTRIES) {
             // Let go now and then, so that no block waits for long.
             let state = inner.state.reader();
             for near in part.chunks(EXPECTED_TOGETHER) {
@@ -114,7 +109,7 @@ impl Listing {
                 state.expect(&keys);
                 for key in &keys {
                     if let Some(number) = state.number_of(key)? {
-                        self.marks.set(number);
+                        self.noted.set(number);
                     }
                 }
             }
@@ -122,30 +117,19 @@ impl Listing {
         Ok(())
     }
 
-    fn is_empty(&self) -> bool {
-        self.noted.is_empty() && self.marks.is_empty()
-    }
-
     /// How long what is noted may wait; none if nothing is.
     pub(in super::super) fn rest(&self) -> Option<Duration> {
-        if self.is_new || (!self.rests && !self.is_empty()) {
+        let is_empty = self.noted.is_empty();
+        if self.is_new || (!self.rests && !is_empty) {
             return Some(Duration::ZERO);
         }
-        (!self.is_empty()).then(|| (self.took * REST).saturating_sub(self.since.elapsed()))
+        (!is_empty).then(|| (self.took * REST).saturating_sub(self.since.elapsed()))
     }
 
     /// Whether what is noted is moved with the blocks themselves: `is_level` says that the
     /// index has all of them.
-    pub(super) fn may_join(&mut self, is_level: bool) -> bool {
-        if !is_level || self.is_new || !self.marks.is_empty() {
-            return false;
-        }
-        if self.noted.len() > FEW {
-            // Of many blocks the same accounts may be.
-            self.noted.sort_unstable();
-            self.noted.dedup();
-        }
-        self.noted.len() <= FEW
+    pub(super) const fn may_join(&self, is_level: bool) -> bool {
+        is_level && !self.is_new && self.noted.len() <= FEW
     }
 
     /// Moves what is noted within the batch of the blocks themselves.
@@ -156,18 +140,10 @@ impl Listing {
         batch: &mut Batch,
         meta: &mut IndexMeta,
     ) -> Result<(), ChainError> {
-        let mut noted = std::mem::take(&mut self.noted);
-        noted.sort_unstable();
-        noted.dedup();
-        let state = inner.state.reader();
-        let mut accounts = Vec::with_capacity(noted.len());
-        for address in noted {
-            if let Some(found) = account(&state, &address)? {
-                accounts.push((address, found));
-            }
+        while !self.noted.is_empty() {
+            let (numbers, _) = self.noted.take(FEW);
+            move_accounts(&read(inner, &numbers)?, before, batch, meta)?;
         }
-        drop(state);
-        move_accounts(&accounts, before, batch, meta)?;
         meta.listed = meta.height + 1;
         Ok(())
     }
@@ -189,17 +165,16 @@ impl Listing {
         // What the beginning took says nothing of what comes.
         let began = Instant::now();
         let (before, mut meta) = (index.snapshot()?, index.meta()?);
-        self.mark(inner)?;
-        if self.marks.is_at_start() {
+        if self.noted.is_at_start() {
             self.round = meta.height;
         }
-        let (numbers, is_round) = self.marks.take(SLICE);
+        let (numbers, is_round) = self.noted.take(SLICE);
         let mut batch = Batch::new();
         move_accounts(&read(inner, &numbers)?, &*before, &mut batch, &mut meta)?;
         drop(before);
         if is_round {
             // Whatever was noted when the round began is moved.
-            meta.listed = if self.marks.is_empty() { meta.height } else { self.round } + 1;
+            meta.listed = if self.noted.is_empty() { meta.height } else { self.round } + 1;
         }
         commit(index, batch, &meta)?;
         (self.since, self.took) = (Instant::now(), began.elapsed());

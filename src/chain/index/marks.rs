@@ -11,6 +11,10 @@ pub(super) struct Marks {
 }
 
 impl Marks {
+    pub(super) const fn len(&self) -> usize {
+        self.count
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.count == 0
     }

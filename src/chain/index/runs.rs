@@ -9,10 +9,6 @@
 //! Invariants: runs stand in the order of the blocks that they hold, the newest last, and
 //! only neighbours are merged; a run is never changed.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
-
 use ait_storage::{Batch, KeyRange, Snapshot, Table, Value};
 
 use super::super::ChainError;
@@ -161,32 +157,63 @@ impl<const N: usize> Runs<'_, N> {
 
 /// Records that are to be merged, in order: those of a run, a chunk at a time, or new ones.
 struct Source<const N: usize> {
-    records: std::vec::IntoIter<[u8; N]>,
+    records: Vec<[u8; N]>,
+    at: usize,
     run: RunRecord,
+    /// Records of the run that were not read yet.
+    unread: u64,
     next_chunk: u32,
 }
 
 impl<const N: usize> Source<N> {
-    const fn of(run: RunRecord, records: std::vec::IntoIter<[u8; N]>) -> Self {
-        Self { records, run, next_chunk: 0 }
+    const fn new(run: RunRecord, records: Vec<[u8; N]>) -> Self {
+        Self { records, at: 0, run, unread: 0, next_chunk: 0 }
     }
 
-    /// Takes the next record; `older` reads the runs.
-    fn next(&mut self, older: &Runs<'_, N>) -> Result<Option<[u8; N]>, ChainError> {
-        let chunks = self.run.records.div_ceil(per_chunk::<N>() as u64);
-        if self.records.len() == 0 && u64::from(self.next_chunk) < chunks {
-            let chunk = older.get(self.run.id, self.next_chunk)?;
-            self.records = chunk.as_chunks::<N>().0.to_vec().into_iter();
-            self.next_chunk += 1;
+    /// A run; `older` reads it.
+    fn stored(run: RunRecord, older: &Runs<'_, N>) -> Result<Self, ChainError> {
+        let mut source = Self { unread: run.records, ..Self::new(run, Vec::new()) };
+        source.read(older)?;
+        Ok(source)
+    }
+
+    fn read(&mut self, older: &Runs<'_, N>) -> Result<(), ChainError> {
+        let chunk = older.get(self.run.id, self.next_chunk)?;
+        self.records.clear();
+        self.records.extend(chunk.as_chunks::<N>().0);
+        let read = self.records.len() as u64;
+        if read != self.unread.min(per_chunk::<N>() as u64) {
+            return Err(corrupt(older.table, self.run.id));
         }
-        Ok(self.records.next())
+        (self.at, self.unread, self.next_chunk) = (0, self.unread - read, self.next_chunk + 1);
+        Ok(())
+    }
+
+    /// The next record.
+    fn first(&self) -> Option<&[u8; N]> {
+        self.records.get(self.at)
+    }
+
+    /// Goes on behind it.
+    fn step(&mut self, older: &Runs<'_, N>) -> Result<(), ChainError> {
+        self.at += 1;
+        if self.at == self.records.len() && self.unread > 0 {
+            self.read(older)?;
+        }
+        Ok(())
     }
 }
 
-/// The order of bytes. The first eight, which mostly decide, are compared as an integer.
-pub(super) fn in_order<const N: usize>(a: &[u8; N], b: &[u8; N]) -> Ordering {
-    let first = |bytes: &[u8; N]| bytes.first_chunk().copied().map(u64::from_be_bytes);
-    first(a).cmp(&first(b)).then_with(|| a.cmp(b))
+/// The first eight bytes as an integer, which mostly decides the order.
+fn leading<const N: usize>(record: &[u8; N]) -> u64 {
+    record.first_chunk().copied().map_or(0, u64::from_be_bytes)
+}
+
+/// Records in the order of their bytes. Their places are sorted, which are shorter than they are.
+fn in_order<const N: usize>(records: &[[u8; N]]) -> Vec<[u8; N]> {
+    let mut places: Vec<_> = records.iter().map(|record| (leading(record), record)).collect();
+    places.sort_unstable();
+    places.into_iter().map(|(_, record)| *record).collect()
 }
 
 /// Above everything that begins with `prefix`, which is not all ones.
@@ -209,18 +236,17 @@ pub(super) fn append<const N: usize>(
     snapshot: &dyn Snapshot,
     runs: &mut Vec<RunRecord>,
     next_id: &mut u64,
-    mut records: Vec<[u8; N]>,
+    records: Vec<[u8; N]>,
     batch: &mut Batch,
 ) -> Result<(), ChainError> {
     if records.is_empty() {
         return Ok(());
     }
-    records.sort_unstable_by(in_order);
     let older = Runs::<N> { table, snapshot, runs: &[] };
     let count = records.len() as u64;
     // What is new is read from memory: it counts as a run without chunks.
     let new = RunRecord { id: *next_id, records: 0 };
-    let mut sources = vec![Source::of(new, records.into_iter())];
+    let mut sources = vec![Source::new(new, in_order(&records))];
     runs.push(RunRecord { id: *next_id, records: count });
     while let Some(count) = due(runs) {
         let merged: Vec<_> = runs.drain(runs.len() - count..).collect();
@@ -228,13 +254,28 @@ pub(super) fn append<const N: usize>(
         // The last is the run to be, which is not in the table yet.
         for run in merged.into_iter().rev().skip(1) {
             batch.delete_range(table, KeyRange::prefix(run.id.to_be_bytes()));
-            sources.push(Source::of(run, Vec::new().into_iter()));
+            sources.push(Source::stored(run, &older)?);
         }
         runs.push(RunRecord { id: *next_id, records: sum });
     }
     write_merged(&older, *next_id, sources, batch)?;
     *next_id += 1;
     Ok(())
+}
+
+/// The source whose next record is the least, by their leading integers unless those are equal.
+fn least<const N: usize>(sources: &[Source<N>], leadings: &[u64]) -> Option<usize> {
+    let (mut least, mut at, mut is_tied) = (*leadings.first()?, 0, false);
+    for (other, &leading) in leadings.iter().enumerate().skip(1) {
+        is_tied = if leading < least { false } else { is_tied | (leading == least) };
+        at = if leading < least { other } else { at };
+        least = least.min(leading);
+    }
+    if !is_tied {
+        return Some(at);
+    }
+    let tied = (0..).zip(sources).zip(leadings).filter(|(_, leading)| **leading == least);
+    tied.min_by_key(|((_, source), _)| source.first()).map(|((at, _), _)| at)
 }
 
 /// Writes a run of all records of these sources. What is in memory beside the batch is a chunk of
@@ -246,14 +287,14 @@ fn write_merged<const N: usize>(
     batch: &mut Batch,
 ) -> Result<(), ChainError> {
     let table = older.table;
-    let mut firsts = BinaryHeap::with_capacity(sources.len());
-    for (at, source) in sources.iter_mut().enumerate() {
-        firsts.extend(source.next(older)?.map(|record| Reverse((record, at))));
-    }
+    let mut leadings: Vec<u64> =
+        sources.iter().map(|source| source.first().map_or(u64::MAX, leading)).collect();
     let (mut chunk, mut number) = (Vec::with_capacity(CHUNK_BYTES), 0);
     let mut fences = Vec::new();
-    while let Some(mut first) = firsts.peek_mut() {
-        let Reverse((record, at)) = *first;
+    while let Some(at) = least(&sources, &leadings)
+        && let Some(source) = sources.get_mut(at)
+        && let Some(record) = source.first()
+    {
         if chunk.is_empty() {
             fences.extend(record);
         }
@@ -266,9 +307,13 @@ fn write_merged<const N: usize>(
             );
             number += 1;
         }
-        match sources.get_mut(at).map(|source| source.next(older)).transpose()?.flatten() {
-            Some(next) => *first = Reverse((next, at)),
-            None => drop(PeekMut::pop(first)),
+        source.step(older)?;
+        match source.first() {
+            Some(next) => leadings[at] = leading(next),
+            None => {
+                sources.swap_remove(at);
+                leadings.swap_remove(at);
+            }
         }
     }
     if !chunk.is_empty() {
@@ -325,6 +370,27 @@ mod tests {
                 assert!((runs.len() as u64) < most, "{pattern}: {} runs of {total}", runs.len());
             }
         }
+    }
+
+    #[test]
+    fn a_run_that_lacks_records_is_found_when_it_is_merged() {
+        let storage = MemoryStorage::new();
+        let (mut runs, mut next_id) = (Vec::new(), 0);
+        let mut add = |from: u32| {
+            let new = (from..from + 10).map(record).collect();
+            let snapshot = storage.snapshot().unwrap();
+            let mut batch = Batch::new();
+            append(TABLE, &*snapshot, &mut runs, &mut next_id, new, &mut batch)?;
+            storage.commit(batch, Durability::Immediate).unwrap();
+            Ok::<_, ChainError>(runs.len())
+        };
+        for n in 1..FAN_IN {
+            assert_eq!(add(10 * n as u32).unwrap(), n);
+        }
+        let mut batch = Batch::new();
+        batch.put(TABLE, row(3, 0), [0; 9 * 40]);
+        storage.commit(batch, Durability::Immediate).unwrap();
+        assert!(matches!(add(0), Err(ChainError::Corrupt { .. })));
     }
 
     #[test]
