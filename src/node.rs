@@ -71,6 +71,7 @@ impl NodeOptions {
         options.chain.checkpoints.blocks = config.storage.checkpoint_blocks;
         options.chain.checkpoints.entries = config.storage.checkpoint_entries;
         options.chain.state_bytes = config.storage.state_bytes;
+        options.chain.index = config.storage.index;
         options.mempool = MempoolLimits {
             count_max: config.mempool.transactions_max,
             bytes_max: config.mempool.bytes_max,

@@ -245,6 +245,63 @@ fn a_deleted_index_is_made_again() {
 }
 
 #[test]
+fn an_index_that_is_off_is_not_written_and_catches_up_once_it_is_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let started = |index| {
+        let change = |options: &mut NodeOptions| options.chain.index = index;
+        start_with(directory.path(), 1_700_000_000, StorageEngine::Redb, change).unwrap()
+    };
+    let is_written = || {
+        let path = directory.path().join("chain/index.redb");
+        let storage = RedbStorage::open(&path, &RedbOptions::default()).unwrap();
+        storage.stats().unwrap().iter().any(|table| table.entries > 0)
+    };
+    let (mut sent, mut hashes) = (0, Vec::new());
+    let mut send = |node: &Node| {
+        let new: Vec<_> = (sent..sent + 5).map(|n| transfer(node, n, Address([7; 32]))).collect();
+        hashes.extend(new.iter().map(Transaction::hash));
+        submit(node, new);
+        sent += 5;
+        wait_for_nonce(node, sent);
+        hashes.clone()
+    };
+    let node = started(false);
+    let hashes = send(&node);
+    let (chain, index) = (node.chain(), node.chain().index());
+    let off = "index_disabled";
+    assert_eq!(index.transaction(&hashes[0]).unwrap_err().code(), off);
+    assert_eq!(index.transactions(0, 1).unwrap_err().code(), off);
+    assert_eq!(index.richest(Amount::ZERO, None, 1).unwrap_err().code(), off);
+    assert_eq!(index.receipt_count().unwrap_err().code(), off);
+    assert_eq!(chain.height_of(&chain.head().block_id).unwrap_err().code(), off);
+    let alice = alice().public_key().address();
+    let account = chain.account(&alice).unwrap().unwrap();
+    assert_eq!(index.account(&alice, &account).unwrap(), None);
+    assert!(!chain.wait_until_indexed(Duration::from_secs(60)), "there is nothing to wait for");
+    node.stop().unwrap();
+    assert!(!is_written());
+
+    // On, off for a while, and on again.
+    let node = started(true);
+    send(&node);
+    check(&node);
+    assert_eq!(node.chain().index().transaction_count().unwrap(), 10);
+    node.stop().unwrap();
+    let node = started(false);
+    assert_eq!(node.chain().head().transaction_total, 10);
+    let hashes = send(&node);
+    assert_eq!(node.chain().index().transaction(&hashes[0]).unwrap_err().code(), off);
+    node.stop().unwrap();
+    assert!(is_written());
+    let node = started(true);
+    check(&node);
+    for hash in &hashes {
+        assert!(node.chain().index().transaction(hash).unwrap().is_some());
+    }
+    assert_eq!(node.chain().index().transaction_count().unwrap(), 15);
+}
+
+#[test]
 fn an_index_of_an_older_version_is_made_again() {
     let directory = tempfile::tempdir().unwrap();
     let node = start(directory.path());

@@ -58,6 +58,8 @@ pub struct EmbeddedOptions {
     pub data_dir: PathBuf,
     /// Whether they are kept, so that the genesis document is wanted beside them.
     pub is_kept: bool,
+    /// Whether the node keeps its indexes.
+    pub index: bool,
     /// What they are.
     pub engine: StorageEngine,
     /// Page caches, in bytes.
@@ -209,7 +211,7 @@ pub async fn run(
     let (mut index_lag, mut disk_bytes) = (None, None);
     if let Some(Target::Embedded(embedded)) = Arc::into_inner(target) {
         progress(Progress::Phase("waiting for the indexes".to_owned()));
-        index_lag = Some(embedded.wait_for_indexes());
+        index_lag = embedded.wait_for_indexes();
         disk_bytes = Some(report::disk_bytes(embedded.data_dir())?);
         embedded.stop()?;
     }
@@ -234,8 +236,10 @@ async fn prepare(
             let senders = target::embedded_senders(options.senders);
             progress(Progress::Phase(format!("making a chain of {} accounts", embedded.accounts)));
             let node = Embedded::start(embedded, &senders)?;
-            progress(Progress::Phase("listing the accounts".to_owned()));
-            node.wait_for_list(embedded.accounts)?;
+            if embedded.index {
+                progress(Progress::Phase("listing the accounts".to_owned()));
+                node.wait_for_list(embedded.accounts)?;
+            }
             let chain_id = target::embedded_chain()?;
             let mut generator = Generator::new(options.workload, senders, chain_id, options.seed);
             generator.now = now;

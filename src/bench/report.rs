@@ -224,6 +224,7 @@ fn setting(options: &BenchOptions) -> Value {
             "engine": embedded.engine.to_string(),
             "block_interval_ms": u64::try_from(embedded.block_interval.as_millis()).ok(),
             "block_transactions": embedded.block_transactions,
+            "index": embedded.index,
         }),
         Driver::Remote { urls, .. } => json!({ "target": "remote", "urls": urls }),
     };

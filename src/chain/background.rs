@@ -38,6 +38,10 @@ const BATCH_TRANSACTIONS: usize = 200_000;
 const BUSY_TRANSACTIONS: usize = 1_000;
 /// How long a batch of a busy chain waits for more blocks.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// Blocks that an index may be behind before the log says so, as after it was switched on.
+const FAR_BEHIND: u64 = 1_000;
+/// How often the log says how far it is.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// Blocks in a batch at most.
 const BATCH_BLOCKS: usize = 256;
 
@@ -344,13 +348,22 @@ fn take(
 
 /// Indexes what is committed and was not handed over, read from the store of blocks.
 fn catch_up(inner: &Inner, board: &Board, listing: &mut Listing) -> Result<(), ChainError> {
+    let mut told = None;
     loop {
         let next = inner.index.next_height()?;
         // Not the store of blocks: a block is there before the state has taken it over, and what
         // its accounts hold is read from the state.
         let head = inner.state.head().0;
         if next > head || board.lock().closing {
+            if told.is_some() {
+                tracing::info!(%next, "the index has caught up, or the node stops");
+            }
             return Ok(());
+        }
+        let behind = head.get().saturating_sub(next.get());
+        if behind >= FAR_BEHIND && told.is_none_or(|told: Instant| told.elapsed() >= TOLD_EVERY) {
+            tracing::info!(behind, %next, %head, "the index is behind and reads blocks again");
+            told = Some(Instant::now());
         }
         let mut batch = Vec::new();
         for height in next.get()..=head.get() {

@@ -83,6 +83,9 @@ pub enum ChainError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// What is asked for stands in the index, which this node does not keep.
+    #[error("this node keeps no index of transactions and accounts")]
+    IndexDisabled,
     /// A part of the node that this needs has stopped.
     #[error("{what} has stopped; see the log before this")]
     Stopped {
@@ -106,6 +109,7 @@ impl ChainError {
             Self::Replay { .. } => "replay_failed",
             Self::Directory { .. } => "directory_failed",
             Self::NoRoom { .. } => "storage_failed",
+            Self::IndexDisabled => "index_disabled",
             Self::Stopped { .. } => "stopped",
         }
     }
@@ -133,6 +137,9 @@ impl ChainError {
             Self::SchemaTooNew { .. } => "upgrade the program",
             Self::Directory { .. } => "check the path and its permissions",
             Self::NoRoom { .. } => "free or add room on the disk of the data directory",
+            Self::IndexDisabled => {
+                "set storage.index to true and start the node again, or ask a node that has it so"
+            }
             Self::Stopped { .. } => "the log says why",
         }
     }

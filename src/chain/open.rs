@@ -83,7 +83,7 @@ pub fn open(
     };
     let storage = Arc::clone(&stores.state);
     let state = StateStore::open(storage, genesis_id, options.state_bytes, first_state)?;
-    let index = Index { storage: Arc::clone(&stores.index) };
+    let index = Index { storage: Arc::clone(&stores.index), is_kept: options.index };
     let (head, checkpoint) = (blocks.height()?, state.checkpoint_height());
     let indexed = index.height()?;
     all_made_of(head, checkpoint, indexed)?;
@@ -246,7 +246,8 @@ fn warm(state: &StateStore, block: &CommittedBlock) {
 
 /// Transactions up to the head: those in the index, and those of later headers.
 fn transaction_total(blocks: &BlockStore, index: &Index, head: Height) -> Result<u64, ChainError> {
-    let mut total = index.transaction_count()?;
+    // Also of an index that is not kept any more: its blocks need not be counted again.
+    let mut total = index.meta()?.transaction_count;
     for height in index.height()?.get() + 1..=head.get() {
         let header = blocks.header(Height::saturating(height))?;
         total += header.map_or(0, |(_, header)| u64::from(header.transaction_count));

@@ -170,6 +170,9 @@ impl Chain {
     /// Waits until the index has every block that is committed now, at most `timeout`; whether
     /// it has.
     pub async fn indexed(&self, timeout: Duration) -> bool {
+        if !self.inner.index.is_kept {
+            return false;
+        }
         let wanted = self.head().height;
         let mut indexed = self.inner.indexed.subscribe();
         let waited = tokio::time::timeout(timeout, indexed.wait_for(|height| *height >= wanted));
@@ -181,7 +184,7 @@ impl Chain {
     pub fn wait_until_indexed(&self, timeout: Duration) -> bool {
         let (wanted, began) = (self.head().height, Instant::now());
         while self.indexed_height() < wanted {
-            if began.elapsed() > timeout {
+            if !self.inner.index.is_kept || began.elapsed() > timeout {
                 return false;
             }
             std::thread::sleep(Duration::from_millis(1));

@@ -447,7 +447,7 @@ impl ChainWriter {
     /// As [`ChainWriter::wait_until_indexed`].
     pub fn wait_until_listed(&self) -> Result<(), ChainError> {
         self.wait_until_indexed()?;
-        while !self.chain.inner.index.is_listed()? {
+        while self.chain.inner.index.is_kept() && !self.chain.inner.index.is_listed()? {
             self.background.check()?;
             std::thread::sleep(LISTED_TICK);
         }

@@ -41,6 +41,7 @@ Examples:
   ait-node bench --embedded --accounts 1000000 --duration 60s --json
   ait-node bench --embedded --rate 100 --block-interval 1ms --duration 20s
   ait-node bench --embedded --workload zipf --html report.html
+  ait-node bench --embedded --no-index --duration 60s
   ait-node bench --rpc http://127.0.0.1:8080 --key alice.key --duration 30s
   ait-node bench --rpc http://127.0.0.1:8080 --key alice.key --batch 500 --connections 4"
 )]
@@ -91,6 +92,9 @@ pub struct BenchArgs {
     /// Most transactions of a block of the embedded node
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     pub block_transactions: usize,
+    /// Keep no indexes in the embedded node, as one with storage.index off
+    #[arg(long)]
+    pub no_index: bool,
     /// Where the embedded node's files and its genesis document are, for export and replay
     /// [default: a temporary directory]
     #[arg(long, value_name = "DIR")]
@@ -142,6 +146,7 @@ impl BenchArgs {
                 accounts: self.accounts,
                 data_dir,
                 is_kept: self.data_dir.is_some(),
+                index: !self.no_index,
                 engine: self.engine,
                 cache_bytes: self.cache << 20,
                 block_interval: self.block_interval,

@@ -67,6 +67,11 @@ pub const KEYS: &[KeySpec] = &[
         "State kept in memory, in bytes; what is not on disk yet comes on top.",
     ),
     key(
+        "storage.index",
+        "true",
+        "Whether transactions by hash, histories and lists are kept; off saves work and disk.",
+    ),
+    key(
         "storage.free_bytes_min",
         "1073741824",
         "Free bytes on the disk below which the node only reads; 0: whatever there is.",

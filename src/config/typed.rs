@@ -91,6 +91,8 @@ pub struct StorageConfig {
     pub checkpoint_entries: usize,
     /// State kept in memory.
     pub state_bytes: usize,
+    /// Whether the indexes are kept.
+    pub index: bool,
     /// Free bytes on the disk below which the node only reads.
     pub free_bytes_min: u64,
     /// Size of the file kept in reserve.
@@ -347,6 +349,7 @@ impl Fields<'_> {
             checkpoint_blocks: self.integer("storage.checkpoint_blocks", 1, 1_000_000),
             checkpoint_entries: self.integer("storage.checkpoint_entries", 1, 1 << 40),
             state_bytes: self.integer("storage.state_bytes", 1 << 20, 1 << 44),
+            index: self.flag("storage.index"),
             free_bytes_min: self.integer("storage.free_bytes_min", 0, 1 << 50),
             reserve_bytes: self.integer("storage.reserve_bytes", 0, 1 << 40),
         }

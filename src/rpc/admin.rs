@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ait_engine::transaction::{Kind, Payload};
-use ait_engine::types::{Amount, TxHash};
+use ait_engine::types::{Amount, Height, TxHash};
 use ait_net::wire::{MintResponse, SendTxResponse, payload_from_json};
 use serde::Deserialize;
 use serde_json::{Value, json as object};
@@ -16,11 +16,14 @@ use zeroize::Zeroizing;
 use super::call::{Answer, Call, integer_field, json};
 use super::dev::{DevEdge, submit_next};
 use super::{Api, ApiError};
+use crate::chain::ChainError;
 use crate::keystore::{self, KeystoreError};
 use crate::mempool::TxStatus;
 
 /// How long a mint or a change of parameters waits for its block.
 const COMMIT_WAIT: Duration = Duration::from_secs(20);
+/// Blocks in which it is looked for where no index is kept: those that were made meanwhile.
+const NEWEST_BLOCKS: usize = 16;
 
 /// Shortest token, and longest token file, in bytes.
 const TOKEN_BYTES_MIN: usize = 32;
@@ -186,13 +189,28 @@ async fn submit_params(call: &Call, dev: &DevEdge) -> Result<TxHash, ApiError> {
     Ok(submitted.hash)
 }
 
+/// Whether a transaction that was submitted just now is in a block.
+fn is_committed(api: &Api, hash: &TxHash) -> Result<bool, ApiError> {
+    match api.chain.index().transaction(hash) {
+        Err(ChainError::IndexDisabled) => {}
+        found => return Ok(found?.is_some()),
+    }
+    let head = api.chain.head().height.get();
+    for height in (0..=head).rev().take(NEWEST_BLOCKS) {
+        let block = api.chain.block(Height::saturating(height))?;
+        if block.is_some_and(|block| block.tx_hashes.contains(hash)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Waits until a transaction is in a block, for a bounded time.
 async fn wait_for(call: &Call, hash: TxHash) -> Result<(), ApiError> {
     let mut head = call.api.chain.watch();
     let committed = async {
         loop {
-            let find = move |api: &Api| Ok(api.chain.index().transaction(&hash)?);
-            if call.read_index(find).await?.is_some() {
+            if call.read_index(move |api| is_committed(api, &hash)).await? {
                 return Ok::<_, ApiError>(());
             }
             if let TxStatus::Dropped(dropped) = call.api.mempool.status(&hash) {

@@ -90,6 +90,10 @@ impl ApiError {
 
 impl From<ChainError> for ApiError {
     fn from(error: ChainError) -> Self {
+        if matches!(error, ChainError::IndexDisabled) {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            return Self::new(status, error.code(), error.to_string(), error.hint());
+        }
         tracing::error!(%error, "a request failed on the chain");
         let hint = "the node's log says more";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error.code(), "the chain cannot be read", hint)

@@ -9,7 +9,7 @@ use ait_net::wire::{
 use super::call::{Answer, Call, bad_cursor, json};
 use super::reads::{PROMPT_BYTES_MAX, Sought, at_each, cut_page, indexed_block, misled};
 use super::{Api, ApiError, views};
-use crate::chain::Location;
+use crate::chain::{ChainError, Location};
 use crate::mempool::TxStatus;
 
 /// Most pending transactions of one answer.
@@ -38,8 +38,11 @@ pub(super) async fn one(call: Call) -> Answer {
 pub(super) async fn status(call: Call) -> Answer {
     let hash = call.tx_hash()?;
     let find = move |api: &Api| {
-        let status = explain(api, &hash)?.status;
-        let at = api.chain.index().transaction(&hash)?;
+        let WhyResponse { status, block_height, .. } = explain(api, &hash)?;
+        let at = match block_height {
+            Some(_) => api.chain.index().transaction(&hash)?,
+            None => None,
+        };
         Ok((Sought::Parts(at.into_iter().collect()), (status, at)))
     };
     let show = move |api: &Api, (status, at): (String, Option<Location>)| {
@@ -66,7 +69,12 @@ fn explain(api: &Api, hash: &TxHash) -> Result<WhyResponse, ApiError> {
     };
     // Pending first: what a block takes between the two looks is then found in it.
     let pending = api.mempool.status(hash);
-    if let Some(at) = api.chain.index().transaction(hash)? {
+    let found = match api.chain.index().transaction(hash) {
+        // What waits or was dropped is known without.
+        Err(ChainError::IndexDisabled) if !matches!(pending, TxStatus::Unknown) => None,
+        found => found?,
+    };
+    if let Some(at) = found {
         why.status = "committed".to_owned();
         why.detail = format!("it is in block {}", at.height);
         why.block_height = Some(at.height.get());

@@ -83,6 +83,8 @@ pub struct AccountStats {
 #[derive(Debug, Clone)]
 pub struct Index {
     pub(super) storage: Arc<dyn Storage>,
+    /// Whether it is kept up: nothing is read of one that is not.
+    pub(super) is_kept: bool,
 }
 
 /// Bytes of a record of [`TX_LOCATIONS`]: hash and location.
@@ -107,17 +109,32 @@ fn richest_key(balance: u64, address: &Address) -> Vec<u8> {
 
 impl Index {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, ChainError> {
-        Ok(self.storage.snapshot()?)
+        if self.is_kept { Ok(self.storage.snapshot()?) } else { Err(ChainError::IndexDisabled) }
     }
 
     pub(super) fn meta(&self) -> Result<IndexMeta, ChainError> {
-        meta(&*self.snapshot()?)
+        meta(&*self.storage.snapshot()?)
     }
 
     /// An index by itself: for tools that look at a damaged chain.
     #[must_use]
     pub const fn existing(storage: Arc<dyn Storage>) -> Self {
-        Self { storage }
+        Self { storage, is_kept: true }
+    }
+
+    /// Whether this node keeps it. What is asked of one that is not kept is
+    /// [`ChainError::IndexDisabled`].
+    #[must_use]
+    pub const fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
+    /// Whether anything was ever written to it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn is_begun(&self) -> Result<bool, ChainError> {
+        Ok(self.meta()?.version != 0)
     }
 
     /// Height up to which the index goes.
@@ -175,7 +192,7 @@ impl Index {
     /// # Errors
     /// When the store fails.
     pub fn transaction_count(&self) -> Result<u64, ChainError> {
-        Ok(self.meta()?.transaction_count)
+        Ok(meta(&*self.snapshot()?)?.transaction_count)
     }
 
     /// At most `limit` transactions, newest first, without the `offset` newest.
@@ -203,8 +220,8 @@ impl Index {
         Ok(locations)
     }
 
-    /// What an account did, beside what the state says that it holds; none before there is
-    /// an index.
+    /// What an account did, beside what the state says that it holds; none where there is
+    /// no index.
     ///
     /// # Errors
     /// When the store fails.
@@ -213,6 +230,9 @@ impl Index {
         address: &Address,
         account: &Account,
     ) -> Result<Option<AccountStats>, ChainError> {
+        if !self.is_kept {
+            return Ok(None);
+        }
         let snapshot = self.snapshot()?;
         let meta = meta(&*snapshot)?;
         let is_here = meta.version == INDEX_VERSION;
@@ -253,7 +273,7 @@ impl Index {
     /// # Errors
     /// When the store fails.
     pub fn account_count(&self) -> Result<u64, ChainError> {
-        Ok(self.meta()?.account_count)
+        Ok(meta(&*self.snapshot()?)?.account_count)
     }
 
     /// Accounts that hold at least `min_balance` with what they hold, richest first, after one
@@ -294,7 +314,7 @@ impl Index {
     /// # Errors
     /// When the store fails.
     pub fn receipt_count(&self) -> Result<u64, ChainError> {
-        Ok(self.meta()?.receipt_count)
+        Ok(meta(&*self.snapshot()?)?.receipt_count)
     }
 
     /// At most `limit` claims, newest first, without the `offset` newest.

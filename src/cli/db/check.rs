@@ -157,13 +157,14 @@ fn open(
     }
 }
 
-/// Whether it can be told how far an index goes.
+/// Whether there is an index of which can be told how far it goes.
 fn check_height(index: &Store, checked: &mut Checked) -> bool {
     match Index::existing(Arc::clone(index)).height() {
         Ok(height) => checked.reached = checked.reached.max(Some(height)),
         Err(error) => checked.find(INDEX, error),
     }
-    !checked.has(INDEX)
+    // One that was never begun is of a node that keeps none.
+    !checked.has(INDEX) && Index::existing(Arc::clone(index)).is_begun().unwrap_or(false)
 }
 
 /// Whether there is every block before the one that was signed last.
