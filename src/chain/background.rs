@@ -28,7 +28,7 @@ pub use steps::Step;
 use steps::Steps;
 
 /// Committed blocks that are kept in memory for the index; it reads others again.
-const QUEUE_BLOCKS: usize = 32;
+const QUEUE_BLOCKS: usize = 64;
 /// Transactions after which a batch of the index is written; bounds the time to stop. An
 /// index that is behind writes large batches: its keys are spread over all of it, and the
 /// more of them are sorted and written together, the fewer pages are written for each.

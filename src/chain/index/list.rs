@@ -3,7 +3,7 @@
 //! Every transfer moves two accounts in it, each out of one row and into another, at random.
 //! That would cost more than all else in the index, so that it is not done for every block:
 //! accounts that changed are noted, and moved at once if they are few, else in slices with
-//! pauses between them sixty times as long, so that a sixtieth of a thread's time goes into it.
+//! pauses between them forty times as long, so that a fortieth of a thread's time goes into it.
 //! A slice is large, because most of its cost is in pages that more accounts would share.
 //! What was noted is made again from the blocks after a restart.
 //!
@@ -27,9 +27,9 @@ use super::{Index, integer, richest_key};
 /// So few are moved at once.
 const FEW: usize = 1_000;
 /// Accounts of a slice.
-const SLICE: usize = 100_000;
+const SLICE: usize = 50_000;
 /// How many times as long as a slice took a pause is.
-const REST: u32 = 60;
+const REST: u32 = 40;
 /// Rows that are written in one batch where the list begins.
 const BATCH_ROWS: usize = 200_000;
 /// Entries of the state that are read under one lock.
