@@ -2,7 +2,8 @@
 //! combination of their equations.
 //!
 //! The sum `8 (sum z_i s_i) B - 8 sum z_i R_i - 8 sum z_i k_i A_i` is the identity if
-//! every equation holds; if one does not, it is with probability 2^-127 at most. The
+//! every equation holds; if one does not, it is with probability 2^-127 at most, for each sum
+//! and each batch that somebody makes up to try. The
 //! `z_i` come from a hash over the whole batch, so that no signer can choose their
 //! signature after them (Fiat-Shamir). If the sum is not the identity, halves are
 //! tried until single signatures are left, which decide by themselves.
@@ -28,7 +29,7 @@ pub type Item<'a> = (PublicKey, &'a [u8], Signature);
 
 /// A signature's points, scalars and coefficient.
 pub(super) struct Equation<P> {
-    index: usize,
+    pub(super) index: usize,
     pub(super) points: P,
     pub(super) s: Scalar,
     pub(super) k: Scalar,
@@ -43,9 +44,11 @@ pub(super) trait Arithmetic {
     /// The sum over equations of `z (R + k A - s B)`, or its negative.
     type Sum;
     /// Equations that may be summed in the time of a single verification, or fewer.
-    const SUMS_PER_SINGLE: usize;
+    const SUMMED_PER_SINGLE: usize;
+    /// Equations that are summed in the time that a sum takes besides its equations.
+    const SUMMED_PER_SUM: usize;
 
-    /// The points of each signature, unless key or `R` is not the encoding of one.
+    /// The points of each signature; none if key or `R` is not found to be the encoding of one.
     fn points(&self, items: &[Item<'_>]) -> Vec<Option<Self::Points>>;
     fn sum(&self, equations: &[Equation<Self::Points>]) -> Self::Sum;
     fn difference(&self, whole: &Self::Sum, part: &Self::Sum) -> Self::Sum;
@@ -53,6 +56,8 @@ pub(super) trait Arithmetic {
     fn is_of_small_order(&self, sum: &Self::Sum) -> bool;
     /// Whether a single equation holds, which is that of this signature.
     fn holds(&self, equation: &Equation<Self::Points>, item: &Item<'_>) -> bool;
+    /// Whether a signature of which no points were found is good all the same.
+    fn holds_without_points(&self, item: &Item<'_>) -> bool;
 }
 
 /// Sums made by the library, one point after another.
@@ -69,7 +74,8 @@ pub(super) struct Negated {
 impl Arithmetic for Library<'_> {
     type Points = Negated;
     type Sum = EdwardsPoint;
-    const SUMS_PER_SINGLE: usize = 1;
+    const SUMMED_PER_SINGLE: usize = 1;
+    const SUMMED_PER_SUM: usize = 0;
 
     fn points(&self, items: &[Item<'_>]) -> Vec<Option<Negated>> {
         let points = |(key, _, signature): &Item<'_>| {
@@ -104,12 +110,18 @@ impl Arithmetic for Library<'_> {
     fn holds(&self, e: &Equation<Negated>, _: &Item<'_>) -> bool {
         holds(&e.points.key, &e.k, &-e.points.r, &e.s)
     }
+
+    fn holds_without_points(&self, _: &Item<'_>) -> bool {
+        false
+    }
 }
 
 /// What verifying a batch cost, in equations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Work {
-    /// Equations added up in sums, each as often as it was.
+    /// Sums made.
+    pub(super) sums: usize,
+    /// Equations added up in them, each as often as it was.
     pub(super) summed: usize,
     /// Equations verified one by one.
     pub(super) single: usize,
@@ -148,58 +160,68 @@ fn find_bad_here(items: &[Item<'_>], cache: Option<&KeyCache>) -> Vec<usize> {
     find_bad(items, &Library { cache }).0
 }
 
-/// Indices of those that do not verify, ascending, and what finding them cost.
+/// Indices of those that do not verify, ascending, and what finding them cost. All are bad that
+/// are not found good.
 pub(super) fn find_bad<A: Arithmetic>(items: &[Item<'_>], arithmetic: &A) -> (Vec<usize>, Work) {
-    let mut bad = Vec::new();
-    let mut equations = Vec::with_capacity(items.len());
-    let points = arithmetic.points(items);
-    for ((index, (key, message, signature)), points) in items.iter().enumerate().zip(points) {
-        match (points, signature.s()) {
-            (Some(points), Some(s)) => {
+    let is_good = vec![false; items.len()];
+    let mut search = Search { items, arithmetic, credit: 0, work: Work::default(), is_good };
+    let mut parsed = Vec::with_capacity(items.len());
+    for ((index, item), points) in items.iter().enumerate().zip(arithmetic.points(items)) {
+        let (key, message, signature) = item;
+        let Some(s) = signature.s() else { continue };
+        match points {
+            Some(points) => {
                 let k = challenge(&signature.r(), key, message);
-                equations.push(Equation { index, points, s, k, z: Scalar::ZERO });
+                parsed.push((index, points, s, k));
             }
-            _ => bad.push(index),
+            None if arithmetic.holds_without_points(item) => search.accept(index),
+            None => {}
         }
     }
-    set_coefficients(items, &mut equations);
-    let credit = equations.len().saturating_mul(A::SUMS_PER_SINGLE);
-    let mut search = Search { items, arithmetic, credit, work: Work::default(), bad };
+    let coefficients = coefficients(items, parsed.iter().map(|(.., k)| k));
+    let equations: Vec<_> = parsed
+        .into_iter()
+        .zip(coefficients)
+        .map(|((index, points, s, k), z)| Equation { index, points, s, k, z })
+        .collect();
+    search.credit = equations.len().saturating_mul(A::SUMMED_PER_SINGLE);
     search.check(&equations);
-    search.bad.sort_unstable();
-    (search.bad, search.work)
+    let bad = search.is_good.iter().enumerate().filter(|(_, is_good)| !**is_good);
+    (bad.map(|(index, _)| index).collect(), search.work)
 }
 
-/// Gives each signature a coefficient of 127 bits from keys, signatures and challenges.
-fn set_coefficients<P>(items: &[Item<'_>], equations: &mut [Equation<P>]) {
+/// A coefficient of 127 bits for each challenge, from keys, signatures and challenges.
+pub(super) fn coefficients<'a>(
+    items: &[Item<'_>],
+    challenges: impl ExactSizeIterator<Item = &'a Scalar>,
+) -> Vec<Scalar> {
     // One piece of many bytes is hashed many blocks at once.
     let mut bytes: Vec<u8> = Vec::with_capacity(items.len().saturating_mul(128));
+    bytes.extend((items.len() as u64).to_le_bytes());
     for (key, _, signature) in items {
         bytes.extend(key.0);
         bytes.extend(signature.0);
     }
-    for equation in equations.iter() {
-        // The challenge stands for the message.
-        bytes.extend(equation.k.as_bytes());
+    let mut drawn = vec![[0; 16]; challenges.len()];
+    for challenge in challenges {
+        // It stands for the message.
+        bytes.extend(challenge.as_bytes());
     }
     let mut hasher = Domain::SignatureBatch.hasher();
     hasher.update(&bytes);
-    let mut coefficients = vec![[0; 16]; equations.len()];
-    hasher.finalize_xof().fill(coefficients.as_flattened_mut());
-    for (equation, bytes) in equations.iter_mut().zip(coefficients) {
-        equation.z = Scalar::from(u128::from_le_bytes(bytes) >> 1);
-    }
+    hasher.finalize_xof().fill(drawn.as_flattened_mut());
+    drawn.into_iter().map(|bytes| Scalar::from(u128::from_le_bytes(bytes) >> 1)).collect()
 }
 
 /// The search for bad signatures of one batch.
 struct Search<'a, A> {
     items: &'a [Item<'a>],
     arithmetic: &'a A,
-    /// Equations that may still be summed on top of the first sum. Those found good give back
-    /// what a single verification of each would have cost.
+    /// What may still be spent on top of the first sum, in equations summed. Those found good give
+    /// back what a single verification of each would have cost.
     credit: usize,
     work: Work,
-    bad: Vec<usize>,
+    is_good: Vec<bool>,
 }
 
 impl<A: Arithmetic> Search<'_, A> {
@@ -209,7 +231,9 @@ impl<A: Arithmetic> Search<'_, A> {
             return;
         }
         let sum = self.sum(all);
-        if !self.arithmetic.is_of_small_order(&sum) {
+        if self.arithmetic.is_of_small_order(&sum) {
+            self.accept_all(all);
+        } else {
             self.split(all, &sum);
         }
     }
@@ -217,18 +241,21 @@ impl<A: Arithmetic> Search<'_, A> {
     /// Finds the bad ones among `part`, whose `sum` says that there are some.
     fn split(&mut self, part: &[Equation<A::Points>], sum: &A::Sum) {
         let (left, right) = part.split_at(part.len() / 2);
-        if part.len() < BATCH_COUNT_MIN || self.credit < left.len() {
+        let cost = left.len().saturating_add(A::SUMMED_PER_SUM);
+        let cost_alone = part.len().saturating_mul(A::SUMMED_PER_SINGLE);
+        if part.len() < BATCH_COUNT_MIN || self.credit < cost || cost_alone < cost {
             self.check_each(part);
             return;
         }
-        self.credit = self.credit.saturating_sub(left.len());
+        self.credit = self.credit.saturating_sub(cost);
         let left_sum = self.sum(left);
         // The sum of the other half is what is left over.
         let right_sum = self.arithmetic.difference(sum, &left_sum);
         let halves = [(left, left_sum), (right, right_sum)]
             .map(|(half, sum)| (half, self.arithmetic.is_of_small_order(&sum), sum));
         for (half, ..) in halves.iter().filter(|(_, is_good, _)| *is_good) {
-            let saved = half.len().saturating_mul(A::SUMS_PER_SINGLE);
+            self.accept_all(half);
+            let saved = half.len().saturating_mul(A::SUMMED_PER_SINGLE);
             self.credit = self.credit.saturating_add(saved);
         }
         for (half, _, sum) in halves.iter().filter(|(_, is_good, _)| !is_good) {
@@ -238,14 +265,28 @@ impl<A: Arithmetic> Search<'_, A> {
 
     fn check_each(&mut self, part: &[Equation<A::Points>]) {
         self.work.single = self.work.single.saturating_add(part.len());
-        let holds = |e: &Equation<A::Points>| {
-            self.items.get(e.index).is_some_and(|item| self.arithmetic.holds(e, item))
-        };
-        let wrong: Vec<usize> = part.iter().filter(|e| !holds(e)).map(|e| e.index).collect();
-        self.bad.extend(wrong);
+        for equation in part {
+            let item = self.items.get(equation.index);
+            if item.is_some_and(|item| self.arithmetic.holds(equation, item)) {
+                self.accept(equation.index);
+            }
+        }
+    }
+
+    fn accept_all(&mut self, part: &[Equation<A::Points>]) {
+        for equation in part {
+            self.accept(equation.index);
+        }
+    }
+
+    fn accept(&mut self, index: usize) {
+        if let Some(is_good) = self.is_good.get_mut(index) {
+            *is_good = true;
+        }
     }
 
     fn sum(&mut self, part: &[Equation<A::Points>]) -> A::Sum {
+        self.work.sums = self.work.sums.saturating_add(1);
         self.work.summed = self.work.summed.saturating_add(part.len());
         self.arithmetic.sum(part)
     }

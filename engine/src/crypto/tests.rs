@@ -3,7 +3,7 @@
 use curve25519_dalek::constants::EIGHT_TORSION;
 use proptest::prelude::*;
 
-use super::batch::{Arithmetic, Item, Library, Work, find_bad};
+use super::batch::{Arithmetic, Equation, Item, Library, Work, coefficients, find_bad};
 use super::*;
 
 /// A signature to try: where it comes from, and what it is.
@@ -278,15 +278,22 @@ fn bounded_work_of<A: Arithmetic>(batch: &[Item<'_>], bad: &[usize], arithmetic:
     assert_eq!(found, bad);
     // One sum over all, as much as each alone costs, and each either alone or as dear.
     assert!(work.single <= count, "{count} with {bad:?}: {work:?}");
-    let tried = count + (count - work.single);
-    assert!(work.summed <= count + tried * A::SUMS_PER_SINGLE, "{count} with {bad:?}: {work:?}");
+    let alone = (count + (count - work.single)) * A::SUMMED_PER_SINGLE;
+    let spent = work.summed + work.sums * A::SUMMED_PER_SUM;
+    assert!(spent <= count + A::SUMMED_PER_SUM + alone, "{count} with {bad:?}: {work:?}");
+    if bad.is_empty() && count >= 4 {
+        assert_eq!(work, Work { sums: 1, summed: count, single: 0 });
+    }
     work
 }
 
 #[test]
 fn a_batch_costs_at_most_one_sum_and_each_signature_twice_wherever_bad_ones_are() {
     const COUNT: usize = 512;
-    assert_eq!(work_of(COUNT, &[]), Work { summed: COUNT, single: 0 });
+    work_of(COUNT, &[]);
+    for count in [4, 5, 148, 149, 150, 151, 299, 300, 301] {
+        work_of(count, &[]);
+    }
     for step in [1, 2, 3, 4, 5, 7, 8, 16, 31, 64, 100, 128, 170, 200, 256] {
         let bad: Vec<usize> = (0..COUNT).step_by(step).collect();
         work_of(COUNT, &bad);
@@ -304,6 +311,111 @@ fn few_bad_signatures_are_found_without_verifying_all_alone() {
     }
     let work = work_of(512, &[3, 400]);
     assert!(work.single < 8, "{work:?}");
+}
+
+#[test]
+fn what_is_good_by_the_rule_is_good_in_one_sum() {
+    let cases = small_order_cases();
+    let all: Vec<Item<'_>> =
+        cases.iter().map(|case| (case.key, case.message.as_slice(), case.signature)).collect();
+    for some in all.chunks(49).chain([all.as_slice()]) {
+        bounded_work_of(some, &[], &Library { cache: None });
+        #[cfg(target_arch = "x86_64")]
+        if let Some(lanes) = super::lanes::Lanes::new() {
+            bounded_work_of(some, &[], &lanes);
+        }
+    }
+}
+
+/// Signatures whose equations are wrong by the same in both directions.
+fn with_faults_that_cancel(count: usize, pair: [usize; 2]) -> Vec<(PublicKey, Vec<u8>, Signature)> {
+    let mut signed = with_bad(count, &[]);
+    for (at, change) in pair.into_iter().zip([Scalar::ONE, -Scalar::ONE]) {
+        let signature = &mut signed[at].2;
+        let s = signature.s().unwrap() + change;
+        signature.0[32..].copy_from_slice(s.as_bytes());
+    }
+    signed
+}
+
+#[test]
+fn faults_that_cancel_are_found() {
+    for (count, pair) in [(4, [0, 1]), (8, [0, 4]), (40, [19, 20]), (512, [0, 256]), (512, [7, 8])]
+    {
+        let owned = with_faults_that_cancel(count, pair);
+        let batch: Vec<_> = owned.iter().map(|(k, m, s)| (*k, m.as_slice(), *s)).collect();
+        let cache = KeyCache::new(1_024);
+        assert_eq!(find_bad(&batch, &Library { cache: Some(&cache) }).0, pair);
+        assert_eq!(verify_batch(&batch, Some(&cache)), Err(pair.to_vec()));
+    }
+}
+
+#[test]
+fn coefficients_differ_and_depend_on_all_of_every_signature() {
+    let owned = with_bad(6, &[]);
+    let of = |owned: &[(PublicKey, Vec<u8>, Signature)]| {
+        let items: Vec<_> = owned.iter().map(|(k, m, s)| (*k, m.as_slice(), *s)).collect();
+        let challenges: Vec<_> =
+            items.iter().map(|(key, message, s)| challenge(&s.r(), key, message)).collect();
+        coefficients(&items, challenges.iter())
+    };
+    let before = of(&owned);
+    let limit = Scalar::from(1_u128 << 127).to_bytes();
+    for (at, z) in before.iter().enumerate() {
+        assert!(*z != Scalar::ZERO && !before[..at].contains(z));
+        assert!(z.to_bytes().iter().rev().cmp(limit.iter().rev()).is_lt());
+    }
+    let mut changes = Vec::new();
+    for byte in 0..64 {
+        let mut other = owned.clone();
+        other[3].2.0[byte] ^= 1;
+        changes.push(other);
+    }
+    for byte in 0..32 {
+        let mut other = owned.clone();
+        other[3].0.0[byte] ^= 1;
+        changes.push(other);
+    }
+    let mut other = owned.clone();
+    other[3].1[0] ^= 1;
+    changes.push(other);
+    for changed in changes {
+        let after = of(&changed);
+        assert!(before.iter().zip(&after).all(|(before, after)| before != after));
+    }
+}
+
+/// Finds no points, or none for the last.
+struct Blind(usize);
+
+impl Arithmetic for Blind {
+    type Points = ();
+    type Sum = ();
+    const SUMMED_PER_SINGLE: usize = 1;
+    const SUMMED_PER_SUM: usize = 0;
+
+    fn points(&self, _: &[Item<'_>]) -> Vec<Option<()>> {
+        vec![None; self.0]
+    }
+    fn sum(&self, _: &[Equation<()>]) {}
+    fn difference(&self, (): &(), (): &()) {}
+    fn is_of_small_order(&self, (): &()) -> bool {
+        false
+    }
+    fn holds(&self, _: &Equation<()>, _: &Item<'_>) -> bool {
+        false
+    }
+    fn holds_without_points(&self, (key, message, signature): &Item<'_>) -> bool {
+        verify(key, message, signature).is_ok()
+    }
+}
+
+#[test]
+fn what_is_not_looked_at_is_bad_and_what_has_no_points_is_decided_alone() {
+    let owned = with_bad(6, &[2]);
+    let batch: Vec<_> = owned.iter().map(|(k, m, s)| (*k, m.as_slice(), *s)).collect();
+    assert_eq!(find_bad(&batch, &Blind(6)).0, [2]);
+    assert_eq!(find_bad(&batch, &Blind(4)).0, [2, 4, 5]);
 }
 
 #[test]

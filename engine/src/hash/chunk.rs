@@ -208,14 +208,20 @@ mod tests {
             }
         }
     }
+
     #[test]
     fn many_of_any_lengths_are_hashed_as_each_alone() {
-        let bytes: Vec<u8> = (0..1_100_u32).map(|n| n.to_le_bytes()[0]).collect();
-        let same = [1, 64, 65, 128, 129, 177, 192, 193, 256, 257, 1_024, 1_025];
-        let inputs: Vec<&[u8]> = (0..bytes.len())
-            .chain(same.into_iter().flat_map(|length| std::iter::repeat_n(length, 37)))
-            .map(|length| &bytes[length % 5..length.max(length % 5)])
-            .collect();
+        let bytes: Vec<u8> = (0..4_000_u32).map(|n| (n * 7 % 251).to_le_bytes()[0]).collect();
+        let edges = [0, 1, 63, 64, 65, 127, 128, 129, 191, 192, 193, 255, 256, 257, 1_024, 1_025];
+        let each = 0..1_100;
+        let in_turn = edges.into_iter().cycle().take(100);
+        let alike = edges.into_iter().flat_map(|length| std::iter::repeat_n(length, 37));
+        // Batches of every size, of lengths that have as many blocks.
+        let sizes =
+            (1..18).flat_map(|size| [1, 64, 33].into_iter().cycle().take(size).chain([900]));
+        let lengths = each.chain(in_turn).chain(alike).chain(sizes);
+        let inputs: Vec<&[u8]> =
+            lengths.enumerate().map(|(at, length)| &bytes[at..at + length]).collect();
         for domain in [Domain::ListLeaf, Domain::Transaction] {
             let alone = inputs.iter().map(|input| {
                 let mut hasher = domain.hasher();

@@ -176,7 +176,7 @@ impl Field {
         value
     }
 
-    /// Ten sums of products, each below 15 times 2^52, modulo p: 2^255 counts 19.
+    /// Ten sums of products, each below 2^56, modulo p: 2^255 counts 19.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     fn folded(sums: [__m512i; 2 * LIMBS]) -> Self {
@@ -213,7 +213,8 @@ impl Field {
         let mask = _mm512_set1_epi64(LIMB_MASK);
         let nineteen = _mm512_set1_epi64(19);
         let mut limbs = self.0;
-        // Below 2^255 + 2^51: twice, for the first time may leave the lowest limb above.
+        // Twice: what is above the highest limb comes back at the lowest, which then may be above; the
+        // highest can be above only once.
         for _ in 0..2 {
             for i in 0..LIMBS - 1 {
                 let over = _mm512_srli_epi64::<LIMB_BITS>(limbs[i]);

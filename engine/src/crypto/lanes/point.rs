@@ -73,6 +73,11 @@ impl Addends {
 }
 
 impl Points {
+    #[cfg(test)]
+    pub(super) const fn fields(&self) -> [&Field; 4] {
+        [&self.x, &self.y, &self.z, &self.t]
+    }
+
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     pub(super) fn identity() -> Self {

@@ -38,13 +38,14 @@ impl Stored {
 /// A multiple of a point.
 pub(super) struct Term<'a> {
     pub(super) point: &'a Stored,
-    /// Little endian, below 2^255.
+    /// Little endian.
     pub(super) scalar: [u8; 32],
 }
 
-/// The sum of all, in the lowest lane; the scalars of `short` are below 2^127.
+/// The sum of all, in the lowest lane; none if a scalar of `long` is not below 2^255, or one of
+/// `short` not below 2^127.
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-pub(super) fn sum(long: &[Term<'_>], short: &[Term<'_>]) -> Points {
+pub(super) fn sum(long: &[Term<'_>], short: &[Term<'_>]) -> Option<Points> {
     if long.len() + short.len() < POINTS_MIN_FOR_WIDE {
         sum_by_windows_of::<4>(long, short)
     } else {
@@ -54,10 +55,13 @@ pub(super) fn sum(long: &[Term<'_>], short: &[Term<'_>]) -> Points {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-fn sum_by_windows_of<const BITS: usize>(long: &[Term<'_>], short: &[Term<'_>]) -> Points {
+pub(super) fn sum_by_windows_of<const BITS: usize>(
+    long: &[Term<'_>],
+    short: &[Term<'_>],
+) -> Option<Points> {
     let groups = SCALAR_BITS / BITS / LANES;
-    let long: Vec<_> = long.iter().map(|term| (term.point, Digits::of::<BITS>(term))).collect();
-    let short: Vec<_> = short.iter().map(|term| (term.point, Digits::of::<BITS>(term))).collect();
+    let long = all_digits::<BITS>(long, SCALAR_BITS)?;
+    let short = all_digits::<BITS>(short, SCALAR_BITS / 2)?;
     let empty = Points::identity().store();
     // A bucket for each magnitude; that of 0 is never looked at.
     let mut buckets = vec![empty; (1 << (BITS - 1)) + 1];
@@ -94,7 +98,15 @@ fn sum_by_windows_of<const BITS: usize>(long: &[Term<'_>], short: &[Term<'_>]) -
         total = total.plus(&total.rearranged(above).doubled(BITS * distance));
         distance *= 2;
     }
-    total
+    Some(total)
+}
+
+/// The digits of scalars of at most so many bits less one.
+fn all_digits<'a, const BITS: usize>(
+    terms: &[Term<'a>],
+    bits: usize,
+) -> Option<Vec<(&'a Stored, Digits)>> {
+    terms.iter().map(|term| Some((term.point, Digits::of::<BITS>(&term.scalar, bits)?))).collect()
 }
 
 /// Adds each point to the buckets of its digits in a group of eight windows.
@@ -116,26 +128,28 @@ fn fill(buckets: &mut [[Row; LANES]], terms: &[(&Stored, Digits)], group: usize)
 
 /// A scalar as signed digits, the lowest window first: with windows of n bits, each is above
 /// -2^(n - 1) and at most 2^(n - 1).
-struct Digits {
-    magnitudes: [u8; SCALAR_BITS / 4],
+#[derive(Debug)]
+pub(super) struct Digits {
+    pub(super) magnitudes: [u8; SCALAR_BITS / 4],
     /// One bit a digit.
-    negative: u64,
+    pub(super) negative: u64,
 }
 
 impl Digits {
-    fn of<const BITS: usize>(term: &Term<'_>) -> Self {
+    /// None if the scalar is not below 2^(`bits` - 1): its last digit would be too large.
+    pub(super) fn of<const BITS: usize>(scalar: &[u8; 32], bits: usize) -> Option<Self> {
         let mut digits = Self { magnitudes: [0; SCALAR_BITS / 4], negative: 0 };
         let half = 1_u16 << (BITS - 1);
         let mut carry = 0;
-        for (at, magnitude) in digits.magnitudes.iter_mut().take(SCALAR_BITS / BITS).enumerate() {
-            let byte = u16::from(term.scalar[at * BITS / 8]);
+        for (at, magnitude) in digits.magnitudes.iter_mut().take(bits / BITS).enumerate() {
+            let byte = u16::from(scalar[at * BITS / 8]);
             let window = (byte >> (at * BITS % 8)) & (2 * half - 1);
             let digit = window + carry;
             carry = u16::from(digit > half);
             *magnitude = if carry == 0 { digit } else { 2 * half - digit } as u8;
             digits.negative |= u64::from(carry) << at;
         }
-        digits
+        (carry == 0 && scalar[bits / 8..].iter().all(|byte| *byte == 0)).then_some(digits)
     }
 
     fn of_group(&self, group: usize) -> ([u8; LANES], u8) {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::field::{D, Field, LIMBS, SQRT_MINUS_ONE};
 use super::point::Points;
+use super::sum::Digits;
 use super::*;
 
 /// p, little endian.
@@ -97,36 +98,51 @@ fn number(limbs: &[i64; LIMBS]) -> Number {
     sum
 }
 
+/// A vector of different elements.
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-fn check_field(a: [i64; LIMBS], b: [i64; LIMBS]) {
-    let (x, y) = (Field::splat(a), Field::splat(b));
-    let (a, b) = (number(&a), number(&b));
+fn vector(elements: &[[i64; LIMBS]; LANES]) -> Field {
+    let mut field = Field::zero();
+    for (lane, element) in elements.iter().enumerate() {
+        field = field.or_in(1 << lane, &Field::splat(*element));
+    }
+    field
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn check_field(a: &[[i64; LIMBS]; LANES], b: &[[i64; LIMBS]; LANES], mask: u8) {
+    let (x, y) = (vector(a), vector(b));
+    let (a, b) = (a.map(|limbs| number(&limbs)), b.map(|limbs| number(&limbs)));
     let zero = [0; 32];
-    let minus_one = {
-        let mut bytes = P;
-        bytes[0] -= 1;
-        bytes
-    };
-    let is = |field: &Field, number: Number| {
+    let mut minus_one = P;
+    minus_one[0] -= 1;
+    let is = |field: &Field, expected: &dyn Fn(&Number, &Number) -> Number| {
         for limb in field.0 {
             assert!(lanes_of(limb).iter().all(|limb| *limb < (1 << 51) + (1 << 15)), "not loose");
         }
-        assert_eq!(residues(field), [number; LANES]);
+        let found = residues(field);
+        for lane in 0..LANES {
+            assert_eq!(found[lane], expected(&a[lane], &b[lane]), "lane {lane}");
+        }
     };
-    is(&x, reduced(a));
-    is(&x.add(&y), added(&a, &b));
-    is(&x.sub(&y), multiplied(&b, &minus_one, &a));
-    is(&x.neg(), multiplied(&a, &minus_one, &zero));
-    is(&x.mul(&y), multiplied(&a, &b, &zero));
-    is(&x.square(), multiplied(&a, &a, &zero));
-    is(&x.squared(3), {
-        let s = |n: Number| multiplied(&n, &n, &zero);
-        s(s(s(a)))
-    });
-    is(&x.or_in(0xff, &y), reduced(b));
-    assert_eq!(x.zeros(), if reduced(a) == zero { 0xff } else { 0 });
-    assert_eq!(x.equal(&y), if reduced(a) == reduced(b) { 0xff } else { 0 });
-    assert_eq!(x.negatives(), if reduced(a)[0] & 1 == 1 { 0xff } else { 0 });
+    let square = |n: &Number| multiplied(n, n, &zero);
+    is(&x, &|a, _| reduced(*a));
+    is(&x.add(&y), &added);
+    is(&x.sub(&y), &|a, b| multiplied(b, &minus_one, a));
+    is(&x.neg(), &|a, _| multiplied(a, &minus_one, &zero));
+    is(&x.mul(&y), &|a, b| multiplied(a, b, &zero));
+    is(&x.square(), &|a, _| square(a));
+    is(&x.squared(3), &|a, _| square(&square(&square(a))));
+    let mask_of = |is: &dyn Fn(&Number, &Number) -> bool| {
+        (0..LANES).map(|lane| u8::from(is(&a[lane], &b[lane])) << lane).sum::<u8>()
+    };
+    assert_eq!(x.zeros(), mask_of(&|a, _| reduced(*a) == zero));
+    assert_eq!(x.equal(&y), mask_of(&|a, b| reduced(*a) == reduced(*b)));
+    assert_eq!(x.negatives(), mask_of(&|a, _| reduced(*a)[0] & 1 == 1));
+    let chosen = residues(&x.or_in(mask, &y));
+    for lane in 0..LANES {
+        let expected = if mask >> lane & 1 == 1 { b[lane] } else { a[lane] };
+        assert_eq!(chosen[lane], reduced(expected));
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
@@ -155,9 +171,9 @@ fn check_decompression(encodings: &[[u8; 32]; LANES]) {
             bytes
         };
         let terms = [Term { point: &point, scalar: one }, Term { point: &other, scalar: one }];
-        assert_eq!(sum::sum(&terms, &[]).identities() & 1, 1, "{encoding:?}");
+        assert_eq!(sum::sum(&terms, &[]).unwrap().identities() & 1, 1, "{encoding:?}");
         // And neither has become the identity by itself.
-        let single = sum::sum(&terms[..1], &[]);
+        let single = sum::sum(&terms[..1], &[]).unwrap();
         assert_eq!(single.identities() & 1 == 1, expected.is_identity());
     }
 }
@@ -177,22 +193,54 @@ fn check_sum(points: &[EdwardsPoint], scalars: &[Scalar], short: &[u128]) {
             + points.iter().zip(&short).map(|(p, s)| p * s).sum::<EdwardsPoint>();
     let minus = decompressed(&[(-expected).compress().0])[0].unwrap();
     let one = Term { point: &minus, scalar: Scalar::ONE.to_bytes() };
-    let minus = sum::sum(&[one], &[]);
-    let sum = sum::sum(&long_terms, &short_terms);
-    assert_eq!(sum.plus(&minus).identities() & 1, 1);
-    assert_eq!(difference(&sum, &minus.neg()).identities() & 1, 1);
-    assert_eq!(is_of_small_order(&sum), expected.mul_by_cofactor().is_identity());
+    let minus = sum::sum(&[one], &[]).unwrap();
+    let narrow = sum::sum_by_windows_of::<4>(&long_terms, &short_terms).unwrap();
+    let wide = sum::sum_by_windows_of::<8>(&long_terms, &short_terms).unwrap();
+    for sum in [narrow, wide] {
+        assert_eq!(sum.plus(&minus).identities() & 1, 1);
+        assert_eq!(difference(&sum, &minus.neg()).identities() & 1, 1);
+        assert_eq!(is_of_small_order(&sum), expected.mul_by_cofactor().is_identity());
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn check_memory() {
-    let points = Points::identity().plus(&Points::identity());
-    let rows = points.store();
-    let again = Points::load(&rows).store();
-    for (row, other) in rows.iter().flatten().zip(again.iter().flatten()) {
-        assert_eq!(lanes_of(*row), lanes_of(*other));
+    // In lane l, limb i of the point is 100 l + i.
+    let row = |lane: i64, part: i64| {
+        let of = |i: i64| 100 * lane + 8 * part + i;
+        std::arch::x86_64::_mm512_set_epi64(of(7), of(6), of(5), of(4), of(3), of(2), of(1), of(0))
+    };
+    let rows: [point::Row; LANES] =
+        std::array::from_fn(|lane| std::array::from_fn(|part| row(lane as i64, part as i64)));
+    let points = Points::load(&rows);
+    for (at, field) in points.fields().iter().enumerate() {
+        for (i, limb) in field.0.iter().enumerate() {
+            let expected = std::array::from_fn(|lane| (100 * lane + LIMBS * at + i) as i64);
+            assert_eq!(lanes_of(*limb), expected);
+        }
     }
-    assert_eq!(points.identities(), 0xff);
+    for (row, stored) in rows.iter().zip(points.store()) {
+        let limbs = |row: &point::Row| row.map(lanes_of).concat();
+        assert_eq!(limbs(row)[..20], limbs(&stored)[..20]);
+    }
+    assert_eq!(Points::identity().plus(&Points::identity()).identities(), 0xff);
+}
+
+/// Checks that digits are small and add up to the scalar.
+fn check_digits<const BITS: usize>(scalar: &[u8; 32], bits: usize) {
+    let digits = Digits::of::<BITS>(scalar, bits).unwrap();
+    let mut sum = [0_i64; 33];
+    for (at, magnitude) in digits.magnitudes.iter().enumerate().take(256 / BITS) {
+        assert!(usize::from(*magnitude) <= 1 << (BITS - 1));
+        let sign = if digits.negative >> at & 1 == 1 { -1 } else { 1 };
+        sum[at * BITS / 8] += (sign * i64::from(*magnitude)) << (at * BITS % 8);
+    }
+    let mut carry = 0;
+    for (place, expected) in sum.iter().zip(scalar.iter().chain([&0])) {
+        carry += place;
+        assert_eq!(carry.rem_euclid(256), i64::from(*expected));
+        carry = carry.div_euclid(256);
+    }
 }
 
 /// Encodings around what is special: 0, 1, p, 2^255, and 40 on both sides.
@@ -248,10 +296,36 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn computes_as_schoolbook_arithmetic_does(a in loose(), b in loose()) {
+    fn computes_as_schoolbook_arithmetic_does(
+        a in prop::array::uniform8(loose()),
+        b in prop::array::uniform8(loose()),
+        mask: u8,
+    ) {
         if are_available() {
             // SAFETY: the machine has the instructions.
-            unsafe { check_field(a, b) }
+            unsafe { check_field(&a, &b, mask) }
+        }
+    }
+
+    #[test]
+    fn digits_make_up_their_scalar(mut scalar: [u8; 32], short: bool, edge in 0_usize..8) {
+        let edges = [0x80, 0x88, 0xff, 0x7f, 0x81, 0x08, 0x00];
+        if let Some(edge) = edges.get(edge) {
+            scalar = [*edge; 32];
+        }
+        let bits = if short { 128 } else { 256 };
+        scalar[bits / 8..].fill(0);
+        scalar[bits / 8 - 1] &= 0x7f;
+        check_digits::<4>(&scalar, bits);
+        check_digits::<8>(&scalar, bits);
+        // Two bits more than there may be: the last digit has no room.
+        scalar[bits / 8 - 1] |= 0x81;
+        prop_assert!(Digits::of::<4>(&scalar, bits).is_none_or(|_| scalar[bits / 8 - 1] < 0x88));
+        prop_assert!(Digits::of::<8>(&scalar, bits).is_none());
+        if short {
+            scalar[bits / 8 - 1] = 0;
+            scalar[31] = 1;
+            prop_assert!(Digits::of::<8>(&scalar, bits).is_none());
         }
     }
 
