@@ -296,6 +296,25 @@ fn every_damaged_file_is_repaired_as_far_as_it_can_be() {
 }
 
 #[test]
+fn repairing_a_node_that_keeps_no_index_makes_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let devnet = Devnet::start_with(folder.path(), &[("AIT_STORAGE_INDEX", "false")]);
+    devnet.send("bob", 7).unwrap();
+    devnet.wait_for_nonce("alice", 1);
+    devnet.terminate();
+    assert!(devnet.ended().status.success());
+    let (_, whole) = ask(&["db", "check"], folder.path());
+    damage(folder.path(), "chain/state.redb");
+    let (code, said) = ask(&["db", "repair", "--yes"], folder.path());
+    assert_eq!(code, 0, "{said}");
+    let (code, now) = ask(&["db", "check"], folder.path());
+    assert_eq!((code, &now["state_root"]), (0, &whole["state_root"]), "{now}");
+    let index = folder.path().join("chain/index.redb");
+    let index = RedbStorage::open(&index, &RedbOptions::default()).unwrap();
+    assert!(index.stats().unwrap().iter().all(|table| table.entries == 0));
+}
+
+#[test]
 fn a_follower_with_damaged_blocks_gets_the_rest_from_its_peer() {
     let folder = tempfile::tempdir().unwrap();
     let (at_a, at_b) = (folder.path().join("a"), folder.path().join("b"));

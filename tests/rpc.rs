@@ -503,6 +503,10 @@ fn without_an_index_what_needs_it_says_what_to_switch_on() {
     assert_eq!(devnet.get("/readyz").0, 200);
     let metrics = devnet.exchange("GET", "/metrics", &[], "").unwrap().2;
     assert!(!metrics.lines().any(|line| line.starts_with("chain_indexed_height ")), "{metrics}");
+    // What waits for its block finds it among the newest.
+    let mint = json!({"address": "zoe", "amount": 5});
+    let (status, minted) = devnet.post("/rpc/admin/mintFaucet", &mint);
+    assert_eq!((status, &minted["address"]), (200, &json!("zoe")), "{minted}");
     devnet.terminate();
     assert!(devnet.ended().status.success());
     let checked = std::process::Command::new(env!("CARGO_BIN_EXE_ait-node"))

@@ -6,10 +6,11 @@
 //! writer. Their work can be done without them, in steps whose times another decides
 //! ([`steps`]).
 
+mod queue;
 mod steps;
 
 use std::io::ErrorKind;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -24,11 +25,11 @@ use super::{ChainError, ChainOptions, CheckpointPolicy};
 use crate::disk::{Shortage, want_of_room};
 use crate::telemetry::Stage;
 
+use queue::IndexQueue;
+pub(super) use queue::Room;
 pub use steps::Step;
 use steps::Steps;
 
-/// Committed blocks that are kept in memory for the index; it reads others again.
-const QUEUE_BLOCKS: usize = 64;
 /// Transactions after which a batch of the index is written; bounds the time to stop. An
 /// index that is behind writes large batches: its keys are spread over all of it, and the
 /// more of them are sorted and written together, the fewer pages are written for each.
@@ -40,10 +41,13 @@ const BUSY_TRANSACTIONS: usize = 1_000;
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Blocks that an index may be behind before the log says so, as after it was switched on.
 const FAR_BEHIND: u64 = 1_000;
+/// How long the index sleeps at once.
+const REST_MAX: Duration = Duration::from_secs(1);
 /// How often the log says how far it is.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
-/// Blocks in a batch at most.
+/// Blocks in a batch at most, and bytes of their bodies unless one has more.
 const BATCH_BLOCKS: usize = 256;
+const BATCH_BYTES: u64 = 64 << 20;
 
 /// How far the threads are.
 #[derive(Debug, Default)]
@@ -57,6 +61,8 @@ struct Progress {
     checkpoint_wanted: bool,
     checkpoint_running: bool,
     closing: bool,
+    /// Whether somebody waits for the list of accounts, so that it takes no pauses.
+    hurried: bool,
     failed: Option<Failure>,
 }
 
@@ -127,7 +133,7 @@ impl Board {
 #[derive(Debug)]
 pub(super) struct Background {
     /// None if nothing is indexed.
-    queue: Option<SyncSender<Indexable>>,
+    queue: Option<IndexQueue>,
     board: Arc<Board>,
     threads: Vec<JoinHandle<()>>,
     steps: Option<Mutex<Steps>>,
@@ -136,7 +142,7 @@ pub(super) struct Background {
 impl Background {
     pub(super) fn start(inner: &Arc<Inner>, options: &ChainOptions) -> Result<Self, ChainError> {
         let policy = options.checkpoints;
-        let (queue, waiting) = sync_channel(QUEUE_BLOCKS);
+        let (queue, waiting) = IndexQueue::new();
         let board = Arc::new(Board::default());
         board.stored(inner.head.borrow().height);
         let queue = options.index.then_some(queue);
@@ -193,6 +199,11 @@ impl Background {
         self.board.wait_until_stored(height)
     }
 
+    /// Has the list of accounts move on without pauses from now on.
+    pub(super) fn hurry(&self) {
+        self.board.change(|progress| progress.hurried = true);
+    }
+
     /// What failed, if anything did.
     pub(super) fn check(&self) -> Result<(), ChainError> {
         let failed = self.board.lock().failed;
@@ -202,13 +213,11 @@ impl Background {
     /// Hands a committed block over. If the index is behind it is told no more: it will
     /// find the block in the store.
     pub(super) fn index(&self, block: Indexable) -> Result<(), ChainError> {
-        match self.queue.as_ref().map(|queue| queue.try_send(block)) {
-            None | Some(Ok(()) | Err(TrySendError::Full(_))) => Ok(()),
-            Some(Err(TrySendError::Disconnected(_))) => {
-                let failed = self.board.lock().failed;
-                Err(failed.map_or(ChainError::Stopped { what: "the index" }, Into::into))
-            }
-        }
+        let Some(queue) = &self.queue else { return Ok(()) };
+        queue.offer(block).map_err(|queue::Ended| {
+            let failed = self.board.lock().failed;
+            failed.map_or(ChainError::Stopped { what: "the index" }, Into::into)
+        })
     }
 
     /// Asks for a checkpoint if one is due. Waits while one is running and memory holds
@@ -296,11 +305,15 @@ fn index(inner: &Inner, board: &Board, waiting: &Receiver<Indexable>) -> Result<
         catch_up(inner, board, &mut listing)?;
         // All is indexed that was committed before the queue was looked at.
         let received = match listing.rest() {
-            Some(rest) => waiting.recv_timeout(rest),
+            Some(_) if board.lock().hurried => Err(RecvTimeoutError::Timeout),
+            Some(rest) => waiting.recv_timeout(rest.min(REST_MAX)),
             None => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match received {
             Ok(first) => take(inner, board, &mut listing, (first, waiting), PATIENCE)?,
+            // Not all of the pause: somebody may have begun to wait.
+            Err(RecvTimeoutError::Timeout)
+                if !board.lock().hurried && listing.rest().is_some_and(|rest| !rest.is_zero()) => {}
             Err(RecvTimeoutError::Timeout) => {
                 Stage::Index.time(|| listing.step(inner, &is_stopping))?;
             }
@@ -334,12 +347,11 @@ fn take(
             next = height.next().unwrap_or(height);
             batch.push(indexable);
         }
-        let is_full = transactions(&batch) >= BATCH_TRANSACTIONS || batch.len() >= BATCH_BLOCKS;
         let patience = match transactions(&batch) >= BUSY_TRANSACTIONS {
             true => patience.saturating_sub(began.elapsed()),
             false => Duration::ZERO,
         };
-        candidate = if is_full { None } else { waiting.recv_timeout(patience).ok() };
+        candidate = if is_full(&batch) { None } else { waiting.recv_timeout(patience).ok() };
     }
     write(inner, board, listing, &batch)?;
     // Blocks between were not handed over: they are read again.
@@ -368,12 +380,19 @@ fn catch_up(inner: &Inner, board: &Board, listing: &mut Listing) -> Result<(), C
         let mut batch = Vec::new();
         for height in next.get()..=head.get() {
             batch.push(Indexable::read(inner, Height::saturating(height))?);
-            if transactions(&batch) >= BATCH_TRANSACTIONS || batch.len() >= BATCH_BLOCKS {
+            if is_full(&batch) {
                 break;
             }
         }
         write(inner, board, listing, &batch)?;
     }
+}
+
+fn is_full(batch: &[Indexable]) -> bool {
+    let bytes = |indexable: &Indexable| u64::from(indexable.block.block.header.body_bytes);
+    transactions(batch) >= BATCH_TRANSACTIONS
+        || batch.len() >= BATCH_BLOCKS
+        || batch.iter().map(bytes).sum::<u64>() >= BATCH_BYTES
 }
 
 fn transactions(batch: &[Indexable]) -> usize {

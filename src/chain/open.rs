@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 use ait_engine::block::Header;
 use ait_engine::execute::{BlockError, execute_block};
@@ -19,6 +20,8 @@ use super::state::{CheckpointPolicy, StateStore};
 use super::{ChainError, ChainWriter, Stores};
 use crate::planted::Bug;
 
+/// How often the log says how far it is with what takes long.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// Blocks that a slow subscriber may be behind.
 const EVENT_BLOCKS: usize = 256;
 
@@ -248,9 +251,15 @@ fn warm(state: &StateStore, block: &CommittedBlock) {
 fn transaction_total(blocks: &BlockStore, index: &Index, head: Height) -> Result<u64, ChainError> {
     // Also of an index that is not kept any more: its blocks need not be counted again.
     let mut total = index.meta()?.transaction_count;
+    let mut told = Instant::now();
     for height in index.height()?.get() + 1..=head.get() {
-        let header = blocks.header(Height::saturating(height))?;
-        total += header.map_or(0, |(_, header)| u64::from(header.transaction_count));
+        let missing = || ChainError::blocks_corrupt(format!("block {height} is missing"));
+        let (_, header) = blocks.header(Height::saturating(height))?.ok_or_else(missing)?;
+        total = total.saturating_add(u64::from(header.transaction_count));
+        if told.elapsed() >= TOLD_EVERY {
+            tracing::info!(height, %head, "counting the transactions of blocks without an index");
+            told = Instant::now();
+        }
     }
     Ok(total)
 }

@@ -1,9 +1,10 @@
 //! The single writer: builds and checks proposals, commits certified blocks.
 
+mod behind;
+
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ait_engine::block::{Block, CertifiedBlock, CertifyError, Header};
 use ait_engine::certificate::Certificate;
@@ -18,15 +19,12 @@ use ait_engine::transaction::{
 use ait_engine::types::{Address, Amount, BlockId, Hash, Height, TimestampMs, TxHash};
 use ait_engine::validator::ValidatorSet;
 
-use super::background::{Background, Step};
+use super::background::Background;
 use super::index::build::{Indexable, payout};
 use super::read::{Chain, Head, from_block_error};
 use super::{ChainError, ChainOptions, CheckpointPolicy, CommittedBlock, ViewError};
 use crate::planted::{Bug, misplace_fees};
 use crate::telemetry::Stage;
-
-/// How often the list of accounts is looked at by who waits for it.
-const LISTED_TICK: Duration = Duration::from_millis(1);
 
 /// What building a block gave.
 #[derive(Debug)]
@@ -384,7 +382,12 @@ impl ChainWriter {
         }
         let payout = payout(&committed, &proposing);
         let changed = Some(writes.leaves.iter().map(|(number, _)| *number).collect());
-        self.background.index(Indexable { block: Arc::clone(&committed), payout, changed })?;
+        self.background.index(Indexable {
+            block: Arc::clone(&committed),
+            payout,
+            changed,
+            room: None,
+        })?;
         let crowded = inner.state.unwritten() > self.policy.entries.saturating_mul(2);
         self.background.checkpoint(crowded)?;
         Ok(committed)
@@ -396,62 +399,6 @@ impl ChainWriter {
     /// When the store, or anything else behind the writer, failed; the node must stop then.
     pub fn settle(&self) -> Result<(), ChainError> {
         self.background.wait_until_stored(self.parent.height)
-    }
-
-    /// Whether all behind the writer is well.
-    ///
-    /// # Errors
-    /// When some of it failed; the node must stop then.
-    pub fn check_background(&self) -> Result<(), ChainError> {
-        self.background.check()
-    }
-
-    /// Does a step of the work behind the writer, if that is done in steps. What goes wrong
-    /// shows at the next commit, as a fault of a thread does.
-    pub fn step(&self, step: Step) {
-        self.background.step(step);
-    }
-
-    /// Writes the newest state to disk. Takes as long as what changed since the last
-    /// checkpoint needs.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub fn write_checkpoint(&self) -> Result<(), ChainError> {
-        self.settle()?;
-        let at_once = CheckpointPolicy { blocks: 1, entries: 0 };
-        while self.chain.inner.state.checkpoint_height() < self.parent.height {
-            // One under way is of an older state.
-            self.background.wait_for_checkpoint()?;
-            if let Some(checkpoint) = self.chain.inner.state.begin_checkpoint(&at_once) {
-                Stage::Checkpoint.time(|| self.chain.inner.state.finish_checkpoint(&checkpoint))?;
-            } else if self.chain.inner.state.is_broken() {
-                return Err(ChainError::Stopped { what: "the state" });
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until the newest committed block is indexed.
-    ///
-    /// # Errors
-    /// When a thread behind the writer failed.
-    pub fn wait_until_indexed(&self) -> Result<(), ChainError> {
-        self.background.wait_for(self.parent.height)
-    }
-
-    /// Waits until the list of accounts, too, has what the newest committed block left. It may be
-    /// behind the rest of the index, over a restart as well.
-    ///
-    /// # Errors
-    /// As [`ChainWriter::wait_until_indexed`].
-    pub fn wait_until_listed(&self) -> Result<(), ChainError> {
-        self.wait_until_indexed()?;
-        while self.chain.inner.index.is_kept() && !self.chain.inner.index.is_listed()? {
-            self.background.check()?;
-            std::thread::sleep(LISTED_TICK);
-        }
-        Ok(())
     }
 }
 

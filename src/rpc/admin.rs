@@ -22,8 +22,8 @@ use crate::mempool::TxStatus;
 
 /// How long a mint or a change of parameters waits for its block.
 const COMMIT_WAIT: Duration = Duration::from_secs(20);
-/// Blocks in which it is looked for where no index is kept: those that were made meanwhile.
-const NEWEST_BLOCKS: usize = 16;
+/// Blocks before those made meanwhile in which it is looked for, for it was submitted before.
+const BLOCKS_BEFORE: u64 = 16;
 
 /// Shortest token, and longest token file, in bytes.
 const TOKEN_BYTES_MIN: usize = 32;
@@ -189,29 +189,34 @@ async fn submit_params(call: &Call, dev: &DevEdge) -> Result<TxHash, ApiError> {
     Ok(submitted.hash)
 }
 
-/// Whether a transaction that was submitted just now is in a block.
-fn is_committed(api: &Api, hash: &TxHash) -> Result<bool, ApiError> {
+/// Whether a transaction that was submitted just now is in the index or in a block from this
+/// height on: there may be no index, or one that is far behind. None if it is, else the height
+/// to look from the next time.
+fn is_committed(api: &Api, hash: &TxHash, from: u64) -> Result<Option<u64>, ApiError> {
     match api.chain.index().transaction(hash) {
-        Err(ChainError::IndexDisabled) => {}
-        found => return Ok(found?.is_some()),
+        Ok(None) | Err(ChainError::IndexDisabled) => {}
+        Ok(Some(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
     }
     let head = api.chain.head().height.get();
-    for height in (0..=head).rev().take(NEWEST_BLOCKS) {
+    for height in from..=head {
         let block = api.chain.block(Height::saturating(height))?;
         if block.is_some_and(|block| block.tx_hashes.contains(hash)) {
-            return Ok(true);
+            return Ok(None);
         }
     }
-    Ok(false)
+    Ok(Some(from.max(head.saturating_add(1))))
 }
 
 /// Waits until a transaction is in a block, for a bounded time.
 async fn wait_for(call: &Call, hash: TxHash) -> Result<(), ApiError> {
     let mut head = call.api.chain.watch();
+    let mut from = call.api.chain.head().height.get().saturating_sub(BLOCKS_BEFORE);
     let committed = async {
         loop {
-            if call.read_index(move |api| is_committed(api, &hash)).await? {
-                return Ok::<_, ApiError>(());
+            match call.read_index(move |api| is_committed(api, &hash, from)).await? {
+                Some(next) => from = next,
+                None => return Ok::<_, ApiError>(()),
             }
             if let TxStatus::Dropped(dropped) = call.api.mempool.status(&hash) {
                 let (code, detail) = (dropped.reason.code(), dropped.reason.to_string());

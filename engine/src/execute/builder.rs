@@ -241,7 +241,12 @@ impl<'p, V: StateView> BlockBuilder<'p, V> {
             body_bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
         };
         let block_id = header.id();
-        let Self { transactions, outcomes, .. } = self;
+        let Self { mut transactions, mut outcomes, .. } = self;
+        // Room was made for all that were offered; a block of few of them lives for long.
+        if transactions.len() < transactions.capacity() / 2 {
+            transactions.shrink_to_fit();
+            outcomes.shrink_to_fit();
+        }
         let block = Block { header, transactions };
         Ok((block, Transition { block_id, outcomes, writes, next_validators }))
     }

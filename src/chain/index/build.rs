@@ -9,6 +9,7 @@ use ait_engine::validator::ValidatorSet;
 use ait_storage::{Batch, Durability, KeyRange};
 
 use super::super::ChainError;
+use super::super::background::Room;
 use super::super::blocks::CommittedBlock;
 use super::super::read::{Inner, validators};
 use super::super::tables::{
@@ -27,6 +28,8 @@ pub(in super::super) struct Indexable {
     pub(in super::super) payout: Option<Address>,
     /// Numbers of the entries that it changed in the state, if it was executed just now.
     pub(in super::super) changed: Option<Vec<u64>>,
+    /// What it takes of the room for blocks that wait, if it was handed over.
+    pub(in super::super) room: Option<Room>,
 }
 
 impl Indexable {
@@ -53,7 +56,7 @@ impl Indexable {
             )));
         }
         let payout = payout(&block, validators);
-        Ok(Self { block, payout, changed: None })
+        Ok(Self { block, payout, changed: None, room: None })
     }
 
     /// The accounts that the block can have touched, some more than once.

@@ -40,6 +40,8 @@ pub(super) struct Checked {
     pub findings: Vec<Finding>,
     /// What a crash leaves and the next start puts right.
     pub notes: Vec<String>,
+    /// Whether an index was begun, as far as it can be read: a node need not keep one.
+    pub has_index: bool,
     /// How far the blocks went, by what was made of them and signed, if any of that tells.
     pub reached: Option<Height>,
     /// Height, state root, transactions and state entries, if all of it could be read.
@@ -121,6 +123,7 @@ pub(super) fn check(directory: &Directory<'_>, output: &Output) -> Result<Checke
     let next = blocks.as_ref().and_then(newest).unwrap_or_default();
     let signed = check_files(directory, next, &mut checked);
     let index = index.filter(|index| check_height(index, &mut checked));
+    checked.has_index = index.is_some();
     // A signed block need not have become final.
     let before = signed.map(|height| Height::saturating(height.get().saturating_sub(1)));
     let of_state = state.as_ref().and_then(|state| StateStore::height_in(&**state).ok().flatten());

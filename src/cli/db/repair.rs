@@ -15,7 +15,7 @@ use serde_json::json;
 use super::check::{self, BLOCKS, Checked, GENESIS, INDEX, JOURNAL, LOG, RECORD, STATE};
 use super::salvage::{self, salvage};
 use super::{DbArgs, Output, confirm};
-use crate::chain::{Index, OpenProgress, StateStore};
+use crate::chain::{ChainOptions, Index, OpenProgress, StateStore};
 use crate::cli::offline::Directory;
 use crate::cli::{CliError, progress};
 use crate::keystore;
@@ -197,7 +197,10 @@ fn repair(
         let text = directory.genesis()?;
         let stores = directory.stores(false)?;
         let bar = progress::bar(output, 0, "blocks");
-        let writer = directory.open(&stores, &text, &mut |progress| {
+        // Of a node that keeps no index none is made.
+        let index = checked.has_index || checked.has(INDEX);
+        let options = ChainOptions { index, ..ChainOptions::default() };
+        let writer = directory.open_with(&stores, &text, &options, &mut |progress| {
             let OpenProgress::Replay { done, total } = progress;
             bar.set_length(total);
             bar.set_position(done);
