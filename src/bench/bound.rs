@@ -15,6 +15,8 @@ use crate::ingress::IngressOptions;
 const BATCH: usize = 512;
 const SYNCS: usize = 50;
 const SYNCED_BYTES: usize = 4_096;
+/// Longest pause between two.
+const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// Transactions a second whose signatures all cores together verify in batches, doing nothing else.
 #[derive(Debug, Clone, Copy)]
@@ -88,15 +90,33 @@ fn rate(
     verified / began.elapsed().as_secs_f64()
 }
 
-/// Median time to append 4 KiB to a file in this directory and sync it.
-///
-/// # Errors
-/// When the file cannot be written.
-pub(super) fn sync_time(directory: &Path) -> std::io::Result<Duration> {
+/// How long a disk takes to append 4 KiB to a file and sync it.
+#[derive(Debug, Clone, Copy)]
+pub struct SyncTimes {
+    /// Median of one after the other.
+    pub tight: Duration,
+    /// Median of as many a second as the load has, if it has a rate: a machine that has rested
+    /// takes longer.
+    pub paced: Option<Duration>,
+}
+
+impl SyncTimes {
+    /// Measures in this directory; `pause` is between two of the load.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn measure(directory: &Path, pause: Option<Duration>) -> std::io::Result<Self> {
+        let paced = pause.map(|pause| sync_time(directory, pause.min(PAUSE_MAX))).transpose()?;
+        Ok(Self { tight: sync_time(directory, Duration::ZERO)?, paced })
+    }
+}
+
+fn sync_time(directory: &Path, pause: Duration) -> std::io::Result<Duration> {
     let path = directory.join("sync-probe");
     let mut file = File::create(&path)?;
     let mut times = Vec::with_capacity(SYNCS);
     for _ in 0..SYNCS {
+        std::thread::sleep(pause);
         let began = Instant::now();
         file.write_all(&[7; SYNCED_BYTES])?;
         file.sync_data()?;

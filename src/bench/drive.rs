@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 
 use super::BenchError;
 use super::record::{Record, Recorder, Second};
-use super::target::{FinalBlock, Target};
-use super::workload::Prepared;
+use super::target::{FinalBlock, Refused, Target};
+use super::workload::Signed;
 
 /// Wait before a transaction that a busy node turned away is sent again.
 const RETRY: Duration = Duration::from_millis(5);
@@ -47,6 +47,15 @@ pub struct Drive {
     pub connections: usize,
 }
 
+impl Drive {
+    /// Time between two hand-overs, if there is a rate.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+        let seconds = self.rate.map(|rate| self.batch as f64 / rate);
+        Some(Duration::try_from_secs_f64(seconds?).unwrap_or(Duration::MAX))
+    }
+}
+
 /// What a drive gave.
 #[derive(Debug)]
 pub(super) struct Driven {
@@ -59,13 +68,13 @@ pub(super) struct Driven {
     /// How long after the end the last one was final, or why one never was.
     pub(super) drained: Result<Duration, String>,
     /// What was not sent.
-    pub(super) rest: Vec<Prepared>,
+    pub(super) rest: Vec<Signed>,
 }
 
 struct Shared {
     target: Arc<Target>,
     recorder: Recorder,
-    waiting: Mutex<std::vec::IntoIter<Prepared>>,
+    waiting: Mutex<std::vec::IntoIter<Signed>>,
     permits: Semaphore,
     taken: AtomicU64,
     stops: AtomicBool,
@@ -78,9 +87,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Shared {
     /// The next batch, and when it is due.
-    fn next(&self) -> (Vec<Prepared>, Instant) {
+    fn next(&self) -> (Vec<Signed>, Instant) {
         let mut waiting = lock(&self.waiting);
-        let batch: Vec<Prepared> = waiting.by_ref().take(self.drive.batch).collect();
+        let batch: Vec<Signed> = waiting.by_ref().take(self.drive.batch).collect();
         let before = self.taken.fetch_add(batch.len() as u64, Ordering::Relaxed);
         #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
         let due = self.drive.rate.map(|rate| Duration::from_secs_f64(before as f64 / rate));
@@ -95,7 +104,7 @@ impl Shared {
 /// [`BenchError`] if the node cannot be subscribed to.
 pub(super) async fn drive(
     target: &Arc<Target>,
-    transactions: Vec<Prepared>,
+    transactions: Vec<Signed>,
     drive: Drive,
     mut each_second: impl FnMut(Second, usize),
 ) -> Result<Driven, BenchError> {
@@ -219,12 +228,18 @@ async fn wait_until(due: Instant, is_rare: bool) {
 /// Gives back those that are to be sent again.
 async fn hand_over(
     shared: &Shared,
-    batch: Vec<Prepared>,
+    batch: Vec<Signed>,
     due: Instant,
     connection: usize,
-) -> Vec<Prepared> {
-    let transactions = batch.iter().map(|one| one.transaction.clone()).collect();
-    let results = shared.target.submit(transactions, connection).await;
+) -> Vec<Signed> {
+    let transactions: Result<Vec<_>, _> = batch.iter().map(Signed::transaction).collect();
+    let results = match transactions {
+        Ok(transactions) => shared.target.submit(transactions, connection).await,
+        Err(error) => {
+            let refused = Refused { code: error.to_string(), is_temporary: false };
+            vec![Err(refused); batch.len()]
+        }
+    };
     let mut again = Vec::new();
     for (one, result) in batch.into_iter().zip(results) {
         match result {

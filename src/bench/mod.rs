@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ait_engine::codec::DecodeError;
 use ait_engine::crypto::SecretKey;
 use ait_engine::receipt::ReceiptError;
 use ait_engine::transaction::{Payload, Transaction};
@@ -30,7 +31,7 @@ use ait_net::wire::payload_to_json;
 use crate::chain::{ChainError, StorageEngine};
 use crate::node::NodeError;
 
-pub use bound::Bounds;
+pub use bound::{Bounds, SyncTimes};
 pub use drive::Drive;
 pub use page::html;
 pub use record::{Latencies, Record, Second};
@@ -39,7 +40,7 @@ pub use workload::Workload;
 
 use remote::Remote;
 use target::{Embedded, Target};
-use workload::{Generator, Prepared, Senders};
+use workload::{Generator, Senders, Signed};
 
 /// How long the bound is measured, and on how many transactions.
 const BOUND_TIME: Duration = Duration::from_secs(2);
@@ -134,6 +135,9 @@ pub enum BenchError {
     /// A receipt.
     #[error(transparent)]
     Receipt(#[from] ReceiptError),
+    /// What was signed cannot be read again.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
     /// A file.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -194,10 +198,13 @@ pub async fn run(
     progress(Progress::Phase("signing a first part".to_owned()));
     let sample = generator.make(BOUND_TRANSACTIONS)?;
     progress(Progress::Phase("measuring the signature bounds".to_owned()));
-    let signed: Vec<Transaction> = sample.iter().map(|one| one.transaction.clone()).collect();
+    let signed: Vec<Transaction> =
+        sample.iter().map(Signed::transaction).collect::<Result<_, _>>()?;
     let before = Bounds::measure(&signed, BOUND_TIME);
     let sync = match &*target {
-        Target::Embedded(embedded) => Some(bound::sync_time(embedded.data_dir())?),
+        Target::Embedded(embedded) => {
+            Some(SyncTimes::measure(embedded.data_dir(), options.drive.pause())?)
+        }
         Target::Remote(_) => None,
     };
     let transactions =
@@ -278,10 +285,10 @@ async fn warm_up(
     options: &BenchOptions,
     target: &Arc<Target>,
     generator: &mut Generator,
-    sample: Vec<Prepared>,
+    sample: Vec<Signed>,
     bound: f64,
     progress: &mut impl FnMut(Progress),
-) -> Result<Vec<Prepared>, BenchError> {
+) -> Result<Vec<Signed>, BenchError> {
     let mut unused = sample;
     let wanted = |rate: f64, time: Duration| as_count(options.drive.rate.unwrap_or(rate), time);
     let mut rate = FIRST_GUESS.min(bound);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::bound::Bounds;
+use super::bound::{Bounds, SyncTimes};
 use super::drive::Driven;
 use super::record::Record;
 use super::{BenchError, BenchOptions, Driver, float};
@@ -30,8 +30,8 @@ pub struct Report {
     pub height: Option<u64>,
     /// How long the indexes needed after the last block.
     pub index_lag: Option<Duration>,
-    /// Median time to append 4 KiB and sync it.
-    pub sync: Option<Duration>,
+    /// Time to append 4 KiB and sync it.
+    pub sync: Option<SyncTimes>,
     /// How long after the end the last one was final, or why one never was.
     pub drained: Result<Duration, String>,
     /// Size of the node's files.
@@ -42,12 +42,16 @@ pub struct Report {
     pub setting: Value,
 }
 
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1_000.0
+}
+
 impl Report {
     pub(super) fn new(
         options: &BenchOptions,
         driven: Driven,
         bounds: Bounds,
-        sync: Option<Duration>,
+        sync: Option<SyncTimes>,
     ) -> Result<Self, BenchError> {
         let Driven { record, seconds, stages, drained, rest: _ } = driven;
         if record.final_count == 0 {
@@ -142,7 +146,8 @@ impl Report {
             "not_final_because": self.drained.as_ref().err(),
             "height": self.height,
             "index_lag_seconds": self.index_lag.map(|time| round(time.as_secs_f64())),
-            "sync_ms": self.sync.map(|time| round(time.as_secs_f64() * 1_000.0)),
+            "sync_ms": self.sync.map(|sync| round(millis(sync.tight))),
+            "paced_sync_ms": self.sync.and_then(|sync| sync.paced).map(|time| round(millis(time))),
             "disk_bytes": self.disk_bytes,
             "peak_memory_bytes": self.peak_memory_bytes,
             "setting": self.setting,
@@ -202,8 +207,12 @@ impl Report {
             lines.push(format!("  indexes      {:.1} s behind at the end", lag.as_secs_f64()));
         }
         if let Some(sync) = self.sync {
-            let millis = sync.as_secs_f64() * 1_000.0;
-            lines.push(format!("  disk         {millis:.2} ms to append 4 KiB and sync"));
+            let paced = sync.paced.map(|time| format!(", {:.2} ms at this rate", millis(time)));
+            lines.push(format!(
+                "  disk         {:.2} ms to append 4 KiB and sync{}",
+                millis(sync.tight),
+                paced.unwrap_or_default()
+            ));
         }
         for (code, count) in &self.record.refused {
             lines.push(format!("  refused      {count}: {code}"));
