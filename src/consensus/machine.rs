@@ -1,8 +1,8 @@
 //! The library's state machine, driven to our rules.
 //!
-//! Invariants: what an event led to is in the log, and the log flushed, then the signer's
-//! record, before any action of it is given out; the first failure of log, signer or library
-//! ends everything (the library itself would log it and go on).
+//! Invariants: what an event led to is in the log, and the log flushed, before any action of it
+//! is given out; the signer's record follows before anything is published, and before the log is
+//! given up; the first failure ends everything (the library itself would log it and go on).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -216,6 +216,8 @@ impl<S: VoteSigner, L: WriteAheadLog> Consensus<S, L> {
     }
 
     fn begin_log(&mut self, height: Height) -> Result<(), ConsensusFailure> {
+        // Until now the log could have brought the record level.
+        self.record()?;
         self.host.unflushed = false;
         self.host.log.begin(height).map_err(|source| {
             self.poisoned = true;
@@ -235,13 +237,24 @@ impl<S: VoteSigner, L: WriteAheadLog> Consensus<S, L> {
     fn take_actions(&mut self) -> Result<Vec<Action>, ConsensusFailure> {
         let actions = std::mem::take(&mut self.host.actions);
         self.host.signed.clear();
-        match self.host.flush() {
-            Ok(()) => Ok(actions),
-            Err(failure) => {
-                self.poisoned = true;
-                Err(failure)
-            }
+        let flushed = self.host.flush_log();
+        self.poisoned |= flushed.is_err();
+        flushed.map(|()| actions)
+    }
+
+    /// Makes the record of what was signed durable. Must come before an [`Action::Publish`] is
+    /// carried out; what was decided may be committed before, for the log has it, and brings a
+    /// record level that a crash left behind.
+    ///
+    /// # Errors
+    /// [`ConsensusFailure`]: nothing may be published, and the process must end.
+    pub fn record(&mut self) -> Result<(), ConsensusFailure> {
+        if self.poisoned {
+            return Err(ConsensusFailure::Poisoned);
         }
+        let recorded = self.host.flush_record();
+        self.poisoned |= recorded.is_err();
+        recorded
     }
 
     fn process(&mut self, input: Input<Ctx>) -> Result<(), ConsensusFailure> {
@@ -293,14 +306,18 @@ fn propose(height: Height, round: Round, block_id: BlockId) -> Input<Ctx> {
 }
 
 impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
-    /// Makes the log durable if something was appended since, and then the signer's record. In
-    /// this order: a log that lacks what was signed could not be gone on from.
-    fn flush(&mut self) -> Result<(), ConsensusFailure> {
-        let planted = self.config.planted;
-        if planted != Some(Bug::UnsyncedLog) && std::mem::take(&mut self.unflushed) {
-            self.log.flush().map_err(|source| ConsensusFailure::Log { source })?;
+    /// Makes the log durable if something was appended since.
+    fn flush_log(&mut self) -> Result<(), ConsensusFailure> {
+        if self.config.planted == Some(Bug::UnsyncedLog) || !std::mem::take(&mut self.unflushed) {
+            return Ok(());
         }
-        if planted == Some(Bug::UnsyncedRecord) {
+        self.log.flush().map_err(|source| ConsensusFailure::Log { source })
+    }
+
+    /// Makes the signer's record durable if something was signed since. After the log: one that
+    /// lacks what was signed could not be gone on from.
+    fn flush_record(&mut self) -> Result<(), ConsensusFailure> {
+        if self.config.planted == Some(Bug::UnsyncedRecord) {
             return Ok(());
         }
         self.signer.flush().map_err(|source| ConsensusFailure::Signer { source })

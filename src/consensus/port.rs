@@ -114,8 +114,8 @@ pub enum Action {
         /// The block.
         block_id: BlockId,
     },
-    /// Send to all validators. What it rests on is in the log, and flushed; so is the record of
-    /// its signature.
+    /// Send to all validators, once [`super::Consensus::record`] returned. What it rests on is in
+    /// the log, and flushed.
     Publish(Message),
     /// The block is final: commit it before anything else.
     Decide {

@@ -185,6 +185,7 @@ fn run_alone(
                 }
                 decided.push(certificate);
             }
+            Action::Publish(_) => machine.record()?,
             _ => {}
         }
     }

@@ -148,7 +148,7 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
             self.perform(actions, now)?;
         }
         self.go_on(now)?;
-        Ok(std::mem::take(&mut self.effects))
+        self.give_out()
     }
 
     /// When [`Input::Tick`] is due without anything else; none: not before something happens.
@@ -175,6 +175,15 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
     pub fn handle(&mut self, now: Duration, input: Input) -> Result<Vec<Effect>, SequencerError> {
         self.take(now, input)?;
         self.go_on(now)?;
+        self.give_out()
+    }
+
+    /// What is to be done, once the signer's record has all that was signed. A block that was
+    /// decided meanwhile is committed by now: it is in the log, and waited for one sync, not two.
+    fn give_out(&mut self) -> Result<Vec<Effect>, SequencerError> {
+        if let Some(voter) = &mut self.voter {
+            voter.consensus.record()?;
+        }
         Ok(std::mem::take(&mut self.effects))
     }
 

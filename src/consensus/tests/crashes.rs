@@ -96,9 +96,12 @@ fn log_and_record_are_durable_before_anything_is_given_out() {
         {
             let disk = ports.0.lock().unwrap();
             assert_eq!(disk.flushed, disk.entries.len(), "{action:?} over what is not durable");
-            assert!(disk.unrecorded.is_empty(), "{action:?} with what is not recorded");
         }
-        published += usize::from(matches!(action, Action::Publish(_)));
+        if matches!(action, Action::Publish(_)) {
+            published += 1;
+            machine.record().unwrap();
+            assert!(ports.0.lock().unwrap().unrecorded.is_empty());
+        }
         if let Action::GetValue { height, round } = action {
             let block_id = block(height, 7);
             actions.extend(machine.on(Event::Proposed { height, round, block_id }).unwrap());
@@ -115,9 +118,43 @@ fn log_and_record_are_durable_before_anything_is_given_out() {
             _ => {}
         }
     }
-    // However much is signed, a height of one validator waits for two syncs.
+    // However much is signed, a height of one validator takes two syncs.
     let count = |what| disk.trace.iter().filter(|call| **call == what).count();
     assert_eq!((count("sign"), count("flush"), count("record")), (3, 1, 1));
+}
+
+#[test]
+fn what_was_decided_before_it_was_recorded_is_decided_again() {
+    // A block may be committed, and told of, while the record is still behind the log.
+    let set = set_of(&keys(1));
+    let ports = ports(1);
+    let mut first = machine(&ports, FIRST, &set);
+    first.on(start(FIRST, &set)).unwrap();
+    let block_id = block(FIRST, 7);
+    let proposed = Event::Proposed { height: FIRST, round: Round::ZERO, block_id };
+    let actions = first.on(proposed).unwrap();
+    assert!(actions.iter().any(|action| matches!(action, Action::Decide { .. })));
+    assert!(!ports.0.lock().unwrap().unrecorded.is_empty());
+    let entries = survived(&ports, None);
+    let mut second = machine(&ports, FIRST, &set);
+    let actions = second.recover(&set, &entries).unwrap();
+    let decided = run_alone(&mut second, actions.into(), 8).unwrap();
+    assert_eq!(decided.iter().map(|one| one.block_id).collect::<Vec<_>>(), [block_id]);
+}
+
+#[test]
+fn the_log_is_not_given_up_before_what_it_has_is_recorded() {
+    let set = set_of(&keys(1));
+    let ports = ports(1);
+    let mut machine = machine(&ports, FIRST, &set);
+    machine.on(start(FIRST, &set)).unwrap();
+    let block_id = block(FIRST, 7);
+    machine.on(Event::Proposed { height: FIRST, round: Round::ZERO, block_id }).unwrap();
+    machine.on(start(Height::saturating(2), &set)).unwrap();
+    let disk = ports.0.lock().unwrap();
+    assert!(disk.unrecorded.is_empty());
+    let last = |what| disk.trace.iter().rposition(|call| *call == what);
+    assert!(last("record") < last("begin"), "{:?}", disk.trace);
 }
 
 #[test]
