@@ -163,7 +163,7 @@ impl Side {
     fn apply(
         &mut self,
         block: &Ready,
-        transactions: Vec<VerifiedTransaction>,
+        transactions: &[VerifiedTransaction],
     ) -> Result<Option<Difference>, ReplayError> {
         let (header, certificate) = (&block.header, block.certificate.clone());
         match self.writer.replay(header, transactions, certificate)? {
@@ -256,10 +256,9 @@ fn execute(
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), ReplayError> {
     let began = Instant::now();
-    ahead::for_each(reader, signatures, archive, |mut block| {
+    ahead::for_each(reader, signatures, archive, |block| {
         let height = block.header.height;
-        let verified = std::mem::replace(&mut block.transactions, Ok(Vec::new()));
-        let transactions = match verified {
+        let transactions = match &block.transactions {
             Ok(transactions) => transactions,
             Err((index, error)) => {
                 let what = format!("transaction {index} of the block: {error}");
@@ -267,25 +266,21 @@ fn execute(
                 return Ok(false);
             }
         };
-        let count = transactions.len() as u64;
-        if let Some((last, others)) = sides.split_last_mut() {
-            for side in others {
-                found.first_difference = side.apply(&block, transactions.clone())?;
-                if found.first_difference.is_some() {
-                    return Ok(false);
-                }
+        for side in &mut *sides {
+            found.first_difference = side.apply(&block, transactions)?;
+            if found.first_difference.is_some() {
+                return Ok(false);
             }
-            found.first_difference = last.apply(&block, transactions)?;
-        }
-        if found.first_difference.is_some() {
-            return Ok(false);
         }
         found.blocks += 1;
-        found.transactions += count;
+        found.transactions += transactions.len() as u64;
         (found.final_height, found.state_root) = (height, block.header.state_root);
         progress(block.position);
         Ok(true)
     })?;
+    for side in sides {
+        side.writer.settle()?;
+    }
     found.took = began.elapsed();
     Ok(())
 }

@@ -366,7 +366,7 @@ fn every_recorded_refusal_is_still_refused_with_its_code() {
             .map(|transaction| transaction.clone().verify().unwrap())
             .collect();
         let transition =
-            execute_block(&world.state, &world.parent, &block.header, verified).unwrap();
+            execute_block(&world.state, &world.parent, &block.header, &verified).unwrap();
         for (case, outcome) in
             expected["transactions"].as_array().unwrap().iter().zip(&transition.outcomes)
         {

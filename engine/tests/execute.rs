@@ -249,7 +249,7 @@ fn a_block_without_transactions_is_never_made() {
     let world = World::new(&[]);
     assert_eq!(world.builder().finish(), Err(BlockError::Empty));
     let header = world.build(&[sign(ALICE, 0, 0, transfer(BOB, 1))]).0.header;
-    let executed = execute_block(&world.state, &world.parent, &header, vec![]);
+    let executed = execute_block(&world.state, &world.parent, &header, &[]);
     assert_eq!(executed, Err(BlockError::Empty));
 }
 
@@ -267,7 +267,7 @@ fn blocks_keep_to_their_bounds() {
     assert_eq!(builder.check_room(1), Err(Limit::Transactions));
     builder.push(transactions[3].clone()).unwrap();
     assert_eq!(builder.finish(), Err(BlockError::Limit(Limit::Transactions)));
-    let executed = execute_block(&world.state, &world.parent, &header, transactions.clone());
+    let executed = execute_block(&world.state, &world.parent, &header, &transactions);
     assert_eq!(executed, Err(BlockError::Limit(Limit::Transactions)));
 
     let world = World::new(&[("block_bytes_max", 32 * 1024)]);
@@ -303,7 +303,7 @@ fn executing_refuses_a_header_with_any_field_changed() {
         vec![sign(ALICE, 0, 1, transfer(BOB, 100)), sign(MINTER, 0, 0, mint(BOB, 1))];
     let (block, transition) = world.build(&transactions);
     let execute =
-        |header: &Header| execute_block(&world.state, &world.parent, header, transactions.clone());
+        |header: &Header| execute_block(&world.state, &world.parent, header, &transactions);
     assert_eq!(execute(&block.header), Ok(transition));
     let changes: [Change; 13] = [
         ("version", |h| h.version += 1),
@@ -347,7 +347,7 @@ fn executing_refuses_other_transactions_than_the_header_commits_to() {
         &world.state,
         &world.parent,
         &header,
-        transactions.to_vec(),
+        transactions,
     ) {
         Err(BlockError::Header { field, .. }) => field,
         other => panic!("{other:?}"),
@@ -356,7 +356,7 @@ fn executing_refuses_other_transactions_than_the_header_commits_to() {
     assert_eq!(field(std::slice::from_ref(&first)), "transactions_root");
     let bad = sign(ALICE, 1, 0, transfer(ALICE, 1));
     let (tx_hash, refusal) = (bad.hash(), Refusal::SelfTransfer);
-    let executed = execute_block(&world.state, &world.parent, &header, vec![first, bad]);
+    let executed = execute_block(&world.state, &world.parent, &header, &[first, bad]);
     assert_eq!(executed, Err(BlockError::Transaction { index: 1, tx_hash, refusal }));
 }
 

@@ -44,7 +44,7 @@ fn transactions() -> Vec<VerifiedTransaction> {
 fn record(world: &World, is_proven: bool) -> (Block, Transition, RecordedState) {
     let (block, transition) = world.build(&transactions());
     let recording = Recording::new(&world.state);
-    let recorded = execute_block(&recording, &world.parent, &block.header, transactions());
+    let recorded = execute_block(&recording, &world.parent, &block.header, &transactions());
     assert_eq!(recorded.unwrap(), transition);
     if is_proven {
         recording.prove().unwrap();
@@ -80,10 +80,10 @@ fn gives_the_same_transition_and_lacks_everything_else() {
     for (extra, is_proven) in [(0, false), (0, true), (90, false), (90, true)] {
         let world = world(extra);
         let (block, transition, recorded) = record(&world, is_proven);
-        let again = execute_block(&recorded, &world.parent, &block.header, transactions());
+        let again = execute_block(&recorded, &world.parent, &block.header, &transactions());
         assert_eq!(again.unwrap(), transition);
         let other = vec![sign(PROBE, 0, 1, transfer(PROBE_TO, 1))];
-        let lacking = execute_block(&recorded, &world.parent, &block.header, other);
+        let lacking = execute_block(&recorded, &world.parent, &block.header, &other);
         assert!(matches!(lacking, Err(BlockError::State(_))), "{lacking:?}");
         assert!(!recorded.is_empty());
         assert_eq!(RecordedState::decode(&recorded.encode()).as_ref(), Ok(&recorded));
@@ -165,7 +165,7 @@ fn executing_over_wrong_answers_ends_without_a_panic() {
             let mut changed = bytes.clone();
             changed[at] ^= flip;
             let Ok(other) = RecordedState::decode(&changed) else { continue };
-            let _ = execute_block(&other, &world.parent, &block.header, transactions());
+            let _ = execute_block(&other, &world.parent, &block.header, &transactions());
         }
     }
 }

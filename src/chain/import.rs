@@ -63,7 +63,7 @@ impl ChainWriter {
         }
         let transition = match self.take_proposal(&certified.id()) {
             Some((_, transition)) => transition,
-            None => match self.execute(header, transactions)? {
+            None => match self.execute(header, &transactions)? {
                 Ok((_, transition)) => transition,
                 Err(BlockFault::Invalid { reason } | BlockFault::Diverged { reason }) => {
                     let block = Box::new(certified.block().clone());

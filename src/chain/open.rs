@@ -188,11 +188,11 @@ fn execute(
     policy: CheckpointPolicy,
 ) -> Result<Header, ChainError> {
     let transactions = block.block.transactions.iter().cloned();
-    let verified = transactions.map(VerifiedTransaction::assume_verified).collect();
+    let verified: Vec<_> = transactions.map(VerifiedTransaction::assume_verified).collect();
     let header = &block.block.header;
     let transition = {
         let reader = state.reader();
-        execute_block(&reader, parent, header, verified).map_err(|error| match error {
+        execute_block(&reader, parent, header, &verified).map_err(|error| match error {
             BlockError::State(fault) => fault.into(),
             other => ChainError::Replay { height: header.height, reason: other.to_string() },
         })?

@@ -74,8 +74,8 @@ impl BlockFault {
 pub(super) enum Durable {
     /// In the store of blocks, before it is told to anybody.
     InStore,
-    /// In a log, already; in the store later.
-    InLog,
+    /// In a log or an archive, already; in the store later.
+    Elsewhere,
 }
 
 /// Why a certified block was not committed.
@@ -210,7 +210,7 @@ impl ChainWriter {
             Ok(transactions) => transactions,
             Err(error) => return Ok(Err(BlockFault::Invalid { reason: error.to_string() })),
         };
-        let transition = match self.execute(&block.header, transactions)? {
+        let transition = match self.execute(&block.header, &transactions)? {
             Ok((_, transition)) => transition,
             Err(fault) => return Ok(Err(fault)),
         };
@@ -222,7 +222,7 @@ impl ChainWriter {
     pub(super) fn execute(
         &self,
         header: &Header,
-        transactions: Vec<VerifiedTransaction>,
+        transactions: &[VerifiedTransaction],
     ) -> Result<Result<(Block, Transition), BlockFault>, ChainError> {
         let state = self.chain.state();
         let executed =
@@ -239,15 +239,16 @@ impl ChainWriter {
         }
     }
 
-    /// Executes and commits a block whose transactions were verified; nothing else is assumed
-    /// of it. Durable when this returns.
+    /// Executes and commits a block of an archive whose transactions were verified; nothing else
+    /// is assumed of it. It is written while the next one is executed: when
+    /// [`ChainWriter::settle`] returned it is durable.
     ///
     /// # Errors
     /// `Ok(Err(..))` says what is wrong with the block; `Err` is a fault of this node.
     pub fn replay(
         &mut self,
         header: &Header,
-        transactions: Vec<VerifiedTransaction>,
+        transactions: &[VerifiedTransaction],
         certificate: Certificate,
     ) -> Result<Result<(), BlockFault>, ChainError> {
         let (block, transition) = match self.execute(header, transactions)? {
@@ -256,11 +257,13 @@ impl ChainWriter {
         };
         let set = &self.validators;
         match CertifiedBlock::verify_executed(block, &transition, certificate, set, &[]) {
-            Ok(certified) => match self.commit_executed(certified, transition, Durable::InStore) {
-                Ok(_) => Ok(Ok(())),
-                Err(CommitError::Chain(error)) => Err(error),
-                Err(other) => Ok(Err(BlockFault::Invalid { reason: other.to_string() })),
-            },
+            Ok(certified) => {
+                match self.commit_executed(certified, transition, Durable::Elsewhere) {
+                    Ok(_) => Ok(Ok(())),
+                    Err(CommitError::Chain(error)) => Err(error),
+                    Err(other) => Ok(Err(BlockFault::Invalid { reason: other.to_string() })),
+                }
+            }
             Err(error) => Ok(Err(BlockFault::Invalid { reason: error.to_string() })),
         }
     }
@@ -310,7 +313,7 @@ impl ChainWriter {
         certificate: Certificate,
         made_here: &[(Hash, Signature)],
     ) -> Result<Arc<CommittedBlock>, CommitError> {
-        self.commit_proposal(certificate, made_here, Durable::InLog)
+        self.commit_proposal(certificate, made_here, Durable::Elsewhere)
     }
 
     fn commit_proposal(
@@ -358,7 +361,7 @@ impl ChainWriter {
                 inner.blocks.commit(&committed)?;
                 self.background.stored(height);
             }
-            Durable::InLog => inner.blocks.hand_over(Arc::clone(&committed)),
+            Durable::Elsewhere => inner.blocks.hand_over(Arc::clone(&committed)),
         }
         inner.state.apply(height, &writes)?;
         self.changed.clear();
@@ -377,7 +380,7 @@ impl ChainWriter {
         });
         // Without subscribers there is nobody to tell.
         let _ = inner.events.send(Arc::clone(&committed));
-        if durable == Durable::InLog {
+        if durable == Durable::Elsewhere {
             self.background.store();
         }
         let payout = payout(&committed, &proposing);

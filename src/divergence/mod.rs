@@ -120,7 +120,7 @@ fn execute<V: StateView>(
     header: &Header,
     transactions: Vec<VerifiedTransaction>,
 ) -> Result<Executed, StateFault<V::Error>> {
-    match rebuild_block(view, parent, header, transactions) {
+    match rebuild_block(view, parent, header, &transactions) {
         Ok((block, transition)) => Ok(Executed::Block(Box::new(Rebuilt {
             header: block.header,
             outcomes: transition.outcomes,

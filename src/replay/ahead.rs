@@ -1,7 +1,7 @@
 //! Blocks of an archive, read and verified ahead of the thread that executes them.
 //!
-//! One thread reads, some verify parts of blocks, and the caller gets the blocks in order.
-//! All lines between them are bounded, so that memory is, too.
+//! One thread reads, some verify parts of blocks, one puts the parts together, and the caller
+//! gets the blocks in order. All lines between them are bounded, so that memory is, too.
 
 use std::io::Read;
 use std::num::NonZero;
@@ -20,6 +20,8 @@ use crate::archive::{ArchiveError, ArchiveReader};
 
 /// Blocks that are read ahead at most.
 const BLOCKS_AHEAD: usize = 16;
+/// Whole blocks that wait for the caller at most.
+const READY_AHEAD: usize = 2;
 /// Transactions that are verified together.
 const PART: usize = 1_024;
 /// Parts that wait for a thread at most.
@@ -65,7 +67,10 @@ pub(super) struct Ready {
 impl Waiting {
     /// None if a worker ended without an answer: it panicked, and so does the scope.
     fn ready(self) -> Option<Ready> {
-        let (mut transactions, mut bad) = (Vec::new(), None);
+        let count = usize::try_from(self.header.transaction_count).unwrap_or_default();
+        // Each part has been read: a header that says more is not believed.
+        let mut transactions = Vec::with_capacity(count.min(self.parts.len() * PART));
+        let mut bad = None;
         for part in self.parts {
             for result in part.recv().ok()? {
                 match result {
@@ -93,6 +98,7 @@ pub(super) fn for_each<R: Read + Send, E>(
 ) -> Result<(), E> {
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     let (blocks, waiting) = sync_channel(BLOCKS_AHEAD);
+    let (whole, ready) = sync_channel(READY_AHEAD);
     let (parts, to_verify) = sync_channel(PARTS_AHEAD);
     let to_verify = Mutex::new(to_verify);
     let cache = KeyCache::new(CACHED_KEYS);
@@ -101,16 +107,28 @@ pub(super) fn for_each<R: Read + Send, E>(
             scope.spawn(|| verify_all(&to_verify, &cache, signatures));
         }
         scope.spawn(move || read_all(reader, &blocks, &parts));
-        // Dropped at the end of this block, so that the reader stops when the caller does.
-        let waiting: Receiver<Result<Waiting, ArchiveError>> = waiting;
-        for block in &waiting {
-            let Some(ready) = block.map_err(&wrong)?.ready() else { break };
-            if !take(ready)? {
+        scope.spawn(move || put_together(&waiting, &whole));
+        // Dropped at the end of this block, so that the others stop when the caller does.
+        let ready: Receiver<Result<Ready, ArchiveError>> = ready;
+        for block in &ready {
+            if !take(block.map_err(&wrong)?)? {
                 break;
             }
         }
         Ok(())
     })
+}
+
+fn put_together(
+    waiting: &Receiver<Result<Waiting, ArchiveError>>,
+    whole: &SyncSender<Result<Ready, ArchiveError>>,
+) {
+    for block in waiting {
+        let Some(block) = block.map(Waiting::ready).transpose() else { return };
+        if whole.send(block).is_err() {
+            return;
+        }
+    }
 }
 
 fn read_all<R: Read>(

@@ -303,7 +303,7 @@ pub fn execute_block<V: StateView>(
     view: V,
     parent: &Header,
     header: &Header,
-    transactions: Vec<VerifiedTransaction>,
+    transactions: &[VerifiedTransaction],
 ) -> Result<Transition, BlockError<V::Error>> {
     let finished = refill_block(view, parent, header, transactions)?.finish_as(header);
     finished.map(|(_, transition)| transition)
@@ -318,7 +318,7 @@ pub fn rebuild_block<V: StateView>(
     view: V,
     parent: &Header,
     header: &Header,
-    transactions: Vec<VerifiedTransaction>,
+    transactions: &[VerifiedTransaction],
 ) -> Result<(Block, Transition), BlockError<V::Error>> {
     refill_block(view, parent, header, transactions)?.finish()
 }
@@ -332,16 +332,14 @@ pub fn refill_block<'a, V: StateView>(
     view: V,
     parent: &'a Header,
     header: &Header,
-    transactions: Vec<VerifiedTransaction>,
+    transactions: &[VerifiedTransaction],
 ) -> Result<BlockBuilder<'a, V>, BlockError<V::Error>> {
     let mut builder = BlockBuilder::new(view, parent, header.time, header.proposer)?;
     builder.reserve(transactions.len());
-    let mut waiting = transactions.into_iter();
-    for index in 0.. {
-        if index % EXPECTED_TOGETHER == 0 {
-            builder.expect(waiting.as_slice());
+    for (index, transaction) in transactions.iter().enumerate() {
+        if index.is_multiple_of(EXPECTED_TOGETHER) {
+            builder.expect(transactions.get(index..).unwrap_or_default());
         }
-        let Some(transaction) = waiting.next() else { break };
         let tx_hash = transaction.hash();
         builder.check_room(transaction.byte_count())?;
         builder.push(transaction).map_err(|fault| match fault {

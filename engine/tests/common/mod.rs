@@ -151,8 +151,7 @@ impl World {
     /// Builds the block, executes it as a validator would, and makes it the newest.
     pub fn commit(&mut self, transactions: &[VerifiedTransaction]) -> (Block, Vec<Outcome>) {
         let (block, transition) = self.build(transactions);
-        let executed =
-            execute_block(&self.state, &self.parent, &block.header, transactions.to_vec());
+        let executed = execute_block(&self.state, &self.parent, &block.header, transactions);
         assert_eq!(executed.as_ref(), Ok(&transition));
         self.state.apply(&transition.writes);
         self.parent = block.header.clone();

@@ -54,8 +54,8 @@ static KILLED: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let mut writer = open(&stores, &WORLD.genesis).unwrap();
     for (block, certificate) in &WORLD.blocks {
         let transactions = block.transactions.iter().cloned();
-        let verified = transactions.map(VerifiedTransaction::assume_verified).collect();
-        writer.replay(&block.header, verified, certificate.clone()).unwrap().unwrap();
+        let verified: Vec<_> = transactions.map(VerifiedTransaction::assume_verified).collect();
+        writer.replay(&block.header, &verified, certificate.clone()).unwrap().unwrap();
         writer.wait_until_indexed().unwrap();
     }
     FILES.iter().map(|file| fs::read(options.directory.join(file)).unwrap()).collect()
