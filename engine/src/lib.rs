@@ -25,6 +25,7 @@
     )
 )]
 
+mod bech32m;
 pub mod block;
 pub mod certificate;
 pub mod codec;

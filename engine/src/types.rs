@@ -10,6 +10,7 @@ use std::str::FromStr;
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+use crate::bech32m;
 use crate::limits::{AMOUNT_MAX, CHAIN_ID_BYTES_MAX};
 
 /// Why a text is not the identifier it should be.
@@ -308,6 +309,13 @@ impl FromStr for Address {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
+        bech32m::decode(text).map_or_else(|| Self::by_library(text), |bytes| Ok(Self(bytes)))
+    }
+}
+
+impl Address {
+    /// Reads what is not written as it should be, or says what is wrong with it.
+    pub(crate) fn by_library(text: &str) -> Result<Self, ParseError> {
         let wrong = |reason: String| ParseError::Address { found: excerpt(text), reason };
         if text.len() > 90 {
             return Err(wrong("longer than an address can be".to_owned()));
