@@ -11,6 +11,10 @@ use ait_engine::genesis::{Allocation, Authority, GenesisDocument};
 use ait_engine::transaction::{Payload, Transaction};
 use ait_engine::types::{Address, Amount, ChainId, Nonce, VotingPower};
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Accounts at genesis; fewer with `AIT_BENCH_ACCOUNTS`.
 pub fn account_count() -> u64 {
     std::env::var("AIT_BENCH_ACCOUNTS").map_or(1_000_000, |text| text.parse().unwrap())
