@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 
 use ait_engine::types::Height;
 
+use super::checkpoint::Checkpoint;
 use super::index::Listing;
 use super::index::build::Indexable;
 use super::read::Inner;
-use super::state::Checkpoint;
 use super::{ChainError, ChainOptions, CheckpointPolicy};
 use crate::disk::{Shortage, want_of_room};
 use crate::telemetry::Stage;

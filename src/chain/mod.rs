@@ -14,6 +14,7 @@
 mod background;
 mod blocks;
 mod certified;
+mod checkpoint;
 mod divergence;
 mod error;
 mod fingerprint;

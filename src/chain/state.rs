@@ -7,17 +7,15 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ait_engine::state::{GROUP_LEAVES, WriteSet};
 use ait_engine::types::{BlockId, Height, StateRoot};
-use ait_storage::{Batch, Durability, Storage};
+use ait_storage::Storage;
 
 use super::ChainError;
+use super::checkpoint::{Checkpoint, Parts, write};
 use super::numbers::Numbers;
 use super::proven::Prover;
-use super::resident::{Frozen, Resident};
-use super::tables::{
-    GROUPS_PER_CHUNK, KEYS, LEAVES, LEAVES_PER_CHUNK, LONG_VALUES, LeafChunk, NODES, NodeChunk,
-    ONLY, SCHEMA_VERSION, STATE_META, StateMeta, read_leaves, read_state_meta, to_bytes,
-};
-use super::view::{DiskView, StateReader, node_key};
+use super::resident::Resident;
+use super::tables::{ONLY, SCHEMA_VERSION, STATE_META, read_state_meta};
+use super::view::{DiskView, StateReader};
 
 /// When a checkpoint is due.
 #[derive(Debug, Clone, Copy)]
@@ -30,12 +28,9 @@ pub struct CheckpointPolicy {
 
 impl Default for CheckpointPolicy {
     fn default() -> Self {
-        Self { blocks: 256, entries: 1_000_000 }
+        Self { blocks: 256, entries: 2_000_000 }
     }
 }
-
-/// Bytes of a part of the first state.
-const PART_BYTES: usize = 128 << 20;
 
 /// What readers and the writer share.
 pub(super) struct Shared {
@@ -59,14 +54,6 @@ impl Shared {
     pub(super) const fn prover(&self) -> Prover<'_> {
         Prover { resident: &self.resident, disk: &self.disk, root: self.root }
     }
-}
-
-/// What is on its way to disk.
-#[derive(Debug)]
-pub(super) struct Checkpoint {
-    frozen: Arc<Frozen>,
-    height: Height,
-    root: StateRoot,
 }
 
 /// The state of the chain.
@@ -105,8 +92,7 @@ impl StateStore {
             first.merge(&writes, &nothing, writes.root)?;
             let (frozen, root) = (first.freeze(), writes.root);
             let checkpoint = Checkpoint { frozen, height: Height::ZERO, root };
-            // A part of the first state is none: without its record it is written again.
-            write(&*storage, genesis, &checkpoint, PART_BYTES)?;
+            write(&*storage, genesis, &checkpoint, Parts::Alone)?;
             let bytes = storage.snapshot()?.get(STATE_META, ONLY)?;
             let missing = || ChainError::corrupt("the first state was not written");
             read_state_meta(&bytes.ok_or_else(missing)?)?
@@ -233,7 +219,7 @@ impl StateStore {
 
     /// Writes a checkpoint and lets go of what it held in memory.
     pub(super) fn finish_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), ChainError> {
-        write(&*self.storage, self.genesis, checkpoint, usize::MAX)?;
+        write(&*self.storage, self.genesis, checkpoint, Parts::Together)?;
         let snapshot = self.storage.snapshot()?.into();
         let mut shared = self.write();
         shared.disk = DiskView { entry_count: checkpoint.frozen.entry_count, snapshot };
@@ -243,81 +229,14 @@ impl StateStore {
     }
 }
 
-impl Checkpoint {
-    pub(super) const fn height(&self) -> Height {
-        self.height
-    }
-}
-
-/// Writes a checkpoint in the order of keys, in durable batches of about `part_bytes`; the last
-/// one has the record that says what state it is.
-fn write(
-    storage: &dyn Storage,
-    genesis: BlockId,
-    checkpoint: &Checkpoint,
-    part_bytes: usize,
-) -> Result<(), ChainError> {
-    let Checkpoint { frozen, height, root } = checkpoint;
-    let snapshot = storage.snapshot()?;
-    let mut batch = Batch::new();
-    let write_part = |batch: &mut Batch| {
-        if batch.bytes() < part_bytes {
-            return Ok(());
-        }
-        storage.commit(std::mem::take(batch), Durability::Immediate)
-    };
-    for groups in frozen.groups.chunk_by(|a, b| a.0 / GROUPS_PER_CHUNK == b.0 / GROUPS_PER_CHUNK) {
-        let Some((first, _)) = groups.first() else { continue };
-        let number = (first / GROUPS_PER_CHUNK) as u64;
-        let key = number.to_be_bytes();
-        let is_whole = groups.len() == GROUPS_PER_CHUNK;
-        let stored = if is_whole { None } else { snapshot.get(LEAVES, &key)? };
-        let mut slots = match stored {
-            Some(bytes) => read_leaves(&bytes)?.slots,
-            None => Vec::new(),
-        };
-        let count = frozen.entry_count.saturating_sub(number.saturating_mul(LEAVES_PER_CHUNK));
-        slots.resize(usize::try_from(count.min(LEAVES_PER_CHUNK)).unwrap_or(0), [0; 64]);
-        for (group, page) in groups {
-            let begin = (group % GROUPS_PER_CHUNK) * page.0.len();
-            for (slot, written) in slots.iter_mut().skip(begin).zip(&page.0) {
-                *slot = *written;
-            }
-        }
-        batch.put(LEAVES, key, to_bytes(&LeafChunk { slots })?);
-        write_part(&mut batch)?;
-    }
-    for (number, value) in &frozen.fresh.long_values {
-        batch.put(LONG_VALUES, number.to_be_bytes(), value.as_bytes().to_vec());
-    }
-    for (key, number) in &frozen.fresh.keys {
-        batch.put(KEYS, key.0, number.to_le_bytes());
-        write_part(&mut batch)?;
-    }
-    for (tier, pages) in frozen.tiers.iter().enumerate() {
-        for (number, page) in pages {
-            let chunk = NodeChunk { hashes: ***page };
-            batch.put(NODES, node_key(tier, *number as u64), to_bytes(&chunk)?);
-            write_part(&mut batch)?;
-        }
-    }
-    let meta = StateMeta {
-        schema: SCHEMA_VERSION,
-        genesis: genesis.0,
-        height: height.get(),
-        entry_count: frozen.entry_count,
-        root: root.0,
-    };
-    batch.put(STATE_META, ONLY, to_bytes(&meta)?);
-    Ok(storage.commit(batch, Durability::Immediate)?)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use ait_engine::state::{Account, GenesisTree, Key, Leaf, StateView, update};
     use ait_engine::types::Amount;
-    use ait_storage::{KeyRange, MemoryStorage};
+    use ait_storage::{Batch, Durability, KeyRange, MemoryStorage};
+
+    use crate::chain::tables::{KEYS, LEAVES, NODES};
 
     use super::*;
 

@@ -32,6 +32,6 @@ pub use redb_storage::{
     DiskFault, Mend, PanicIn, RedbOptions, RedbStorage, SimulatedDisk, note_panic,
 };
 pub use stats::TableStats;
-pub use storage::{Durability, Entry, EntryIterator, Snapshot, Storage};
+pub use storage::{Durability, Entry, EntryIterator, NextPart, Snapshot, Storage};
 pub use table::Table;
 pub use value::Value;

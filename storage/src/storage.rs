@@ -27,6 +27,9 @@ pub type Entry = (Value, Value);
 /// Entries of a scan, read as it proceeds.
 pub type EntryIterator<'a> = Box<dyn Iterator<Item = Result<Entry, StorageError>> + 'a>;
 
+/// Gives one batch after the other until there is none.
+pub type NextPart<'a> = &'a mut dyn FnMut() -> Result<Option<Batch>, StorageError>;
+
 /// Named ordered tables behind one handle that any number of threads may share.
 ///
 /// **Atomicity.** After a commit, and after any failure, crash or power cut followed by opening
@@ -60,6 +63,21 @@ pub trait Storage: Send + Sync + Debug {
     /// [`StorageError::Limit`] with nothing changed; any other error leaves the handle refusing
     /// to write.
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StorageError>;
+
+    /// Commits the batches that `next` gives, in their order, as if they were one: for changes that
+    /// together would take much memory. The limit of a batch is that of each. What `next` reads
+    /// of this storage is what was committed before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::commit`]; an error of `next` as it is, with nothing changed.
+    fn commit_parts(&self, next: NextPart<'_>, durability: Durability) -> Result<(), StorageError> {
+        let mut whole = Batch::new();
+        while let Some(part) = next()? {
+            whole.append(part);
+        }
+        self.commit(whole, durability)
+    }
 
     /// Stages the first `staged` changes of a batch as a commit would, then abandons them: what
     /// a process that dies inside a commit leaves behind. Nothing becomes visible. For fault
@@ -143,6 +161,10 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StorageError> {
         (**self).commit(batch, durability)
+    }
+
+    fn commit_parts(&self, next: NextPart<'_>, durability: Durability) -> Result<(), StorageError> {
+        (**self).commit_parts(next, durability)
     }
 
     fn abandon(&self, batch: Batch, staged: usize) -> Result<(), StorageError> {

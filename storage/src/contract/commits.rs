@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     Batch, Direction, Durability, Fault, FaultEffect, FaultMoment, FaultPlan, Faulty, KeyRange,
-    Operation, Storage, StorageErrorKind,
+    Operation, Place, Storage, StorageError, StorageErrorKind,
 };
 
 use super::{A, B, Pairs, Subject, contents, get, scan};
@@ -68,6 +68,46 @@ pub(super) fn empty_batch(subject: &mut dyn Subject) {
         storage.commit(Batch::new(), durability).expect("an empty batch is committed");
     }
     assert_eq!(contents(&*storage, A), before);
+}
+
+pub(super) fn parts_are_one(subject: &mut dyn Subject) {
+    let storage = subject.open();
+    commit_digits(&*storage);
+    let before = contents(&*storage, A);
+    let part = |number: u8| {
+        let mut part = Batch::new();
+        part.put(A, [number], *b"of a part");
+        part.delete_range(A, KeyRange::from([9 - number]));
+        part
+    };
+    // A part that fails, in the middle and as the only one.
+    for good in [0, 2] {
+        let mut number = 0;
+        let mut next = || {
+            assert_eq!(contents(&*storage, A), before, "a part is seen before its commit");
+            number += 1;
+            if number <= good { Ok(Some(part(number))) } else { Err(refusal()) }
+        };
+        let failed = storage.commit_parts(&mut next, Durability::Immediate);
+        assert_eq!(failed.map_err(|error| error.kind()), Err(refusal().kind()));
+        assert_eq!(contents(&*storage, A), before);
+    }
+    let mut parts = vec![part(1), part(2), Batch::new()].into_iter();
+    let mut next = || Ok(parts.next());
+    storage.commit_parts(&mut next, Durability::Immediate).expect("parts are committed");
+    let mut whole = Batch::new();
+    whole.append(part(1));
+    whole.append(part(2));
+    let expected = contents(&*storage, A);
+    subject.renew();
+    let storage = subject.open();
+    commit_digits(&*storage);
+    storage.commit(whole, Durability::Immediate).expect("a batch is committed");
+    assert_eq!(contents(&*storage, A), expected);
+}
+
+fn refusal() -> StorageError {
+    StorageError::Missing { place: Place::Wrapper }
 }
 
 pub(super) fn snapshot_is_isolated(subject: &mut dyn Subject) {

@@ -43,6 +43,7 @@ pub const CHECKS: &[Check] = &[
     ),
     ("deleting what is not there is no error", commits::deleting_nothing),
     ("an empty batch can be committed", commits::empty_batch),
+    ("parts are committed as one batch, or not at all", commits::parts_are_one),
     ("a snapshot does not see later commits", commits::snapshot_is_isolated),
     ("a value outlives later commits and its snapshot", commits::value_outlives_its_snapshot),
     (

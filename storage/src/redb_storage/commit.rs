@@ -1,4 +1,4 @@
-//! Writing one batch as one redb transaction.
+//! Writing one batch, or several as one, as one redb transaction.
 //!
 //! The only code of this engine that changes a file that is open.
 
@@ -10,7 +10,8 @@ use std::{
 use redb::{Database, TableDefinition, WriteTransaction};
 
 use crate::{
-    Batch, Durability, Place, StorageError, Table, batch::TableChanges, redb_storage::failure,
+    Batch, Durability, NextPart, Place, StorageError, Table, batch::TableChanges,
+    redb_storage::failure,
 };
 
 /// How far a commit goes.
@@ -34,12 +35,13 @@ pub(super) fn definition(table: Table) -> TableDefinition<'static, &'static [u8]
 }
 
 impl Commit<'_> {
+    /// What was refused with nothing changed is the inner error.
     pub(super) fn run(
         &self,
-        batch: Batch,
+        next: NextPart<'_>,
         durability: Durability,
         extent: Extent,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Result<(), StorageError>, StorageError> {
         let mut transaction =
             self.database.begin_write().map_err(|error| failure::transaction(self.place, error))?;
         // Looked at while this thread is the one writer: a commit that failed while this one
@@ -55,17 +57,31 @@ impl Commit<'_> {
             .set_durability(durability)
             .map_err(|error| failure::durability(self.place, error))?;
         transaction.set_quick_repair(self.quick_repair);
-        for (table, changes) in batch.into_tables() {
-            self.change(&transaction, table, changes)?;
+        let abort = |transaction: WriteTransaction| {
+            transaction.abort().map_err(|error| failure::storage(self.place, error))
+        };
+        loop {
+            let part = next().and_then(|part| {
+                part.as_ref().map_or(Ok(()), Batch::check_limits)?;
+                Ok(part)
+            });
+            match part {
+                Ok(Some(part)) => {
+                    for (table, changes) in part.into_tables() {
+                        self.change(&transaction, table, changes)?;
+                    }
+                }
+                Ok(None) => break,
+                Err(refused) => return abort(transaction).map(|()| Err(refused)),
+            }
         }
         match extent {
             Extent::Whole => {
                 transaction.commit().map_err(|error| failure::commit(self.place, error))
             }
-            Extent::Abandoned => {
-                transaction.abort().map_err(|error| failure::storage(self.place, error))
-            }
+            Extent::Abandoned => abort(transaction),
         }
+        .map(Ok)
     }
 
     fn change(
@@ -90,8 +106,8 @@ impl Commit<'_> {
             open.retain_in::<&[u8], _>(bounds, |_, _| false)
                 .map_err(|error| failure::storage(self.place, error))?;
         }
-        for (key, value) in &entries {
-            let done = match value {
+        for (key, value) in entries {
+            let done = match &value {
                 Some(value) => open.insert(key.as_slice(), value.as_slice()),
                 None => open.remove(key.as_slice()),
             };

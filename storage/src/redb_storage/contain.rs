@@ -42,16 +42,16 @@ pub fn note_panic() -> PanicIn {
     place
 }
 
-/// Does this work, which is not to call this again; a panic in it is damage of the file.
+/// Does this work, which may call this again; a panic in it is damage of the file.
 pub(super) fn contain<T>(
     place: &Place,
     work: impl FnOnce() -> Result<T, StorageError>,
 ) -> Result<T, StorageError> {
-    PANIC_IN.set(PanicIn::Engine);
+    let around = PANIC_IN.replace(PanicIn::Engine);
     // Of what the work changes outside redb, nothing is used after a panic: a handle whose
     // commit failed refuses, and a scan that failed has ended.
     let done = catch_unwind(AssertUnwindSafe(work));
-    PANIC_IN.set(PanicIn::Program);
+    PANIC_IN.set(around);
     done.unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<String>().map(String::as_str);
         let said = said.or_else(|| panic.downcast_ref::<&str>().copied());

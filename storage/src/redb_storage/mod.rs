@@ -32,7 +32,7 @@ use redb::{
 };
 
 use crate::{
-    Batch, Durability, Place, Snapshot, Storage, StorageError, TableStats,
+    Batch, Durability, NextPart, Place, Snapshot, Storage, StorageError, TableStats,
     redb_storage::{commit::Extent, contain::contain, snapshot::RedbSnapshot},
 };
 
@@ -185,11 +185,10 @@ impl RedbStorage {
 
     fn write(
         &self,
-        batch: Batch,
+        next: NextPart<'_>,
         durability: Durability,
         extent: Extent,
     ) -> Result<(), StorageError> {
-        batch.check_limits()?;
         let handle = self.database.read().map_err(|_| self.refusal())?;
         let Some(Handle::Writable(database)) = &*handle else {
             return Err(self.only_readable());
@@ -200,11 +199,22 @@ impl RedbStorage {
             quick_repair: self.quick_repair,
             poisoned: &self.poisoned,
         };
-        let written = contain(&self.place, || commit.run(batch, durability, extent));
+        let written = contain(&self.place, || commit.run(next, durability, extent));
         if written.is_err() {
             self.poisoned.store(true, Ordering::Release);
         }
-        written
+        written?
+    }
+
+    fn write_one(
+        &self,
+        batch: Batch,
+        durability: Durability,
+        extent: Extent,
+    ) -> Result<(), StorageError> {
+        batch.check_limits()?;
+        let mut batch = Some(batch);
+        self.write(&mut || Ok(batch.take()), durability, extent)
     }
 }
 
@@ -228,13 +238,17 @@ impl Storage for RedbStorage {
     }
 
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StorageError> {
-        self.write(batch, durability, Extent::Whole)
+        self.write_one(batch, durability, Extent::Whole)
+    }
+
+    fn commit_parts(&self, next: NextPart<'_>, durability: Durability) -> Result<(), StorageError> {
+        self.write(next, durability, Extent::Whole)
     }
 
     fn abandon(&self, mut batch: Batch, staged: usize) -> Result<(), StorageError> {
         batch.check_limits()?;
         batch.truncate(staged);
-        self.write(batch, Durability::Immediate, Extent::Abandoned)
+        self.write_one(batch, Durability::Immediate, Extent::Abandoned)
     }
 
     fn stats(&self) -> Result<Vec<TableStats>, StorageError> {
