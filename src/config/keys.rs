@@ -58,7 +58,7 @@ pub const KEYS: &[KeySpec] = &[
     key("storage.checkpoint_blocks", "256", "Blocks after which the state is written to disk."),
     key(
         "storage.checkpoint_entries",
-        "1000000",
+        "2000000",
         "Written state entries after which it is written to disk earlier.",
     ),
     key(
