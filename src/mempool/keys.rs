@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn spreads_keys_that_differ_in_any_bits_of_their_last_bytes() {
-        let secret = Secret::default();
+        // The first digits of pi: of all secrets a few spread some keys less well.
+        let secret = Secret(0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7345);
         for shift in [0, 8, 24, 48] {
             let hashes: Vec<u64> = (0..4_096_u64)
                 .map(|n| {
