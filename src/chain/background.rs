@@ -56,6 +56,8 @@ struct Progress {
     stored: Height,
     /// Whether a block was handed over that the store does not have.
     store_wanted: bool,
+    /// Nothing is written to the store of blocks any more.
+    store_ended: bool,
     /// Height up to which the index goes, once its list of accounts has begun.
     indexed: Height,
     checkpoint_wanted: bool,
@@ -120,8 +122,15 @@ impl Board {
 
     /// Waits until the store has the block of this height; what failed meanwhile.
     fn wait_until_stored(&self, height: Height) -> Result<(), ChainError> {
-        let progress = self.wait_while(|p| p.failed.is_none() && p.stored < height);
-        progress.failed.map_or(Ok(()), |failure| Err(failure.into()))
+        let waits = |p: &mut Progress| p.failed.is_none() && !p.store_ended && p.stored < height;
+        let progress = self.wait_while(waits);
+        match progress.failed {
+            Some(failure) => Err(failure.into()),
+            None if progress.stored < height => {
+                Err(ChainError::Stopped { what: "the store of blocks" })
+            }
+            None => Ok(()),
+        }
     }
 
     fn wait_while(&self, condition: impl FnMut(&mut Progress) -> bool) -> MutexGuard<'_, Progress> {
@@ -194,6 +203,7 @@ impl Background {
     /// Waits until the store has the block of this height.
     pub(super) fn wait_until_stored(&self, height: Height) -> Result<(), ChainError> {
         if self.board.lock().stored < height {
+            self.store();
             self.step(Step::Blocks);
         }
         self.board.wait_until_stored(height)
@@ -222,12 +232,15 @@ impl Background {
 
     /// Asks for a checkpoint if one is due. Waits while one is running and memory holds
     /// twice what a checkpoint should: `crowded` says so.
-    pub(super) fn checkpoint(&self, crowded: bool) -> Result<(), ChainError> {
+    pub(super) fn checkpoint(&self) -> Result<(), ChainError> {
         self.board.change(|progress| progress.checkpoint_wanted = true);
-        if crowded {
-            return self.wait_for_checkpoint();
-        }
         self.check()
+    }
+
+    /// Has one written if one is due, and waits for it.
+    pub(super) fn wait_for_new_checkpoint(&self) -> Result<(), ChainError> {
+        self.checkpoint()?;
+        self.wait_for_checkpoint()
     }
 
     /// Waits while a checkpoint is being written.
@@ -424,6 +437,10 @@ fn blocks(inner: &Inner, board: &Board) -> Result<(), ChainError> {
     loop {
         let mut progress = board.wait_while(|p| !p.store_wanted && !p.closing);
         if !std::mem::take(&mut progress.store_wanted) {
+            // A block that was never to be written is waited for by nobody.
+            progress.store_ended = true;
+            drop(progress);
+            board.changed.notify_all();
             return Ok(());
         }
         drop(progress);

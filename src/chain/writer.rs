@@ -259,7 +259,10 @@ impl ChainWriter {
         match CertifiedBlock::verify_executed(block, &transition, certificate, set, &[]) {
             Ok(certified) => {
                 match self.commit_executed(certified, transition, Durable::Elsewhere) {
-                    Ok(_) => Ok(Ok(())),
+                    Ok(_) => {
+                        self.write_block();
+                        Ok(Ok(()))
+                    }
                     Err(CommitError::Chain(error)) => Err(error),
                     Err(other) => Ok(Err(BlockFault::Invalid { reason: other.to_string() })),
                 }
@@ -302,8 +305,8 @@ impl ChainWriter {
     }
 
     /// As [`ChainWriter::commit`] for a block that a log has with all that made it final, so that
-    /// it is durable before. It is written to the store later; [`ChainWriter::settle`] must have
-    /// returned before the log is given up. Signatures `made_here` for the same hash are not
+    /// it is durable before. It is written to the store once [`ChainWriter::write_block`] was
+    /// called; [`ChainWriter::settle`] must have returned before the log is given up. Signatures `made_here` for the same hash are not
     /// verified.
     ///
     /// # Errors
@@ -338,6 +341,9 @@ impl ChainWriter {
         durable: Durable,
     ) -> Result<Arc<CommittedBlock>, CommitError> {
         self.settle()?;
+        if self.chain.inner.state.unwritten() > self.policy.entries.saturating_mul(2) {
+            self.background.wait_for_new_checkpoint()?;
+        }
         let (id, height) = (certified.id(), certified.header().height);
         let parent = certified.header().clone();
         let (block, certificate) = certified.into_parts();
@@ -380,9 +386,6 @@ impl ChainWriter {
         });
         // Without subscribers there is nobody to tell.
         let _ = inner.events.send(Arc::clone(&committed));
-        if durable == Durable::Elsewhere {
-            self.background.store();
-        }
         let payout = payout(&committed, &proposing);
         let changed = Some(writes.leaves.iter().map(|(number, _)| *number).collect());
         self.background.index(Indexable {
@@ -391,9 +394,13 @@ impl ChainWriter {
             changed,
             room: None,
         })?;
-        let crowded = inner.state.unwritten() > self.policy.entries.saturating_mul(2);
-        self.background.checkpoint(crowded)?;
+        self.background.checkpoint()?;
         Ok(committed)
+    }
+
+    /// Has the newest block written to the store, if a log or an archive alone has it.
+    pub fn write_block(&self) {
+        self.background.store();
     }
 
     /// Waits until the store has the newest block.

@@ -178,13 +178,19 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
         self.give_out()
     }
 
-    /// What is to be done, once the signer's record has all that was signed. A block that was
-    /// decided meanwhile is committed by now: it is in the log, and waited for one sync, not two.
+    /// What is to be done, once the signer's record has all that was signed.
     fn give_out(&mut self) -> Result<Vec<Effect>, SequencerError> {
+        self.record()?;
+        Ok(std::mem::take(&mut self.effects))
+    }
+
+    /// Makes the signer's record durable: before anything is published, and before the store has
+    /// a block of the height.
+    pub(super) fn record(&mut self) -> Result<(), SequencerError> {
         if let Some(voter) = &mut self.voter {
             voter.consensus.record()?;
         }
-        Ok(std::mem::take(&mut self.effects))
+        Ok(())
     }
 
     fn take(&mut self, now: Duration, input: Input) -> Result<(), SequencerError> {
@@ -308,6 +314,10 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
             }
         }
         if let Some(block) = decided {
+            // Before the store has it: what the store has the log is given up for, after a crash
+            // as well, and then it cannot bring the record level.
+            self.record()?;
+            self.writer.write_block();
             return self.committed(block, now);
         }
         match self.under.wanted {

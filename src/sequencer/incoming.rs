@@ -217,6 +217,7 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
         }
         self.certified = self.certified.max(height);
         if height == next && self.writer.proposal(&block_id).is_some() {
+            self.record()?;
             let block = self.commit(|writer| writer.commit(certificate))?;
             self.overtaken(block, now)?;
         }
@@ -229,6 +230,7 @@ impl<S: VoteSigner, L: WriteAheadLog> SequencerCore<S, L> {
         id: u64,
         prepared: Prepared,
     ) -> Result<(), SequencerError> {
+        self.record()?;
         let result = match self.writer.import(prepared) {
             Ok(Some(block)) => {
                 self.overtaken(block, now)?;
