@@ -13,8 +13,8 @@ use std::{
 use entries::Entries;
 
 use crate::{
-    Batch, Direction, Durability, EntryIterator, KeyRange, Snapshot, Storage, StorageError, Table,
-    TableStats, Value, batch::TableChanges,
+    Batch, Direction, Durability, EntryIterator, KeyRange, NextPart, Snapshot, Storage,
+    StorageError, Table, TableStats, Value, batch::TableChanges,
 };
 
 type Tables = BTreeMap<Table, Arc<Entries>>;
@@ -72,10 +72,21 @@ impl Storage for MemoryStorage {
     }
 
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StorageError> {
-        batch.check_limits()?;
+        let mut batch = Some(batch);
+        self.commit_parts(&mut || Ok(batch.take()), durability)
+    }
+
+    fn commit_parts(
+        &self,
+        parts: NextPart<'_>,
+        durability: Durability,
+    ) -> Result<(), StorageError> {
         let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = Tables::clone(&self.lock().visible);
-        apply(&mut next, batch);
+        while let Some(part) = parts()? {
+            part.check_limits()?;
+            apply(&mut next, part);
+        }
         let mut versions = self.lock();
         versions.visible = Arc::new(next);
         if durability == Durability::Immediate {
