@@ -95,8 +95,8 @@ fn rate(
 pub struct SyncTimes {
     /// Median of one after the other.
     pub tight: Duration,
-    /// Median of as many a second as the load has, if it has a rate: a machine that has rested
-    /// takes longer.
+    /// Median at the pace of the load's hand-overs, if it has a rate, but at 50 a second at
+    /// least: a machine that has rested takes longer.
     pub paced: Option<Duration>,
 }
 

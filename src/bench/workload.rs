@@ -52,7 +52,7 @@ impl Workload {
 }
 
 /// A signed transaction and its hash, made once. There are millions, so that it is kept as its
-/// canonical bytes: these take a sixth of what the transaction does.
+/// canonical bytes: these take some half of what the transaction does.
 #[derive(Debug, Clone)]
 pub(super) struct Signed {
     /// Its hash.
