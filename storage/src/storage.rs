@@ -65,8 +65,9 @@ pub trait Storage: Send + Sync + Debug {
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StorageError>;
 
     /// Commits the batches that `next` gives, in their order, as if they were one: for changes that
-    /// together would take much memory. The limit of a batch is that of each. What `next` reads
-    /// of this storage is what was committed before.
+    /// together would take much memory. The limit of a batch is that of each. `next` reads of
+    /// this storage from a snapshot that was taken before: one that it took itself might wait for
+    /// this commit.
     ///
     /// # Errors
     ///

@@ -10,8 +10,9 @@ use std::{
 use redb::{Database, TableDefinition, WriteTransaction};
 
 use crate::{
-    Batch, Durability, NextPart, Place, StorageError, Table, batch::TableChanges,
-    redb_storage::failure,
+    Batch, Durability, NextPart, Place, StorageError, Table,
+    batch::TableChanges,
+    redb_storage::{contain::outside, failure},
 };
 
 /// How far a commit goes.
@@ -61,7 +62,7 @@ impl Commit<'_> {
             transaction.abort().map_err(|error| failure::storage(self.place, error))
         };
         loop {
-            let part = next().and_then(|part| {
+            let part = outside(&mut *next).and_then(|part| {
                 part.as_ref().map_or(Ok(()), Batch::check_limits)?;
                 Ok(part)
             });

@@ -9,8 +9,9 @@
 //! damage does not exhaust the stack.
 
 use std::{
+    any::Any,
     cell::Cell,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
 };
 
 use crate::{Place, StorageError, redb_storage::failure};
@@ -42,6 +43,18 @@ pub fn note_panic() -> PanicIn {
     place
 }
 
+/// A panic of the program's own work amid the engine's.
+struct OfProgram(Box<dyn Any + Send>);
+
+/// Does the program's work amid that of [`contain`]: a panic in it is no damage, and goes on to
+/// whoever called the engine.
+pub(super) fn outside<T>(work: impl FnOnce() -> T) -> T {
+    let around = PANIC_IN.replace(PanicIn::Program);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    PANIC_IN.set(around);
+    done.unwrap_or_else(|panic| resume_unwind(Box::new(OfProgram(panic))))
+}
+
 /// Does this work, which may call this again; a panic in it is damage of the file.
 pub(super) fn contain<T>(
     place: &Place,
@@ -53,6 +66,10 @@ pub(super) fn contain<T>(
     let done = catch_unwind(AssertUnwindSafe(work));
     PANIC_IN.set(around);
     done.unwrap_or_else(|panic| {
+        let panic = match panic.downcast::<OfProgram>() {
+            Ok(panic) => resume_unwind(panic.0),
+            Err(panic) => panic,
+        };
         let said = panic.downcast_ref::<String>().map(String::as_str);
         let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
         let detail = format!("redb panicked: {}", said.unwrap_or("without a message"));
