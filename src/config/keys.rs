@@ -63,7 +63,7 @@ pub const KEYS: &[KeySpec] = &[
     ),
     key(
         "storage.state_bytes",
-        "805306368",
+        "1073741824",
         "State kept in memory, in bytes; what is not on disk yet comes on top.",
     ),
     key(
