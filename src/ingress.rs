@@ -213,9 +213,8 @@ impl Ingress {
     /// # Errors
     /// [`SubmitError`]: why it was not taken.
     pub async fn submit(&self, transaction: Transaction) -> Result<Submitted, SubmitError> {
-        self.line.reserve(1)?;
-        let (job, answers) = Job::new(vec![transaction]);
-        self.line.push([job]);
+        let ((_, job), answers) = Job::new(vec![transaction]);
+        self.line.offer(job)?;
         let answer = answers.await.ok().and_then(|mut answers| answers.pop());
         answer.unwrap_or(Err(SubmitError::Stopping))
     }

@@ -34,6 +34,21 @@ pub(super) struct Line<T> {
     capacity: usize,
 }
 
+impl<T> State<T> {
+    /// Keeps room for up to `wanted` transactions of `capacity`.
+    fn reserve(&mut self, wanted: usize, capacity: usize) -> Result<usize, SubmitError> {
+        if self.is_closed {
+            return Err(SubmitError::Stopping);
+        }
+        let room = wanted.min(capacity.saturating_sub(self.count));
+        if room == 0 && wanted > 0 {
+            return Err(SubmitError::Busy);
+        }
+        self.count = self.count.saturating_add(room);
+        Ok(room)
+    }
+}
+
 impl<T> Line<T> {
     /// A line with room for this many transactions.
     pub(super) fn new(capacity: usize) -> Self {
@@ -61,16 +76,19 @@ impl<T> Line<T> {
     /// # Errors
     /// Why there is no room for any.
     pub(super) fn reserve(&self, wanted: usize) -> Result<usize, SubmitError> {
+        self.lock().reserve(wanted, self.capacity)
+    }
+
+    /// Appends a job of one transaction.
+    ///
+    /// # Errors
+    /// Why there is no room for it.
+    pub(super) fn offer(&self, job: T) -> Result<(), SubmitError> {
         let mut state = self.lock();
-        if state.is_closed {
-            return Err(SubmitError::Stopping);
-        }
-        let room = wanted.min(self.capacity.saturating_sub(state.count));
-        if room == 0 && wanted > 0 {
-            return Err(SubmitError::Busy);
-        }
-        state.count = state.count.saturating_add(room);
-        Ok(room)
+        state.reserve(1, self.capacity)?;
+        state.jobs.push_back((1, job));
+        self.call(state);
+        Ok(())
     }
 
     /// Appends jobs for which room is kept. When closed meanwhile, they are dropped.
