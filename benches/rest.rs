@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use ait_engine::codec::Canonical;
 use ait_engine::transaction::Transaction;
 use ait_net::wire::TransactionJson;
+use ait_node::behind::TASKS_BETWEEN_EVENTS;
 use ait_node::chain::{ChainError, GenesisSource, StorageEngine};
 use ait_node::config::RpcConfig;
 use ait_node::node::{Node, NodeOptions};
@@ -324,8 +325,12 @@ fn main() {
             noted.finals.fetch_add(block.tx_hashes.len() as u64, Ordering::Relaxed);
         }
     });
-    // As many threads as a node has.
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // As a node's.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .event_interval(TASKS_BETWEEN_EVENTS)
+        .build()
+        .unwrap();
     let page = ait_node::telemetry::metrics::install(false).unwrap();
     let backend = node.backend(&clock, page);
     let (rest, parse) = runtime.block_on(async {

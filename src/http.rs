@@ -88,7 +88,8 @@ fn is_trusted(peer: IpAddr, trusted: &[IpAddr]) -> bool {
     trusted.iter().any(|one| one.to_canonical() == peer.to_canonical())
 }
 
-/// Answers requests on `listener` until `shutdown` is done, then lets open ones end.
+/// Answers requests on `listener` until `shutdown` is done, then lets open ones end. `service` is told
+/// who asks.
 pub async fn serve<S, F>(
     listener: TcpListener,
     limits: HttpLimits,
@@ -97,7 +98,7 @@ pub async fn serve<S, F>(
     service: S,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) where
-    S: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+    S: Fn(Request<Incoming>, Client) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
     let entrance = Entrance::new(limits, offenders);

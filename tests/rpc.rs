@@ -255,6 +255,10 @@ fn signed_transactions_are_taken_and_everything_wrong_with_one_has_a_code() {
         let (found, answer) = devnet.post("/rpc/sendTx", &body);
         assert_eq!((found, answer["code"].as_str()), (status, Some(code)), "{body}: {answer}");
         assert!(!answer["hint"].as_str().unwrap().is_empty(), "{answer}");
+        // With a query it comes by the filters, and is the same.
+        let (found, mut filtered) = devnet.post("/rpc/sendTx?by=filters", &body);
+        filtered["request_id"] = answer["request_id"].clone();
+        assert_eq!((found, filtered), (status, answer), "{body}");
     }
     // Integers may come as strings and whole floats; unknown fields are ignored.
     let mut lenient = transfer(&key, chain, 1, 5, 1);
@@ -457,8 +461,14 @@ fn rates_origins_and_request_ids_are_as_configured() {
     assert!(head.contains("access-control-allow-origin: https://explorer.example.org"), "{head}");
     assert!(head.contains("x-request-id: mine-1"), "{head}");
     let foreign = [("origin", "https://example.org")];
-    let (status, _, body) = devnet.exchange("GET", "/rpc/head", &foreign, "").unwrap();
-    assert_eq!((status, body.contains("origin_forbidden")), (403, true), "{body}");
+    for (method, path) in [("GET", "/rpc/head"), ("POST", "/rpc/sendTx")] {
+        let (status, _, body) = devnet.exchange(method, path, &foreign, "").unwrap();
+        assert_eq!((status, body.contains("origin_forbidden")), (403, true), "{body}");
+    }
+    let (_, head, _) = devnet.exchange("POST", "/rpc/sendTx", &origin, "{}").unwrap();
+    assert!(head.contains("access-control-allow-origin: https://explorer.example.org"), "{head}");
+    let (_, head, _) = devnet.exchange("POST", "/rpc/sendTx", &origin[1..], "{}").unwrap();
+    assert!(head.contains("x-request-id: mine-1"), "{head}");
     let (_, head, body) = devnet.exchange("GET", "/rpc/tx/zz", &[], "").unwrap();
     let body: Value = serde_json::from_str(&body).unwrap();
     object_has(&body, &["detail", "code", "hint", "request_id"]);

@@ -76,9 +76,8 @@ async fn run(
 ) {
     let rate = Arc::new(ClientRate::new(RATE_PER_MINUTE, RATE_BURST));
     let filter = routes(coordinator.clone()).boxed();
-    let service = move |request: hyper::Request<hyper::body::Incoming>, peer: SocketAddr| {
-        let client = Client::of(peer, request.version(), request.headers(), &[]);
-        let refusal = if rate.check(peer.ip()).is_err() {
+    let service = move |request: hyper::Request<hyper::body::Incoming>, client: Client| {
+        let refusal = if rate.check(client.ip).is_err() {
             let (detail, hint) = ("too many requests from this address", "wait a second");
             Some(error(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail, hint))
         } else if request.method() == Method::POST

@@ -38,27 +38,29 @@ impl Connection {
     /// Answers its requests until either side ends it.
     pub(super) async fn answer<S, F>(self, service: S, watcher: Watcher)
     where
-        S: Fn(Request<Incoming>, SocketAddr) -> F + Send + 'static,
+        S: Fn(Request<Incoming>, Client) -> F + Send + 'static,
         F: Future<Output = Response> + Send + 'static,
     {
         let Self { stream, peer, limits, place, offenders, answers, trusted } = self;
         let (first, mut first_seen) = tokio::sync::watch::channel(false);
-        let (at_work, noting) = (Arc::clone(&place), offenders.clone());
+        let at_work = Arc::clone(&place);
         let heard = Arc::new(Heard::new(peer.ip(), offenders.clone()));
         let hearing = Arc::clone(&heard);
+        // Counted for each connection: cores that count what all have take it from each other.
+        let giving = Arc::new((answers, offenders.clone()));
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             first.send_if_modified(|seen| !std::mem::replace(seen, true));
             let busy = at_work.work(!request.body().is_end_stream());
             // Behind a proxy there are many clients: each has its own share.
-            let asking = Client::of(peer, request.version(), request.headers(), &trusted).ip;
-            let is_exempt = is_exempt(asking, &trusted);
-            hearing.asks(asking);
-            let answer = service(request, peer);
-            let (answers, place) = (answers.clone(), Arc::clone(&at_work));
-            let noting = noting.clone();
+            let client = Client::of(peer, request.version(), request.headers(), &trusted);
+            let is_exempt = is_exempt(client.ip, &trusted);
+            hearing.asks(client.ip);
+            let answer = service(request, client);
+            let (giving, place) = (Arc::clone(&giving), Arc::clone(&at_work));
             async move {
-                let taker = Taker { client: asking, is_exempt, connection: place.closer() };
-                let (answer, room) = answers.admit(answer.await, &taker, &noting);
+                let taker = Taker { client: client.ip, is_exempt, connection: place.closer() };
+                let (answers, offenders) = &*giving;
+                let (answer, room) = answers.admit(answer.await, &taker, offenders);
                 busy.answers();
                 let held = Arc::new(Held { _busy: busy, _room: room });
                 Ok::<_, std::convert::Infallible>(answer.map(|body| HeldBody { body, held }))

@@ -17,7 +17,9 @@ use warp::reply::Response;
 use super::answers::Answers;
 use super::connection::Connection;
 use super::places::{Place, Places, Room};
-use super::{ClientRate, HttpLimits, Offence, Offenders, Share, Shares, is_exempt, share_of};
+use super::{
+    Client, ClientRate, HttpLimits, Offence, Offenders, Share, Shares, is_exempt, share_of,
+};
 use crate::behind;
 
 /// How long open connections may go on after shutdown.
@@ -78,7 +80,7 @@ impl Entrance {
         service: S,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) where
-        S: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+        S: Fn(Request<Incoming>, Client) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response> + Send + 'static,
     {
         // What stands behind outlives this runtime, and ends with this nevertheless.

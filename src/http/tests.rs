@@ -90,9 +90,8 @@ async fn a_client_of_ipv4_is_named_as_such_where_both_are_listened_on() {
     let Ok(listener) = TcpListener::bind("[::]:0").await else { return };
     let port = listener.local_addr().unwrap().port();
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let answer = move |_: Request<Incoming>, peer| {
-        let client = Client::of(peer, Version::HTTP_11, &HeaderMap::new(), &[]);
-        tell.send((client, is_exempt(peer.ip(), &[]))).unwrap();
+    let answer = move |_: Request<Incoming>, client: Client| {
+        tell.send((client, is_exempt(client.ip, &[]))).unwrap();
         async { "hello".into_response() }
     };
     tokio::spawn(async move {

@@ -24,6 +24,8 @@ use crate::behind;
 const TURN_BYTES: usize = 64 * 1024;
 /// Pieces of one write; as many as the server queues.
 const PIECES_MAX: usize = 16;
+/// What is copied to be written as one piece: the system takes one sooner than a list of them.
+const JOINED_BYTES_MAX: usize = 1_024;
 
 /// What a subscriber may send at once, and in each second: it has nothing to say but that it lives.
 const UNASKED_BYTES_MAX: u64 = 64 * 1024;
@@ -149,7 +151,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for InTurns<S> {
             }
         }
         let parts = parts.get(..count).unwrap_or_default();
-        let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, parts))?;
+        let mut room = [0; JOINED_BYTES_MAX];
+        let stream = Pin::new(&mut self.stream);
+        let written = match joined(parts, &mut room) {
+            Some(bytes) => stream.poll_write(context, bytes),
+            None => stream.poll_write_vectored(context, parts),
+        };
+        let count = ready!(written)?;
         self.wrote(count);
         Poll::Ready(Ok(count))
     }
@@ -165,6 +173,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for InTurns<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
+}
+
+/// All of these one after another, if they are several and there is room for them.
+fn joined<'a>(pieces: &[IoSlice<'_>], room: &'a mut [u8]) -> Option<&'a [u8]> {
+    if pieces.len() < 2 {
+        return None;
+    }
+    let mut length = 0_usize;
+    for piece in pieces {
+        let end = length.checked_add(piece.len())?;
+        room.get_mut(length..end)?.copy_from_slice(piece);
+        length = end;
+    }
+    room.get(..length)
 }
 
 #[cfg(test)]
@@ -299,7 +321,10 @@ mod tests {
             let (all, waits) = written(&[&bytes], is_vectored);
             assert!(all == bytes, "{is_vectored}");
             assert_eq!(waits, bytes.len() / TURN_BYTES, "{is_vectored}");
-            assert_eq!(written(&[b"short"], is_vectored), (b"short".to_vec(), 0));
+            for length in [5, JOINED_BYTES_MAX, JOINED_BYTES_MAX + 1] {
+                let short = &bytes[..length];
+                assert_eq!(written(&[short], is_vectored), (short.to_vec(), 0));
+            }
         }
     }
 }

@@ -252,7 +252,7 @@ pub async fn serve(
         closing,
     });
     let routes = server::routes(&api);
-    let service = move |request, peer| server::answer(routes.clone(), request, peer);
+    let service = move |request, client| server::answer(&api, &routes, request, client);
     let closed = async move {
         shutdown.await;
         // Subscriptions end first, so that nothing waits for them.

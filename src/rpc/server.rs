@@ -1,18 +1,19 @@
 //! From a connection to a handler and back: limits, request ids, metrics, error shape.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
+use http_body_util::BodyDataStream;
 use hyper::Request;
 use hyper::body::{Body, Incoming};
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use warp::filters::BoxedFilter;
-use warp::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use warp::path::FullPath;
 use warp::reply::Response;
 use warp::ws::Ws;
@@ -26,24 +27,47 @@ use super::{Api, ApiError, subscribe};
 use crate::http::{Client, Offence};
 use crate::telemetry::metrics;
 
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken over from a client.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 /// How long the answer to a client that asks too much is kept back: who asks again at once whatever
 /// is answered would take a processor with it.
 const REFUSAL_WAIT: Duration = Duration::from_millis(100);
 
-/// The other end of the connection, and the version that it speaks.
-#[derive(Clone, Copy)]
-struct Peer(SocketAddr, Version);
+/// What comes most, a transaction, goes to its handler without warp's filters: they cost as much
+/// as it takes to read.
+const SUBMIT: &str = "/rpc/sendTx";
 
-/// Answers one request of one connection.
-pub(super) async fn answer(
+/// Answers one request.
+pub(super) fn answer(
+    api: &Arc<Api>,
+    routes: &BoxedFilter<(Response,)>,
+    request: Request<Incoming>,
+    client: Client,
+) -> impl Future<Output = Response> + Send + use<> {
+    let is_submit = request.method() == Method::POST
+        && request.uri().path_and_query().is_some_and(|place| place == SUBMIT);
+    // Pages of other sites are the filters' affair.
+    let is_plain = is_submit && !request.headers().contains_key(header::ORIGIN);
+    let way = if is_plain { Ok(Arc::clone(api)) } else { Err(routes.clone()) };
+    async move {
+        match way {
+            Ok(api) => {
+                let (head, body) = request.into_parts();
+                let (query, body) = (Some(Vec::new()), BodyDataStream::new(body));
+                handle(head.method, SUBMIT, query, head.headers, client, body, api).await
+            }
+            Err(routes) => filtered(routes, request, client).await,
+        }
+    }
+}
+
+async fn filtered(
     routes: BoxedFilter<(Response,)>,
     mut request: Request<Incoming>,
-    peer: SocketAddr,
+    client: Client,
 ) -> Response {
-    let version = request.version();
-    request.extensions_mut().insert(Peer(peer, version));
+    request.extensions_mut().insert(client);
     let service = TowerToHyperService::new(warp::service(routes));
     match service.call(request).await {
         Ok(response) => response,
@@ -62,17 +86,19 @@ pub(super) fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let socket = warp::path!("rpc" / "ws" / String)
         .and(warp::ws())
         .and(warp::header::headers_cloned())
-        .and(warp::ext::get::<Peer>())
+        .and(warp::ext::get::<Client>())
         .and(with.clone())
         .then(upgrade);
     let rest = warp::method()
         .and(warp::path::full())
         .and(query)
         .and(warp::header::headers_cloned())
-        .and(warp::ext::get::<Peer>())
+        .and(warp::ext::get::<Client>())
         .and(warp::body::stream())
         .and(with)
-        .then(handle);
+        .then(|method, path: FullPath, query, headers, client, body, api| async move {
+            handle(method, path.as_str(), query, headers, client, body, api).await
+        });
     let all = socket.or(rest).unify().recover(recover).unify();
     if origins.is_empty() {
         return all.boxed();
@@ -110,7 +136,7 @@ async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
 
 fn with_id(mut response: Response, id: &str) -> Response {
     if let Ok(id) = HeaderValue::from_str(id) {
-        response.headers_mut().insert("x-request-id", id);
+        response.headers_mut().insert(REQUEST_ID, id);
     }
     response
 }
@@ -119,11 +145,10 @@ async fn upgrade(
     topic: String,
     ws: Ws,
     headers: HeaderMap,
-    Peer(peer, version): Peer,
+    client: Client,
     api: Arc<Api>,
 ) -> Response {
     let id = request_id(&headers);
-    let client = Client::of(peer, version, &headers, &api.options.trusted_proxies);
     let began = Instant::now();
     let allowed = api.rate.check(client.ip).map_err(|wait| {
         metrics::rate_limited();
@@ -139,20 +164,19 @@ async fn upgrade(
     with_id(response, &id)
 }
 
-async fn handle<B: Buf>(
+async fn handle<B: Buf, E: Display>(
     method: Method,
-    path: FullPath,
+    path: &str,
     query: Option<Vec<(String, String)>>,
     headers: HeaderMap,
-    Peer(peer, version): Peer,
-    body: impl Stream<Item = Result<B, warp::Error>> + Send,
+    client: Client,
+    body: impl Stream<Item = Result<B, E>> + Send,
     api: Arc<Api>,
 ) -> Response {
     let began = Instant::now();
     let id = request_id(&headers);
-    let client = Client::of(peer, version, &headers, &api.options.trusted_proxies);
     let shared = Arc::clone(&api);
-    let (route, result) = match admit(&api, &method, path.as_str(), client) {
+    let (route, result) = match admit(&api, &method, path, client) {
         Ok((route, params)) => {
             let body = if *route.method == Method::POST {
                 bodies::take(&api, route, &headers, client.ip, body).await
@@ -246,7 +270,7 @@ fn request_id(headers: &HeaderMap) -> String {
         (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
             && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
     };
-    let given = headers.get("x-request-id").and_then(|value| value.to_str().ok());
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
     match given.filter(plain) {
         Some(id) => id.to_owned(),
         None => format!("{:x}-{:x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed)),
