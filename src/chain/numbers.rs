@@ -124,7 +124,8 @@ mod tests {
             (1..=count).for_each(|n| numbers.put(&key(n), n));
             let has = |n: &u64| numbers.candidates(&key(*n)).any(|number| number == *n);
             let lost = (1..=count).filter(|n| !has(n)).count();
-            assert!(lost < 200, "{lost} of {count}");
+            // In lines of their own alone a fiftieth of the latter would have no room.
+            assert!((lost as u64) * 200 < count, "{lost} of {count}");
         }
     }
 

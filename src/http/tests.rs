@@ -190,7 +190,7 @@ async fn answers(address: SocketAddr) -> bool {
     let mut next = TcpStream::connect(address).await.unwrap();
     let mut start = [0; 12];
     let asked = async {
-        next.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await?;
+        next.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await?;
         next.read_exact(&mut start).await
     };
     let answered = tokio::time::timeout(Duration::from_secs(5), asked).await;
