@@ -62,7 +62,14 @@ impl Commit<'_> {
             transaction.abort().map_err(|error| failure::storage(self.place, error))
         };
         loop {
-            let part = outside(&mut *next).and_then(|part| {
+            let given = match outside(&mut *next) {
+                Ok(given) => given,
+                Err(panic) => {
+                    abort(transaction)?;
+                    panic.go_on();
+                }
+            };
+            let part = given.and_then(|part| {
                 part.as_ref().map_or(Ok(()), Batch::check_limits)?;
                 Ok(part)
             });

@@ -2,7 +2,7 @@
 //! an index out of bounds, an "unreachable" branch or a list that ends too early.
 //!
 //! Everything that may read or write a page runs in [`contain`], closing included. redb counts on
-//! being unwound: its transactions roll back, and a lock that is left poisoned makes the next
+//! being unwound: a transaction leaves its pages to the next repair, and a lock that is left poisoned makes the next
 //! call panic, which is contained as well. A second panic while the first is unwound, in one of
 //! redb's destructors, ends the process by the rules of the language: all that is left is to say
 //! why, for which a program has [`note_panic`]. redb bounds the depth of its trees, so that
@@ -44,15 +44,22 @@ pub fn note_panic() -> PanicIn {
 }
 
 /// A panic of the program's own work amid the engine's.
-struct OfProgram(Box<dyn Any + Send>);
+pub(super) struct OfProgram(Box<dyn Any + Send>);
 
-/// Does the program's work amid that of [`contain`]: a panic in it is no damage, and goes on to
-/// whoever called the engine.
-pub(super) fn outside<T>(work: impl FnOnce() -> T) -> T {
+impl OfProgram {
+    /// Lets it go on to whoever called the engine. redb rolls nothing back while it is unwound, so
+    /// that what was begun must have been ended before.
+    pub(super) fn go_on(self) -> ! {
+        resume_unwind(Box::new(self))
+    }
+}
+
+/// Does the program's work amid that of [`contain`]: a panic in it is no damage.
+pub(super) fn outside<T>(work: impl FnOnce() -> T) -> Result<T, OfProgram> {
     let around = PANIC_IN.replace(PanicIn::Program);
     let done = catch_unwind(AssertUnwindSafe(work));
     PANIC_IN.set(around);
-    done.unwrap_or_else(|panic| resume_unwind(Box::new(OfProgram(panic))))
+    done.map_err(OfProgram)
 }
 
 /// Does this work, which may call this again; a panic in it is damage of the file.

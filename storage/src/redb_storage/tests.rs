@@ -340,18 +340,25 @@ fn verifying_open_finds_any_altered_byte_or_shows_whole_commits() {
 #[test]
 fn a_panic_of_whoever_gives_the_parts_is_no_damage_and_leaves_the_storage_as_it_was() {
     let directory = TempDir::new().unwrap();
-    let storage = RedbStorage::open(directory.path().join("file"), &options()).unwrap();
+    let path = directory.path().join("file");
+    let storage = RedbStorage::open(&path, &options()).unwrap();
     fill(&storage);
-    let mut given = false;
-    let mut next = || {
-        assert!(!std::mem::replace(&mut given, true), "a fault of the program");
-        Ok(Some(batch(COMMITS + 1)))
+    let panics = || {
+        let mut given = false;
+        let mut next = || {
+            assert!(!std::mem::replace(&mut given, true), "a fault of the program");
+            Ok(Some(batch(COMMITS + 1)))
+        };
+        let parts =
+            std::panic::AssertUnwindSafe(|| storage.commit_parts(&mut next, Durability::Immediate));
+        let panic = std::panic::catch_unwind(parts).unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"a fault of the program"));
+        assert_eq!(newest_whole_commit(&storage).unwrap(), COMMITS);
+        fs::metadata(&path).unwrap().len()
     };
-    let parts =
-        std::panic::AssertUnwindSafe(|| storage.commit_parts(&mut next, Durability::Immediate));
-    let panic = std::panic::catch_unwind(parts).unwrap_err();
-    assert_eq!(panic.downcast_ref::<&str>(), Some(&"a fault of the program"));
-    assert_eq!(newest_whole_commit(&storage).unwrap(), COMMITS);
+    // What was begun is rolled back: its pages are used again.
+    let length = panics();
+    assert!((0..100).all(|_| panics() == length));
     storage.commit(batch(COMMITS + 1), Durability::Immediate).unwrap();
     assert_eq!(newest_whole_commit(&storage).unwrap(), COMMITS + 1);
 }
