@@ -52,6 +52,14 @@ pub(super) struct Lanes(());
 /// Whether the instructions are there and do what they should.
 static ARE_GOOD: LazyLock<bool> = LazyLock::new(|| are_available() && Lanes(()).is_good());
 
+/// The curve's base point, decompressed once.
+static BASE_POINT: LazyLock<Option<Stored>> = LazyLock::new(|| {
+    // SAFETY: the machine has the instructions.
+    let points =
+        are_available().then(|| unsafe { decompressed(&[ED25519_BASEPOINT_COMPRESSED.0]) });
+    points?.into_iter().next()?
+});
+
 impl Lanes {
     /// None if this machine does not have the instructions, or they do not do what they should.
     pub(super) fn new() -> Option<Self> {
@@ -107,9 +115,7 @@ impl Arithmetic for Lanes {
 
     fn sum(&self, equations: &[Equation<KeyAndR>]) -> Option<point::Points> {
         let base: Scalar = equations.iter().map(|e| e.s * e.z).sum();
-        // SAFETY: as above.
-        let base_point = unsafe { decompressed(&[ED25519_BASEPOINT_COMPRESSED.0]) };
-        let [Some(base_point)] = base_point.as_slice() else { return None };
+        let base_point = BASE_POINT.as_ref()?;
         let key_terms = equations.iter().map(|e| (&e.points.key, e.k * e.z));
         let term = |(point, scalar): (_, Scalar)| Term { point, scalar: scalar.to_bytes() };
         let long: Vec<_> =

@@ -47,15 +47,19 @@ pub(super) struct Term<'a> {
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 pub(super) fn sum(long: &[Term<'_>], short: &[Term<'_>]) -> Option<Points> {
     if long.len() + short.len() < POINTS_MIN_FOR_WIDE {
-        sum_by_windows_of::<4>(long, short)
+        sum_by_windows_of::<4, { buckets_of(4) }>(long, short)
     } else {
-        sum_by_windows_of::<8>(long, short)
+        sum_by_windows_of::<8, { buckets_of(8) }>(long, short)
     }
 }
 
-#[inline]
+/// A bucket for each magnitude of a digit of so many bits; that of 0 is never looked at.
+pub(super) const fn buckets_of(bits: usize) -> usize {
+    (1 << (bits - 1)) + 1
+}
+
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-pub(super) fn sum_by_windows_of<const BITS: usize>(
+pub(super) fn sum_by_windows_of<const BITS: usize, const BUCKETS: usize>(
     long: &[Term<'_>],
     short: &[Term<'_>],
 ) -> Option<Points> {
@@ -63,9 +67,10 @@ pub(super) fn sum_by_windows_of<const BITS: usize>(
     let long = all_digits::<BITS>(long, SCALAR_BITS)?;
     let short = all_digits::<BITS>(short, SCALAR_BITS / 2)?;
     let empty = Points::identity().store();
-    // A bucket for each magnitude; that of 0 is never looked at.
-    let mut buckets = vec![empty; (1 << (BITS - 1)) + 1];
-    let mut total = Points::identity();
+    // On the stack, 198 kB at most: from the allocator they came as pages that the system had to
+    // clear first.
+    let mut buckets = [empty; BUCKETS];
+    let mut total: Option<Points> = None;
     for group in (0..groups).rev() {
         buckets.fill(empty);
         fill(&mut buckets, &long, group);
@@ -79,8 +84,12 @@ pub(super) fn sum_by_windows_of<const BITS: usize>(
             running = running.plus(&Points::load(bucket));
             sum = sum.plus(&running);
         }
-        total = total.doubled(BITS * LANES).plus(&sum);
+        total = Some(match total {
+            Some(above) => above.doubled(BITS * LANES).plus(&sum),
+            None => sum,
+        });
     }
+    let mut total = total?;
     // Each lane counts 2^BITS times the one below it.
     let mut distance = 1;
     while distance < LANES {

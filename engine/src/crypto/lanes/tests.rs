@@ -194,8 +194,10 @@ fn check_sum(points: &[EdwardsPoint], scalars: &[Scalar], short: &[u128]) {
     let minus = decompressed(&[(-expected).compress().0])[0].unwrap();
     let one = Term { point: &minus, scalar: Scalar::ONE.to_bytes() };
     let minus = sum::sum(&[one], &[]).unwrap();
-    let narrow = sum::sum_by_windows_of::<4>(&long_terms, &short_terms).unwrap();
-    let wide = sum::sum_by_windows_of::<8>(&long_terms, &short_terms).unwrap();
+    let narrow =
+        sum::sum_by_windows_of::<4, { sum::buckets_of(4) }>(&long_terms, &short_terms).unwrap();
+    let wide =
+        sum::sum_by_windows_of::<8, { sum::buckets_of(8) }>(&long_terms, &short_terms).unwrap();
     for sum in [narrow, wide] {
         assert_eq!(sum.plus(&minus).identities() & 1, 1);
         assert_eq!(difference(&sum, &minus.neg()).identities() & 1, 1);
