@@ -28,6 +28,7 @@ mod offenders;
 mod places;
 mod takers;
 mod turns;
+mod woken;
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -88,21 +89,21 @@ fn is_trusted(peer: IpAddr, trusted: &[IpAddr]) -> bool {
     trusted.iter().any(|one| one.to_canonical() == peer.to_canonical())
 }
 
-/// Answers requests on `listener` until `shutdown` is done, then lets open ones end. `service` is told
-/// who asks.
+/// Answers requests on `listener` until `shutdown` is done, then lets open ones end. Each connection
+/// has a service of its own, which is told who asks.
 pub async fn serve<S, F>(
     listener: TcpListener,
     limits: HttpLimits,
     trusted: &[IpAddr],
     offenders: &Offenders,
-    service: S,
+    services: impl Fn() -> S + Send + Sync + 'static,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) where
-    S: Fn(Request<Incoming>, Client) -> F + Clone + Send + Sync + 'static,
+    S: Fn(Request<Incoming>, Client) -> F + Send + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
     let entrance = Entrance::new(limits, offenders);
-    entrance.serve(listener, trusted, service, shutdown).await;
+    entrance.serve(listener, trusted, services, shutdown).await;
 }
 
 /// What counts as one client: an address, or the 64-bit network of an IPv6 one. An IPv4 address is

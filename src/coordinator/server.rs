@@ -107,9 +107,10 @@ async fn run(
             coordinator.book().tick(unix_seconds());
         }
     };
+    let services = move || service.clone();
     let offenders = Offenders::default();
     tokio::select! {
-        () = crate::http::serve(listener, limits, &[], &offenders, service, shutdown) => {}
+        () = crate::http::serve(listener, limits, &[], &offenders, services, shutdown) => {}
         () = simulate => {}
     }
 }

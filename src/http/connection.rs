@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use hyper::Request;
@@ -17,6 +18,7 @@ use warp::reply::Response;
 use super::answers::{AnswerRoom, Answers, Taker};
 use super::places::{Busy, Place};
 use super::turns::{Heard, InTurns};
+use super::woken::Woken;
 use super::{Client, HttpLimits, Offence, Offenders, is_exempt};
 
 /// Most bytes of a request's head.
@@ -43,13 +45,17 @@ impl Connection {
     {
         let Self { stream, peer, limits, place, offenders, answers, trusted } = self;
         let (first, mut first_seen) = tokio::sync::watch::channel(false);
+        let has_begun = AtomicBool::new(false);
         let at_work = Arc::clone(&place);
         let heard = Arc::new(Heard::new(peer.ip(), offenders.clone()));
         let hearing = Arc::clone(&heard);
         // Counted for each connection: cores that count what all have take it from each other.
         let giving = Arc::new((answers, offenders.clone()));
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            first.send_if_modified(|seen| !std::mem::replace(seen, true));
+            if !has_begun.load(Ordering::Relaxed) {
+                has_begun.store(true, Ordering::Relaxed);
+                first.send_replace(true);
+            }
             let busy = at_work.work(!request.body().is_end_stream());
             // Behind a proxy there are many clients: each has its own share.
             let client = Client::of(peer, request.version(), request.headers(), &trusted);
@@ -73,29 +79,36 @@ impl Connection {
             TokioIo::new(InTurns::new(stream, Arc::clone(&heard))),
             service,
         );
-        let mut connection = std::pin::pin!(watcher.watch(connection));
-        let begun = first_seen.wait_for(|seen| *seen);
-        let ended = |result: Result<(), Box<dyn std::error::Error + Send + Sync>>| match result {
-            // If it goes on, then as a subscription.
-            Ok(()) => heard.subscribes(),
-            Err(error) if is_large_head(&*error) => offenders.note(peer.ip(), Offence::LargeHead),
-            // A client that breaks off is its own affair.
-            Err(_) => {}
-        };
-        tokio::select! {
-            result = &mut connection => return ended(result),
-            () = place.closed() => return,
-            begun = tokio::time::timeout(limits.header_timeout, begun) => {
-                if begun.is_err() {
-                    offenders.note(peer.ip(), Offence::SlowHead);
-                    return;
+        let connection = Woken::new(watcher.watch(connection));
+        // What else ends it; whether that is a head that does not come.
+        let end = Woken::new(async {
+            let begun = first_seen.wait_for(|seen| *seen);
+            let silence = async {
+                if tokio::time::timeout(limits.header_timeout, begun).await.is_err() {
+                    return true;
                 }
+                place.silent_for(limits.idle_timeout).await;
+                false
+            };
+            tokio::select! {
+                () = place.closed() => false,
+                is_slow = silence => is_slow,
             }
-        }
+        });
         tokio::select! {
-            result = &mut connection => ended(result),
-            () = place.closed() => {}
-            () = place.silent_for(limits.idle_timeout) => {}
+            biased;
+            result = connection => match result {
+                // If it goes on, then as a subscription.
+                Ok(()) => heard.subscribes(),
+                Err(error) if is_large_head(&*error) => {
+                    offenders.note(peer.ip(), Offence::LargeHead);
+                }
+                // A client that breaks off is its own affair.
+                Err(_) => {}
+            },
+            is_slow = end => if is_slow {
+                offenders.note(peer.ip(), Offence::SlowHead);
+            },
         }
     }
 }

@@ -77,10 +77,10 @@ impl Entrance {
         self,
         listener: TcpListener,
         trusted: &[IpAddr],
-        service: S,
+        services: impl Fn() -> S + Send + Sync + 'static,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) where
-        S: Fn(Request<Incoming>, Client) -> F + Clone + Send + Sync + 'static,
+        S: Fn(Request<Incoming>, Client) -> F + Send + 'static,
         F: Future<Output = Response> + Send + 'static,
     {
         // What stands behind outlives this runtime, and ends with this nevertheless.
@@ -122,7 +122,7 @@ impl Entrance {
                 let stands_behind = self.stands_behind(&place);
                 let (limits, place, answers) = (self.limits, Arc::new(place), answers.clone());
                 let offenders = self.offenders.clone();
-                let (service, watcher) = (service.clone(), graceful.watcher());
+                let (service, watcher) = (services(), graceful.watcher());
                 let trusted = Arc::clone(&trusted);
                 let (free, room_wait) = (Arc::clone(&self.connections), self.room_wait);
                 let answer = move |stream| async move {

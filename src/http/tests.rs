@@ -10,6 +10,21 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use warp::Reply;
 
+/// Serves with the same service for each connection.
+async fn serve<S, F>(
+    listener: TcpListener,
+    limits: HttpLimits,
+    trusted: &[IpAddr],
+    offenders: &Offenders,
+    service: S,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) where
+    S: Fn(Request<Incoming>, Client) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
+    super::serve(listener, limits, trusted, offenders, move || service.clone(), shutdown).await;
+}
+
 #[test]
 fn bounds_the_rate_of_each_client_apart() {
     let rate = ClientRate::new(60, 3);
@@ -312,7 +327,7 @@ async fn those_who_wait_for_a_place_hold_up_nobody_who_comes_later() {
             "hello".into_response()
         }
     };
-    tokio::spawn(entrance.serve(listener, &[], answer, std::future::pending()));
+    tokio::spawn(entrance.serve(listener, &[], move || answer.clone(), std::future::pending()));
     let mut first = TcpStream::connect(address).await.unwrap();
     first.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     has_asked.wait_for(|asked| *asked).await.unwrap();

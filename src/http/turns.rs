@@ -7,6 +7,7 @@
 //! What a subscriber sends is bounded here, where it is bytes: parts of a message that never
 //! ends are never seen above.
 
+use std::future::Future;
 use std::io::{ErrorKind, IoSlice, Result};
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -89,11 +90,12 @@ impl<S> InTurns<S> {
 
 impl<S: Unpin> InTurns<S> {
     /// The bytes that may be written now; none: others are first.
-    fn turn(&mut self, context: &Context<'_>) -> Option<usize> {
+    fn turn(&mut self, context: &mut Context<'_>) -> Option<usize> {
         behind::give_way();
         if self.left == 0 {
             self.left = TURN_BYTES;
-            context.waker().wake_by_ref();
+            // Wakes it once others had their turn.
+            let _ = std::pin::pin!(tokio::task::yield_now()).poll(context);
             return None;
         }
         Some(self.left)

@@ -116,7 +116,7 @@ pub(super) struct Body {
 
 /// The body of a request, and the place that it takes if it is large.
 pub(super) async fn take<B: Buf, E: Display>(
-    api: &Arc<Api>,
+    api: &Api,
     route: &Route,
     headers: &HeaderMap,
     client: IpAddr,

@@ -1,18 +1,15 @@
 //! One request as handlers see it: who asks, what was in the path, the query and the body.
 
-use std::sync::Arc;
-
 use ait_engine::types::{Address, ParseError, TxHash};
 use ait_net::wire::read_integer;
 use serde::Serialize;
 use serde_json::Value;
-use warp::Reply;
-use warp::http::{HeaderMap, StatusCode, header};
+use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::hyper::body::Bytes;
 use warp::reply::Response;
 
 use super::submit::object_of;
-use super::{Api, ApiError};
+use super::{ApiError, Shared};
 use crate::behind::GivingWay;
 use crate::http::Client;
 
@@ -27,7 +24,10 @@ pub(super) fn json<T: Serialize>(body: &T) -> Answer {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         ApiError::new(status, "answer_unwritten", error.to_string(), "the node's log says more")
     })?;
-    Ok(warp::reply::with_header(text, header::CONTENT_TYPE, "application/json").into_response())
+    let mut answer = Response::new(text.into());
+    let json = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, json);
+    Ok(answer)
 }
 
 /// The parameters behind the question mark; unknown ones are ignored.
@@ -107,7 +107,7 @@ pub(super) fn bad_cursor() -> ApiError {
 /// One request.
 #[derive(Debug)]
 pub(super) struct Call {
-    pub api: Arc<Api>,
+    pub api: Shared,
     /// What stood in the path's braces, percent-decoded.
     pub params: Vec<String>,
     pub query: Query,

@@ -13,7 +13,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::broadcast::{Receiver, Sender, channel};
 
 use super::subscribe::{Topic, transaction};
-use super::{Api, views};
+use super::{Api, Shared, views};
 
 /// How long the first of a batch of transactions waits for others.
 const LINGER: Duration = Duration::from_millis(25);
@@ -57,7 +57,7 @@ pub(super) struct Hub {
 
 /// What a topic tells from now on, in batches, until the server closes.
 pub(super) fn batches(
-    api: &Arc<Api>,
+    api: &Shared,
     topic: Topic,
 ) -> impl Stream<Item = Vec<Told>> + Send + Sync + use<> {
     let place = match topic {
@@ -77,12 +77,12 @@ fn closed(api: &Api) -> impl Future<Output = ()> + Send + Sync + use<> {
 }
 
 /// Starts the writer of a topic.
-fn start(api: &Arc<Api>, topic: Topic) -> Sender<Arc<Batch>> {
+fn start(api: &Shared, topic: Topic) -> Sender<Arc<Batch>> {
     let (sender, _) = channel(BATCHES_MAX);
     let (to, closed) = (sender.clone(), closed(api));
     match topic {
         Topic::Transactions => {
-            let (accepted, api) = (api.mempool.subscribe_accepted(), Arc::clone(api));
+            let (accepted, api) = (api.mempool.subscribe_accepted(), api.clone());
             let write = write(accepted, to, LINGER, move |tx| vec![transaction(&api, tx)]);
             tokio::spawn(until(closed, write));
         }

@@ -150,6 +150,26 @@ struct Api {
     closing: watch::Receiver<bool>,
 }
 
+/// The interface as a connection has it. What all connections share is counted once for each of
+/// them and not for each request: cores that count the same take it from each other.
+#[derive(Debug, Clone)]
+#[expect(clippy::redundant_allocation, reason = "the outer count is the connection's own")]
+struct Shared(Arc<Arc<Api>>);
+
+impl Shared {
+    fn new(api: &Arc<Api>) -> Self {
+        Self(Arc::new(Arc::clone(api)))
+    }
+}
+
+impl std::ops::Deref for Shared {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.0
+    }
+}
+
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Api").field("options", &self.options).finish_non_exhaustive()
@@ -251,15 +271,18 @@ pub async fn serve(
         options,
         closing,
     });
-    let routes = server::routes(&api);
-    let service = move |request, client| server::answer(&api, &routes, request, client);
+    let routes = server::routes(&Shared::new(&api));
+    let services = move || {
+        let (api, routes) = (Shared::new(&api), routes.clone());
+        move |request, client| server::answer(&api, &routes, request, client)
+    };
     let closed = async move {
         shutdown.await;
         // Subscriptions end first, so that nothing waits for them.
         close.send_replace(true);
     };
     let serving = async move {
-        crate::http::serve(listener, limits, &trusted, &offenders, service, closed).await;
+        crate::http::serve(listener, limits, &trusted, &offenders, services, closed).await;
     };
     Ok((local, tokio::spawn(serving)))
 }

@@ -265,7 +265,7 @@ impl Call {
         read: impl FnOnce(&Api) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<(T, OwnedSemaphorePermit), ApiError> {
         let permit = permit(&self.api.reads.prompt, 1).await?;
-        let api = Arc::clone(&self.api);
+        let api = self.api.clone();
         // Held until the reading is over, also if its client has gone.
         let reading = tokio::task::spawn_blocking(move || Ok((read(&api)?, permit)));
         reading.await.unwrap_or_else(|_| Err(stopped()))
@@ -334,7 +334,7 @@ impl Call {
         let share = self.api.reads.share(self.client.ip, is_exempt, &self.api.offenders)?;
         let room = permit(&self.api.reads.blocks, kib).await?;
         let turn = permit(&self.api.reads.behind, 1).await?;
-        let api = Arc::clone(&self.api);
+        let api = self.api.clone();
         let reading = behind::work(move || {
             // Held until the reading is over, also if its client has gone.
             let _turn = (turn, share);

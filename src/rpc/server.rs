@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::fmt::Display;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
@@ -23,7 +23,7 @@ use super::bodies;
 use super::call::{Call, Query};
 use super::route::{Found, Route, find};
 use super::routes::ROUTES;
-use super::{Api, ApiError, subscribe};
+use super::{Api, ApiError, Shared, subscribe};
 use crate::http::{Client, Offence};
 use crate::telemetry::metrics;
 
@@ -40,7 +40,7 @@ const SUBMIT: &str = "/rpc/sendTx";
 
 /// Answers one request.
 pub(super) fn answer(
-    api: &Arc<Api>,
+    api: &Shared,
     routes: &BoxedFilter<(Response,)>,
     request: Request<Incoming>,
     client: Client,
@@ -49,7 +49,7 @@ pub(super) fn answer(
         && request.uri().path_and_query().is_some_and(|place| place == SUBMIT);
     // Pages of other sites are the filters' affair.
     let is_plain = is_submit && !request.headers().contains_key(header::ORIGIN);
-    let way = if is_plain { Ok(Arc::clone(api)) } else { Err(routes.clone()) };
+    let way = if is_plain { Ok(api.clone()) } else { Err(routes.clone()) };
     async move {
         match way {
             Ok(api) => {
@@ -76,10 +76,10 @@ async fn filtered(
 }
 
 /// All that is served.
-pub(super) fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
-    let api = Arc::clone(api);
+pub(super) fn routes(api: &Shared) -> BoxedFilter<(Response,)> {
+    let api = api.clone();
     let origins = api.options.cors_origins.clone();
-    let with = warp::any().map(move || Arc::clone(&api));
+    let with = warp::any().map(move || api.clone());
     // None: a query that is there and cannot be read.
     let query = warp::query::<Vec<(String, String)>>().map(Some);
     let query = query.or(warp::any().map(|| None)).unify();
@@ -131,11 +131,11 @@ async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
         ApiError::new(StatusCode::BAD_REQUEST, "bad_request", "the request cannot be read", hint)
     };
     let id = request_id(&HeaderMap::new());
-    Ok(with_id(error.into_response(&id), &id))
+    Ok(with_id(error.into_response(&id), id))
 }
 
-fn with_id(mut response: Response, id: &str) -> Response {
-    if let Ok(id) = HeaderValue::from_str(id) {
+fn with_id(mut response: Response, id: String) -> Response {
+    if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
@@ -146,7 +146,7 @@ async fn upgrade(
     ws: Ws,
     headers: HeaderMap,
     client: Client,
-    api: Arc<Api>,
+    api: Shared,
 ) -> Response {
     let id = request_id(&headers);
     let began = Instant::now();
@@ -154,14 +154,13 @@ async fn upgrade(
         metrics::rate_limited();
         ApiError::rate_limited(wait)
     });
-    let upgraded =
-        allowed.and_then(|()| subscribe::upgrade(Arc::clone(&api), &topic, ws, client.ip));
+    let upgraded = allowed.and_then(|()| subscribe::upgrade(api.clone(), &topic, ws, client.ip));
     let response = upgraded.unwrap_or_else(|error| {
         note(&api, client, error.code);
         error.into_response(&id)
     });
     metrics::request("subscribe", response.status(), began.elapsed());
-    with_id(response, &id)
+    with_id(response, id)
 }
 
 async fn handle<B: Buf, E: Display>(
@@ -171,11 +170,11 @@ async fn handle<B: Buf, E: Display>(
     headers: HeaderMap,
     client: Client,
     body: impl Stream<Item = Result<B, E>> + Send,
-    api: Arc<Api>,
+    api: Shared,
 ) -> Response {
     let began = Instant::now();
     let id = request_id(&headers);
-    let shared = Arc::clone(&api);
+    let shared = api.clone();
     let (route, result) = match admit(&api, &method, path, client) {
         Ok((route, params)) => {
             let body = if *route.method == Method::POST {
@@ -215,7 +214,7 @@ async fn handle<B: Buf, E: Display>(
     } else {
         tracing::debug!(request_id = id, route = name, status, code, "request");
     }
-    with_id(response, &id)
+    with_id(response, id)
 }
 
 /// Names a client that was limited.

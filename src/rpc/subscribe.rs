@@ -20,7 +20,7 @@ use warp::ws::{Message, WebSocket, Ws};
 
 use super::call::{Answer, Call};
 use super::hub::{self, Told};
-use super::{Api, ApiError};
+use super::{Api, ApiError, Shared};
 use crate::behind;
 use crate::http::{Offence, Share, is_exempt, share_of};
 
@@ -137,7 +137,7 @@ pub(super) async fn not_upgraded(call: Call) -> Answer {
 
 /// `GET /rpc/ws/{topic}`: a WebSocket.
 pub(super) fn upgrade(
-    api: Arc<Api>,
+    api: Shared,
     name: &str,
     ws: Ws,
     client: IpAddr,
