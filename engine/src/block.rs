@@ -4,7 +4,9 @@
 //! was verified against a validator set, made only here. Whether the header's
 //! roots are those of executing the body is decided in [`crate::execute`].
 
-use crate::certificate::{Certificate, CertificateError, Signed, verify_signed};
+use crate::certificate::{
+    Certificate, CertificateError, Signed, verify_signed, verify_signed_beside,
+};
 use crate::codec::{Canonical, DecodeError, Reader, Writer};
 use crate::crypto::Signature;
 use crate::execute::Transition;
@@ -290,16 +292,11 @@ impl CertifiedBlock {
         validators: &ValidatorSet,
         made_here: &[(Hash, Signature)],
     ) -> Result<Self, CertifyError> {
-        let (block_id, mut signed) = check(&block, &certificate, validators, validators.hash())?;
+        let (block_id, signed) = check(&block, &certificate, validators, validators.hash())?;
         if block_id != transition.block_id {
             return Err(CertifyError::Body);
         }
-        signed.retain(|(_, hash, signature)| !made_here.contains(&(*hash, *signature)));
-        if let Err(bad) = verify_signed(&signed) {
-            let key = signed.get(bad).map(|(key, ..)| key.address());
-            let validator = key.unwrap_or(Address::ZERO);
-            return Err(CertificateError::Signature { validator }.into());
-        }
+        verify_signed_beside(signed, made_here)?;
         Ok(Self { block, block_id, certificate })
     }
 

@@ -119,11 +119,24 @@ impl Certificate {
         block_id: BlockId,
         validators: &ValidatorSet,
     ) -> Result<(), CertificateError> {
+        self.verify_beside(chain_id, height, block_id, validators, &[])
+    }
+
+    /// As [`Certificate::verify`], but signatures that are among those `made_here`, of the same
+    /// hash, are not verified.
+    ///
+    /// # Errors
+    /// As [`Certificate::verify`].
+    pub fn verify_beside(
+        &self,
+        chain_id: &ChainId,
+        height: Height,
+        block_id: BlockId,
+        validators: &ValidatorSet,
+        made_here: &[(Hash, Signature)],
+    ) -> Result<(), CertificateError> {
         let signed = self.signed(chain_id, height, block_id, validators)?;
-        verify_signed(&signed).map_err(|bad| {
-            let first = self.signatures.get(bad);
-            CertificateError::Signature { validator: first.map_or(Address::ZERO, |s| s.validator) }
-        })
+        verify_signed_beside(signed, made_here)
     }
 
     /// Checks all but the signatures, and gives what they must verify for, in order.
@@ -166,6 +179,18 @@ pub(crate) type Signed = (PublicKey, Hash, Signature);
 pub(crate) fn verify_signed(signed: &[Signed]) -> Result<(), usize> {
     let items: Vec<_> = signed.iter().map(|(k, h, s)| (*k, h.as_bytes().as_slice(), *s)).collect();
     verify_batch(&items, None).map_err(|bad| bad.first().copied().unwrap_or(0))
+}
+
+/// Verifies the signatures that are not among those `made_here`, of the same hash.
+pub(crate) fn verify_signed_beside(
+    mut signed: Vec<Signed>,
+    made_here: &[(Hash, Signature)],
+) -> Result<(), CertificateError> {
+    signed.retain(|(_, hash, signature)| !made_here.contains(&(*hash, *signature)));
+    verify_signed(&signed).map_err(|bad| {
+        let key = signed.get(bad).map(|(key, ..)| key.address());
+        CertificateError::Signature { validator: key.unwrap_or(Address::ZERO) }
+    })
 }
 
 impl Canonical for Certificate {
@@ -285,6 +310,29 @@ mod tests {
         let stranger = fixture(&[1, 1]);
         let error = f.verify(&stranger.certificate(&[1])).unwrap_err();
         assert!(matches!(error, CertificateError::UnknownValidator { .. }));
+    }
+
+    #[test]
+    fn what_was_made_here_is_not_verified_and_everything_else_is() {
+        let f = fixture(&[1, 1, 1]);
+        let mut bad = f.certificate(&[0, 1, 2]);
+        let forged = &mut bad.signatures[1];
+        forged.signature = Signature([9; 64]);
+        let CommitSignature { validator, signature } = *forged;
+        let hash = bad.precommit_hash(&f.chain_id, validator);
+        let beside =
+            |made_here: &[_]| bad.verify_beside(&f.chain_id, HEIGHT, BLOCK, &f.set, made_here);
+        assert_eq!(beside(&[(hash, signature)]), Ok(()));
+        let error = Err(CertificateError::Signature { validator });
+        let other = bad.signatures[0].signature;
+        for made_here in [&[][..], &[(Hash([3; 32]), signature)], &[(hash, other)]] {
+            assert_eq!(beside(made_here), error, "{made_here:?}");
+        }
+        // Whatever was made here, it takes a quorum.
+        let one = f.certificate(&[0]);
+        let made = (one.precommit_hash(&f.chain_id, one.signatures[0].validator), other);
+        let result = one.verify_beside(&f.chain_id, HEIGHT, BLOCK, &f.set, &[made]);
+        assert!(matches!(result, Err(CertificateError::BelowQuorum { .. })));
     }
 
     #[test]

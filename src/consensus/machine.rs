@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ait_engine::crypto::verify;
+use ait_engine::crypto::{Signature, verify};
 use ait_engine::types::{BlockId, Hash, Height, Round};
 use ait_engine::validator::ValidatorSet;
 use ait_engine::vote::SignedProposal;
@@ -50,7 +50,7 @@ struct Host<S, L> {
     /// The message under way was verified before it came here.
     is_verified: bool,
     /// What was signed since the last event, which the library gives back to be verified.
-    signed: Vec<(Hash, CtxSignature)>,
+    signed: Vec<(Hash, Signature)>,
     actions: Vec<Action>,
     failure: Option<ConsensusFailure>,
     /// Blocks that this validator logged as its own proposals of the height, by round.
@@ -364,8 +364,7 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
             }
             Effect::Decide(certificate, _, r) => {
                 let certificate = certificate_from_lib(certificate);
-                let made_here = self.signed.iter().map(|(hash, made)| (*hash, made.0)).collect();
-                self.act(Action::Decide { certificate, made_here });
+                self.act(Action::Decide { certificate, made_here: self.signed.clone() });
                 r.resume_with(())
             }
             Effect::Finalize(certificate, _, _, r) => {
@@ -440,11 +439,14 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
                     ConsensusMsg::Proposal(p) => p.message.sign_hash(&self.config.chain_id),
                 };
                 let good = self.is_verified
-                    || self.signed.contains(&(hash, message.signature))
+                    || self.signed.contains(&(hash, message.signature.0))
                     || verify(&key, hash.as_bytes(), &message.signature.0).is_ok();
                 r.resume_with(good)
             }
-            other => verify_certificate(&self.config.chain_id, self.is_verified, other),
+            other => {
+                let chain_id = &self.config.chain_id;
+                verify_certificate(chain_id, self.is_verified, &self.signed, other)
+            }
         }
     }
 
@@ -481,14 +483,14 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
     fn sign(
         &mut self,
         hash: Hash,
-        sign: impl FnOnce(&mut S) -> Result<ait_engine::crypto::Signature, WriteFault>,
+        sign: impl FnOnce(&mut S) -> Result<Signature, WriteFault>,
     ) -> Option<CtxSignature> {
         if self.failure.is_some() {
             return None;
         }
         match sign(&mut self.signer) {
             Ok(signature) => {
-                self.signed.push((hash, CtxSignature(signature)));
+                self.signed.push((hash, signature));
                 Some(CtxSignature(signature))
             }
             Err(source) => {

@@ -287,11 +287,12 @@ impl Mempool {
 
     fn announce(&self, inner: &Inner) {
         let has_executable = inner.pool.has_executable();
-        self.ready
-            .send_if_modified(|ready| std::mem::replace(ready, has_executable) != has_executable);
+        // Whoever makes the block first.
         if let (true, Some(waker)) = (has_executable, self.waker.get()) {
             (waker.0)();
         }
+        self.ready
+            .send_if_modified(|ready| std::mem::replace(ready, has_executable) != has_executable);
         // Both are far below the integers that a float holds exactly.
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
         {
