@@ -36,6 +36,8 @@ const ENTRY_BYTES_MAX: usize = BLOCK_BODY_BYTES_MAX as usize + (1 << 20);
 const LOG_BYTES_MAX: u64 = 1 << 30;
 /// Longest file that is kept to be written over: some full blocks.
 const KEPT_BYTES_MAX: u64 = 32 << 20;
+/// Room for a frame that is kept in memory.
+const FRAME_KEPT_BYTES: usize = 4 << 20;
 
 /// Why a log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -306,6 +308,12 @@ impl LogWriter {
         self.log.file.is_synced()
     }
 
+    /// Begins a frame in the room of the last one, which a block takes again.
+    fn begin_frame(&mut self) {
+        self.frame.truncate(FRAME_HEAD_BYTES);
+        self.frame.shrink_to(FRAME_KEPT_BYTES);
+    }
+
     /// Writes the frame at once: whole, or of no use.
     fn write(&mut self) -> std::io::Result<()> {
         let of_frame = self.frame.get(FRAME_HEAD_BYTES..).unwrap_or_default();
@@ -322,7 +330,7 @@ impl LogWriter {
         self.log.file.sync_data()?;
         (self.log.frames, self.log.bytes) = (self.log.frames + 1, end);
         self.log.length = self.log.length.max(end);
-        self.frame = begun();
+        self.begin_frame();
         Ok(())
     }
 }
@@ -341,7 +349,7 @@ impl WriteAheadLog for LogWriter {
         (log.frames, log.bytes) = (0, HEADER_BYTES as u64);
         log.length = log.length.max(log.bytes);
         self.height = height;
-        self.frame = begun();
+        self.begin_frame();
         Ok(())
     }
 

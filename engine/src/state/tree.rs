@@ -132,7 +132,8 @@ pub fn update<V: StateView>(
         let mut unchanged = Vec::with_capacity(alone.len());
         view.nodes(level, &alone, &mut unchanged)?;
         let mut unchanged = unchanged.into_iter();
-        let (mut indices, mut blocks) = (Vec::new(), Vec::new());
+        let mut indices = Vec::with_capacity(touched.len());
+        let mut blocks = Vec::with_capacity(touched.len());
         for siblings in pairs() {
             let [(index, hash), next @ ..] = siblings else { continue };
             let other = match next.first() {
