@@ -116,7 +116,7 @@ mod tests {
         assert!(kept > HINTS_MIN * 9 / 10 && kept <= HINTS_MIN, "{kept}");
     }
 
-    /// Half full, and as full as ten million entries make the greatest cache.
+    /// With much room, and as full as ten million entries make the greatest cache.
     #[test]
     fn with_room_for_all_it_keeps_nearly_all() {
         for (entries, count) in [(100_000, 100_000), (100_000, 156_000)] {

@@ -1,6 +1,7 @@
 //! What a validator's consensus is told of itself.
 
 use ait_engine::types::{Address, ChainId};
+use malachitebft_core_consensus::ThresholdParams;
 
 use super::port::{Timeout, TimeoutKind};
 use crate::planted::Bug;
@@ -34,6 +35,15 @@ impl ConsensusConfig {
             timeout_step_ms: 500,
             timeout_max_ms: 30_000,
             planted: None,
+        }
+    }
+
+    /// What part of the power decides.
+    pub(super) fn thresholds(&self) -> ThresholdParams {
+        let usual = ThresholdParams::default();
+        match self.planted {
+            Some(Bug::ShortCertificate) => ThresholdParams { quorum: usual.honest, ..usual },
+            _ => usual,
         }
     }
 

@@ -12,7 +12,7 @@ use ait_engine::validator::ValidatorSet;
 use ait_engine::vote::SignedProposal;
 use malachitebft_core_consensus::{
     ConsensusMsg, Effect, Input, LivenessMsg, LocallyProposedValue, Params, ProposedValue,
-    Resumable, Resume, SignedConsensusMsg, State, ThresholdParams, ValuePayload, process,
+    Resumable, Resume, SignedConsensusMsg, State, ValuePayload, process,
 };
 use malachitebft_core_types::{
     self as lib, SignedMessage, Validity, ValueOrigin, VoteExtensionPolicy,
@@ -89,7 +89,7 @@ impl<S: VoteSigner, L: WriteAheadLog> Consensus<S, L> {
     ) -> Self {
         let params = Params {
             address: CtxAddress(config.address),
-            threshold_params: thresholds(config.planted),
+            threshold_params: config.thresholds(),
             value_payload: ValuePayload::ProposalAndParts,
             enabled: true,
         };
@@ -283,14 +283,6 @@ impl<S: VoteSigner, L: WriteAheadLog> Consensus<S, L> {
     }
 }
 
-fn thresholds(planted: Option<Bug>) -> ThresholdParams {
-    let usual = ThresholdParams::default();
-    match planted {
-        Some(Bug::ShortCertificate) => ThresholdParams { quorum: usual.honest, ..usual },
-        _ => usual,
-    }
-}
-
 fn start_height(height: Height, validators: &ValidatorSet) -> Input<Ctx> {
     let set = CtxSet::from(validators.clone());
     // No target time: the block interval is the sequencer's.
@@ -444,8 +436,7 @@ impl<S: VoteSigner, L: WriteAheadLog> Host<S, L> {
                 r.resume_with(good)
             }
             other => {
-                let chain_id = &self.config.chain_id;
-                verify_certificate(chain_id, self.is_verified, &self.signed, other)
+                verify_certificate(&self.config.chain_id, self.is_verified, &self.signed, other)
             }
         }
     }

@@ -151,7 +151,8 @@ struct Api {
 }
 
 /// The interface as a connection has it. What all connections share is counted once for each of
-/// them and not for each request: cores that count the same take it from each other.
+/// them and not for each transaction that goes past the filters: cores that count the same take it
+/// from each other. All that the filters let through has one of these together.
 #[derive(Debug, Clone)]
 #[expect(clippy::redundant_allocation, reason = "the outer count is the connection's own")]
 struct Shared(Arc<Arc<Api>>);

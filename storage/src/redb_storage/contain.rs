@@ -74,6 +74,8 @@ pub(super) fn contain<T>(
     PANIC_IN.set(around);
     done.unwrap_or_else(|panic| {
         let panic = match panic.downcast::<OfProgram>() {
+            // Around this there may be another, which must know whose it was.
+            Ok(panic) if around == PanicIn::Engine => resume_unwind(panic),
             Ok(panic) => resume_unwind(panic.0),
             Err(panic) => panic,
         };

@@ -100,9 +100,9 @@ impl Arithmetic for Lanes {
     type Points = KeyAndR;
     /// None if a scalar was too large for its windows: no such sum is ever good.
     type Sum = Option<point::Points>;
-    // An equation takes 84 multiplications of vectors, a sum of few of them 3,800 besides.
+    // An equation takes 84 multiplications of vectors, a sum of few of them 3,300 besides.
     const SUMMED_PER_SINGLE: usize = 16;
-    const SUMMED_PER_SUM: usize = 45;
+    const SUMMED_PER_SUM: usize = 39;
 
     fn points(&self, items: &[Item<'_>]) -> Vec<Option<KeyAndR>> {
         let encodings: Vec<[u8; 32]> =
