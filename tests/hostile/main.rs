@@ -38,8 +38,8 @@ const SHARED: &str = "--shared";
 const SECONDS: u64 = 5;
 /// How long before its end the node is asked who attacks.
 const LOOK: Duration = Duration::from_millis(300);
-/// How often an attack is made until who should be is named.
-const TURNS_MAX: usize = 5;
+/// How often an attack is made until who should be is named, each time for longer.
+const TURNS_MAX: u32 = 5;
 /// Who is to be named by the node's metrics after an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
@@ -203,8 +203,10 @@ fn run(attacks: &[&Attack], cores: &Cores, lasting: Duration) -> ExitCode {
         target.forget_peak();
         let before = target.metrics();
         let (mut seen, mut named) = (Seen::default(), None);
-        // On a busy machine an attacker may need more time until it does harm.
-        for _ in 0..TURNS_MAX {
+        // On a busy machine an attacker may need more time until it does harm: it begins anew each
+        // time, so that more turns alone would not give it.
+        for turn in 1..=TURNS_MAX {
+            let lasting = lasting * turn;
             let mut attacker = target.attack(attack.name, lasting);
             let (rest, plan) = (lasting.saturating_sub(LOOK), &target.plan);
             std::thread::scope(|scope| {
